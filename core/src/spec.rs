@@ -1,0 +1,208 @@
+//! What a person asked for: one service's spec, as a revision snapshots it.
+//!
+//! The texts that people write are parsed in the `api` crate; here every field is present, with its default filled in,
+//! so that no later reader has to know the defaults.
+
+use crate::time::Millis;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What kind of service it is. `web` answers requests, `worker` does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceType {
+    /// Answers requests on its ports.
+    Web,
+    /// Works without being asked over the network.
+    Worker,
+}
+
+impl ServiceType {
+    /// The name that people write, which is also the name of the type's only target.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ServiceType::Web => "web",
+            ServiceType::Worker => "worker",
+        }
+    }
+}
+
+/// Where a node takes the image from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    /// From the registry that the reference names; the revision is bound to the digest and never falls back to a local tag.
+    Registry,
+    /// From the node's own engine; the revision is bound to the image id and so to the nodes that hold it.
+    Local,
+}
+
+/// The image that a person named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// As written, for example `registry.example.com/shop/web:1.4.2`.
+    pub reference: String,
+    /// Where from.
+    pub pull: Pull,
+}
+
+/// What one job may use. Both limits are always set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Size {
+    /// Thousandths of a core.
+    pub cpu_milli: u32,
+    /// Bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads; a fork bomb ends here. Default 512.
+    pub pids: u32,
+}
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.1 and what upgrades from it.
+    Http,
+    /// A byte stream.
+    Tcp,
+}
+
+/// A port that the service listens on inside its container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Port {
+    /// 1 to 65535.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The path prefix that leads here; `/` for all. Only of public ports.
+    pub path: Option<String>,
+    /// Whether people outside reach it through the proxies.
+    pub public: bool,
+    /// The host that leads here; `None` for the default host `<service>-<environment>-<application>.<domain>`.
+    pub host: Option<String>,
+}
+
+/// How a check asks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum CheckKind {
+    /// GET this path on this port; 200 to 399 is healthy.
+    Http {
+        /// The port.
+        port: u16,
+        /// The path.
+        path: String,
+    },
+    /// A TCP connection to this port.
+    Tcp {
+        /// The port.
+        port: u16,
+    },
+    /// The gRPC health protocol on this port; `SERVING` is healthy.
+    Grpc {
+        /// The port.
+        port: u16,
+        /// The service name that is asked for; empty for the whole server.
+        service: String,
+    },
+    /// A command in the container; exit code 0 is healthy.
+    Exec {
+        /// Program and arguments; no shell is started.
+        command: Vec<String>,
+    },
+}
+
+/// One check of a job's health.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Check {
+    /// How it asks.
+    pub kind: CheckKind,
+    /// Between two questions once healthy. Until then: 10 ms, times 1.5, up to 1 s.
+    pub interval: Millis,
+    /// How long an answer may take.
+    pub timeout: Millis,
+    /// After the start, failures in this time do not count towards `restart_after`.
+    pub grace: Millis,
+    /// So many failures in a row start a new attempt. Never 0.
+    pub restart_after: u32,
+}
+
+/// How a new revision replaces the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// New jobs beside the old, at most `max_surge` at once on a node.
+    Rolling,
+}
+
+/// The times and limits of a replacement.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeployPolicy {
+    /// How.
+    pub strategy: Strategy,
+    /// How long the old job stays up after the switch.
+    pub overlap: Millis,
+    /// After the overlap, how long open connections may last.
+    pub drain: Millis,
+    /// SIGTERM to SIGKILL.
+    pub stop_grace: Millis,
+    /// How long a job must be healthy without a break before it counts as ready.
+    pub min_healthy: Millis,
+    /// How long one replacement may take until it is ready; then it is abandoned.
+    pub timeout: Millis,
+    /// Replacements at once on a node. Never 0.
+    pub max_surge: u32,
+    /// Attempts that a job gets before it was first healthy. Never 0.
+    pub max_attempts: u32,
+}
+
+/// What an agent does when it is cut off from its controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenCutOff {
+    /// Keeps the job running.
+    Keep,
+    /// Stops the job when the lease ends.
+    Stop,
+}
+
+/// A service's spec with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// The type.
+    #[serde(rename = "type")]
+    pub service_type: ServiceType,
+    /// The image.
+    pub image: ImageSource,
+    /// Replaces the image's command when not empty. No shell is started.
+    pub command: Vec<String>,
+    /// What one job may use.
+    pub size: Size,
+    /// How many jobs.
+    pub scale: u32,
+    /// Ports; a worker has none.
+    pub ports: Vec<Port>,
+    /// Checks; all must pass.
+    pub health: Vec<Check>,
+    /// How a new revision replaces the old one.
+    pub deploy: DeployPolicy,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Counted from Lost: how long until the node's jobs are started elsewhere.
+    pub replace_after: Millis,
+    /// What the agent does when it is cut off.
+    pub when_cut_off: WhenCutOff,
+    /// Whether a small init is process 1. Default true; false for images that bring their own.
+    pub init: bool,
+    /// Whether the root file system is read-only. Default false.
+    pub read_only: bool,
+}
+
+impl ServiceSpec {
+    /// The only target that the types have so far.
+    pub const fn target(&self) -> &'static str {
+        self.service_type.name()
+    }
+}
