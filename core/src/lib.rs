@@ -11,6 +11,7 @@ extern crate alloc;
 
 pub mod assignment;
 pub mod ids;
+pub mod message;
 pub mod report;
 pub mod routes;
 pub mod spec;

@@ -1,0 +1,120 @@
+//! What controller and agent say to each other on a session, in the words of the decisions.
+//!
+//! The wire's generated types are turned into these at the edge (`proto/convert.rs`) and nowhere else; the simulator
+//! carries these themselves.
+
+use crate::assignment::AssignmentSet;
+use crate::ids::{BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId};
+use crate::report::{NodeReport, Use};
+use crate::spec::ImageSource;
+use crate::time::{Millis, Wall};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The agent's first word in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Which cluster it believes to belong to.
+    pub cluster: ClusterId,
+    /// Which node it is; must agree with its certificate.
+    pub node: NodeId,
+    /// Which boot of the machine; two that take turns under one node id are twins.
+    pub boot: BootId,
+    /// The agent's version, for people and for later compatibility.
+    pub version: String,
+    /// Processor architecture as in image platforms: `amd64`, `arm64`.
+    pub architecture: String,
+    /// Its clock, so that the controller can warn of a skew.
+    pub wall: Wall,
+    /// The whole picture: the inventory.
+    pub report: NodeReport,
+}
+
+/// What the agent says in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentWord {
+    /// First, once.
+    Hello(Hello),
+    /// Every `Welcome::heartbeat`. Numbered from 1 within the session.
+    Heartbeat {
+        /// Counts up, so that an answer can be matched with the time of sending.
+        number: u64,
+        /// What the machine uses now.
+        used: Use,
+    },
+    /// After every change, whole; the newest is right.
+    Report(NodeReport),
+    /// The answer to `ControllerWord::ResolveImage`.
+    ImageResolved {
+        /// Which question.
+        request: RequestId,
+        /// What the engine is to be asked for from now on, or why there is none.
+        outcome: Result<ResolvedImage, String>,
+    },
+}
+
+/// What a tag meant when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedImage {
+    /// `repository@sha256:…` for `pull: registry`, `sha256:…` for `pull: local`.
+    pub pinned: String,
+}
+
+/// What the controller says in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControllerWord {
+    /// First, once: the inventory is recorded, the session is the node's only one.
+    Welcome {
+        /// This registration.
+        session: SessionId,
+        /// The epoch whose controller has acknowledged the inventory.
+        epoch: EpochId,
+        /// How long the agent may count on being known after sending a heartbeat that was answered.
+        lease: Millis,
+        /// How often to send a heartbeat.
+        heartbeat: Millis,
+        /// The certificates that the agent shall trust from now on, PEM.
+        trust: String,
+    },
+    /// The heartbeat of this number was received and the lease renewed.
+    HeartbeatAnswer {
+        /// Which.
+        number: u64,
+    },
+    /// What the node should run from now on.
+    Assignments(AssignmentSet),
+    /// Where jobs of the node's public services run besides here; whole, the newest is right.
+    Elsewhere(Vec<Elsewhere>),
+    /// Ask the engine, or through it the registry, what an image reference means now.
+    ResolveImage {
+        /// To be given back in the answer.
+        request: RequestId,
+        /// What to resolve.
+        image: ImageSource,
+    },
+    /// Open a `StreamLogs` call for this request.
+    SendLogs {
+        /// To be named in the call.
+        request: RequestId,
+        /// Whose output.
+        job: JobId,
+        /// How many of the last lines first; `None` for all.
+        tail: Option<u32>,
+        /// Whether to go on when the end is reached.
+        follow: bool,
+    },
+}
+
+/// A public service that runs on other nodes, so that a proxy without a local job can name them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The service.
+    pub service: ServiceId,
+    /// `shop/production/web`.
+    pub path: crate::assignment::ServicePath,
+    /// Host and path prefix of each public port.
+    pub routes: Vec<(String, String)>,
+    /// The nodes' names, sorted.
+    pub nodes: Vec<String>,
+}
