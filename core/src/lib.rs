@@ -12,6 +12,8 @@ extern crate alloc;
 pub mod assignment;
 pub mod ids;
 pub mod message;
+pub mod node;
+pub mod probe;
 pub mod report;
 pub mod routes;
 pub mod spec;

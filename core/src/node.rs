@@ -1,0 +1,16 @@
+//! The loop over one node: what the agent decides, alone if need be.
+//!
+//! ```text
+//! ledger.accept(set)            a newer assignment set came          (written before anything follows from it)
+//! advance(ledger, seen, now)    what is seen moves phases forward    (written before anything follows from it)
+//! plan(ledger, seen, now)       what to do, when to wake, what waits and why
+//! report(ledger, seen)          the picture for the controller and for people
+//! ```
+//!
+//! No step runs before the ledger holds it: `advance` and `accept` change only the ledger, the rim writes it, and `plan`
+//! derives the actions from the written ledger and from what is seen. A crash at any point therefore repeats at most an
+//! action whose effect is already there, and every action is safe to repeat.
+
+pub mod action;
+pub mod ledger;
+pub mod seen;

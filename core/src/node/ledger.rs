@@ -1,0 +1,124 @@
+//! What the agent has accepted and done, on disk: enough to go on alone after its own death.
+//!
+//! Written whole (write, fsync, rename, fsync of the folder) before any action that follows from it.
+
+use crate::assignment::{Assignment, AssignmentSet, Generation};
+use crate::ids::{BootId, ClusterId, DeploymentId, EnvironmentId, JobId, NodeId, SlotId, pairs};
+use crate::message::Elsewhere;
+use crate::node::action::Subnet;
+use crate::report::{Failure, JobPhase, ReplacementPhase};
+use crate::routes::RouteTable;
+use crate::time::{Tick, Wall};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use serde::{Deserialize, Serialize};
+
+/// The version of the ledger's format.
+pub const LEDGER_FORMAT: u32 = 1;
+
+/// The agent's memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// `LEDGER_FORMAT` of the writer.
+    pub format: u32,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This node.
+    pub node: NodeId,
+    /// The boot that the ticks below belong to.
+    pub boot: BootId,
+    /// The newest accepted set's generation.
+    pub generation: Option<Generation>,
+    /// Whether slots that `wanted` does not name shall be stopped.
+    pub stop_absent: bool,
+    /// The newest accepted set, by slot.
+    #[serde(with = "pairs")]
+    pub wanted: BTreeMap<SlotId, Assignment>,
+    /// Every job that has, had or shall have a container here, until it is removed.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// Who fills each slot: the job that has its traffic.
+    #[serde(with = "pairs")]
+    pub current: BTreeMap<SlotId, JobId>,
+    /// Replacements under way, and ended ones until the next set.
+    #[serde(with = "pairs")]
+    pub replacements: BTreeMap<SlotId, Replacement>,
+    /// The subnets of the environments.
+    pub subnets: BTreeMap<EnvironmentId, Subnet>,
+    /// The newest route table; its generation only counts up.
+    pub table: RouteTable,
+    /// Where jobs of other nodes run, for the proxy's messages.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// One job as the ledger holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What it runs, and where.
+    pub assignment: Assignment,
+    /// The attempt under way, from 1.
+    pub attempt: u32,
+    /// The attempt's phase.
+    pub phase: JobPhase,
+    /// When the attempt entered this phase.
+    pub since: Tick,
+    /// Its static address.
+    pub address: Ipv4Addr,
+    /// Whether it has ever been healthy: before that, the attempts are limited.
+    pub was_healthy: bool,
+    /// Failed attempts since it was last healthy, for the back-off.
+    pub failures: u32,
+    /// When the next attempt may start, while it waits for that.
+    pub retry_at: Option<Tick>,
+    /// Why the last attempt failed.
+    pub failure: Option<Failure>,
+    /// While `phase` is `Stopping`: whether the order was to end the job (true) or only this attempt (false).
+    pub ending: bool,
+    /// Once its container is gone and no table names it: its address is free when every proxy has acknowledged this
+    /// generation.
+    pub unrouted_at: Option<u64>,
+}
+
+/// One slot's way from its old job to its new one. At least one of the two is there: none is old at a first start, none
+/// is new when the slot is emptied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// Who asked.
+    pub deployment: DeploymentId,
+    /// The job that had the slot.
+    pub old: Option<JobId>,
+    /// The job that shall have it.
+    pub new: Option<JobId>,
+    /// Where it stands.
+    pub phase: ReplacementPhase,
+    /// When it entered this phase; the deadlines count from here or from `accepted`.
+    pub since: Tick,
+    /// When it was begun: `timeout` counts from here.
+    pub accepted: Tick,
+    /// The wall-clock time of each phase, for the timeline.
+    pub reached: Vec<(ReplacementPhase, Wall)>,
+    /// From `Ready`: the generation of the first table with the new job and without the old.
+    pub table: u64,
+    /// When the old job's SIGTERM was decided. From then on there is no way back.
+    pub stopped_at: Option<Wall>,
+    /// Why it was abandoned or switched back.
+    pub failure: Option<Failure>,
+}
+
+/// Why a set was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAccepted {
+    /// The ledger already holds this one or a newer one of the same epoch.
+    Older,
+}
+
+impl Ledger {
+    /// Whether this set is newer than what the ledger holds. An unknown epoch is newer by definition: only the controller
+    /// that this node trusts can speak, and it mints an epoch when its store was restored.
+    pub fn is_newer(&self, set: &AssignmentSet) -> bool {
+        match self.generation {
+            Some(held) if held.epoch == set.generation.epoch => set.generation.number > held.number,
+            Some(_) | None => true,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The arithmetic of checks: when to ask again, and what a row of answers means.
+
+use crate::spec::Check;
+use crate::time::{Millis, Tick};
+use alloc::string::String;
+
+/// The first question after a start comes this soon; a fast service should not wait for us.
+pub const FIRST_DELAY: Millis = Millis(10);
+/// While not yet healthy, each delay is the last one times this, divided by ten.
+pub const GROWTH_TENTHS: u64 = 15;
+/// While not yet healthy, no delay is longer.
+pub const LONGEST_DELAY: Millis = Millis(1_000);
+
+/// What one check has answered so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// How often it was asked.
+    pub asked: u32,
+    /// Since when every answer was good; none when the last one was bad or there is none.
+    pub good_since: Option<Tick>,
+    /// Whether it ever was good in this attempt.
+    pub was_good: bool,
+    /// Bad answers in a row, not counting those in the grace time before the first good one.
+    pub bad_in_a_row: u32,
+    /// The last bad answer in words: a status and the body's beginning, or an error.
+    pub last_bad: Option<String>,
+}
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Healthy.
+    Good,
+    /// Not healthy, and why in words.
+    Bad(String),
+}
+
+impl Reading {
+    /// Takes one answer in. `started` is when the attempt's process started.
+    pub fn take(&mut self, check: &Check, answer: Answer, started: Tick, now: Tick) {
+        self.asked = self.asked.saturating_add(1);
+        match answer {
+            Answer::Good => {
+                self.good_since.get_or_insert(now);
+                self.was_good = true;
+                self.bad_in_a_row = 0;
+            }
+            Answer::Bad(why) => {
+                self.good_since = None;
+                self.last_bad = Some(why);
+                if self.was_good || now.since(started) >= check.grace {
+                    self.bad_in_a_row = self.bad_in_a_row.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// How long to wait before the next question: quick and growing until it is good, then the check's interval.
+    pub fn delay(&self, check: &Check) -> Millis {
+        if self.good_since.is_some() || self.was_good {
+            return check.interval;
+        }
+        let mut delay = FIRST_DELAY;
+        for _ in 0..self.asked.min(20) {
+            delay = Millis((delay.0 * GROWTH_TENTHS / 10).min(LONGEST_DELAY.0));
+        }
+        delay
+    }
+
+    /// Whether so many answers in a row were bad that a new attempt is due.
+    pub const fn has_failed(&self, check: &Check) -> bool {
+        self.bad_in_a_row >= check.restart_after
+    }
+}
