@@ -1,1 +1,6 @@
-//! TODO
+//! What people and programs say to the controller and what it answers: the JSON of the HTTP interface, and the parser of
+//! spec files. The controller and `lap` share it; neither knows the other.
+
+pub mod ask;
+pub mod spec;
+pub mod view;

@@ -1,0 +1,68 @@
+//! What people ask the controller for: the JSON bodies of requests. Unknown fields are refused, so that a misspelt one
+//! is not silently without effect.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/apps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApplication {
+    /// Its name.
+    pub name: String,
+}
+
+/// `POST /v1/envs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEnvironment {
+    /// The application's name.
+    pub application: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// `POST /v1/envs/{app}/{env}/nodes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachNode {
+    /// The node's name.
+    pub node: String,
+}
+
+/// `POST /v1/node-tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateJoinToken {
+    /// How long it is good for; an hour by default, a week at most.
+    pub ttl_seconds: Option<u64>,
+    /// The only name that a node may join with.
+    pub node: Option<String>,
+    /// The environment (`shop/production`) that the node is given to when it joins.
+    pub environment: Option<String>,
+    /// The only addresses that it may join from, `192.0.2.0/24`.
+    pub cidr: Option<String>,
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/deploy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// The image reference.
+    pub image: String,
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollback {
+    /// The revision; by default the one before the active one.
+    pub to: Option<u32>,
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// How many jobs.
+    pub scale: u32,
+}

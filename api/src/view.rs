@@ -1,0 +1,326 @@
+//! What the controller answers: the JSON that `lap`, pages and other programs read.
+//!
+//! Times are milliseconds since 1970 (UTC), sizes are bytes, processor shares are thousandths of a core. Fields are only
+//! ever added. Words such as states and phases are lower-case with hyphens.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The controller's version.
+    pub version: String,
+    /// The cluster's id.
+    pub cluster: String,
+    /// The organization's name.
+    pub organization: String,
+}
+
+/// An Application: `GET /v1/apps`, `POST /v1/apps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Application {
+    /// Its name.
+    pub name: String,
+    /// `project`.
+    pub kind: String,
+    /// The names of its environments, in the order in which an application moves through them.
+    pub environments: Vec<String>,
+    /// How many services its environments hold.
+    pub services: u32,
+}
+
+/// An Environment: `GET /v1/envs?app=`, `POST /v1/envs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// `shop/production`.
+    pub path: String,
+    /// Names of the nodes that are given to it.
+    pub nodes: Vec<String>,
+    /// Names of its services.
+    pub services: Vec<String>,
+    /// The largest scale that its policy allows; none when only the quota limits it.
+    pub max_scale: Option<u32>,
+}
+
+/// An amount of processor and memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Amount {
+    /// Thousandths of a core.
+    pub cpu_milli: u32,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+/// A node: `GET /v1/nodes`, `GET /v1/nodes/{name}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// `ready`, `suspect` or `lost`.
+    pub liveness: String,
+    /// When it was heard last.
+    pub heard_ms: Option<u64>,
+    /// The agent's version.
+    pub version: String,
+    /// As in image platforms.
+    pub architecture: String,
+    /// What it offers to jobs.
+    pub capacity: Amount,
+    /// What the jobs placed on it may use at most.
+    pub committed: Amount,
+    /// What the machine uses now.
+    pub used: Amount,
+    /// Paths of the environments that it is given to.
+    pub environments: Vec<String>,
+    /// How many jobs are placed on it.
+    pub jobs: u32,
+    /// What keeps it from working, as sentences.
+    pub troubles: Vec<String>,
+    /// When it joined.
+    pub joined_ms: u64,
+}
+
+/// `POST /v1/node-tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// The text to give to `lapstrake-agent join`. Shown once.
+    pub token: String,
+    /// When it ends.
+    pub expires_ms: u64,
+    /// The address to join, `host:port`.
+    pub address: String,
+}
+
+/// One thing that an application of a spec would do, or did, to one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceChange {
+    /// `shop/production/web`.
+    pub path: String,
+    /// `create`, `replace`, `scale` or `nothing`.
+    pub action: String,
+    /// What it means, as a sentence.
+    pub summary: String,
+    /// Field by field.
+    pub changes: Vec<FieldChange>,
+    /// What a person should know before it is done.
+    pub warnings: Vec<String>,
+    /// The deployment that was created (`apply` only).
+    pub deployment: Option<String>,
+}
+
+/// One field of a spec that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// For example `deploy.overlap`.
+    pub field: String,
+    /// What it was; none when it is new.
+    pub old: Option<String>,
+    /// What it becomes; none when it goes.
+    pub new: Option<String>,
+}
+
+/// `POST /v1/plan` and `POST /v1/apply`, both with the YAML text as their body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Whether the application would be, or was, created.
+    pub creates_application: Option<String>,
+    /// Sorted by path.
+    pub services: Vec<ServiceChange>,
+}
+
+/// A service: `GET /v1/services`, `GET /v1/services/{app}/{env}/{service}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// `shop/production/web`.
+    pub path: String,
+    /// `web` or `worker`.
+    #[serde(rename = "type")]
+    pub service_type: String,
+    /// `starting`, `healthy`, `degraded`, `unhealthy` or `deleting`.
+    pub state: String,
+    /// Why it is in this state, in one sentence.
+    pub message: String,
+    /// The image as the person wrote it.
+    pub image: String,
+    /// What the active revision's image is bound to.
+    pub pinned: Option<String>,
+    /// The number of the active revision.
+    pub revision: Option<u32>,
+    /// How many jobs are wanted.
+    pub scale: u32,
+    /// How many of them are healthy.
+    pub healthy: u32,
+    /// Where people reach it: `http://host/path`, without the proxies' port.
+    pub routes: Vec<String>,
+    /// Its jobs.
+    pub jobs: Vec<Job>,
+    /// The newest deployment.
+    pub deployment: Option<Deployment>,
+}
+
+/// A job: `GET /v1/jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: String,
+    /// The service's path.
+    pub service: String,
+    /// `web.1`.
+    pub slot: String,
+    /// The node's name; none while it waits for one.
+    pub node: Option<String>,
+    /// The revision it runs.
+    pub revision: u32,
+    /// Its phase: `running`, …; `unknown` when its node is silent.
+    pub phase: String,
+    /// `healthy`, `unhealthy`, `starting` or `unknown`.
+    pub health: String,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Whether it carries the slot now, comes or leaves: `current`, `new` or `old`.
+    pub role: String,
+    /// Why it is not healthy, or what it waits for.
+    pub message: Option<String>,
+    /// Its address in the environment's network.
+    pub address: Option<String>,
+    /// Memory in use.
+    pub memory_bytes: u64,
+    /// Processor in use.
+    pub cpu_milli: u32,
+}
+
+/// A deployment: `GET /v1/services/…/deployments`, `GET /v1/deployments/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Its id.
+    pub id: String,
+    /// The service's path.
+    pub service: String,
+    /// Counts the service's deployments, from 1.
+    pub number: u32,
+    /// `apply`, `deploy`, `redeploy`, `rollback`, `scale` or `remove`.
+    pub trigger: String,
+    /// Whose token asked for it.
+    pub by: String,
+    /// The image as the person wrote it.
+    pub image: String,
+    /// The revision that was active before.
+    pub from: Option<u32>,
+    /// The revision that it brings, once numbered.
+    pub revision: Option<u32>,
+    /// `queued`, `resolving`, `placing`, `rolling`, `complete`, `superseded`, `reverting` or `failed`.
+    pub phase: String,
+    /// Whether nothing more will happen to it.
+    pub ended: bool,
+    /// Why it failed, or what it waits for, in one sentence.
+    pub message: Option<String>,
+    /// When it was asked for.
+    pub created_ms: u64,
+    /// When it entered each phase.
+    pub reached: Vec<Moment>,
+    /// Its slots.
+    pub slots: Vec<SlotTimeline>,
+}
+
+/// When something entered a phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The phase.
+    pub phase: String,
+    /// When.
+    pub at_ms: u64,
+}
+
+/// How one slot went through a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotTimeline {
+    /// `web.1`.
+    pub slot: String,
+    /// The node's name.
+    pub node: String,
+    /// The old job.
+    pub old: Option<String>,
+    /// The new job.
+    pub new: Option<String>,
+    /// Where it stands; `waiting` before the agent began it.
+    pub phase: String,
+    /// When it entered each phase, by the node's clock.
+    pub reached: Vec<Moment>,
+    /// When the old job got its SIGTERM.
+    pub stopped_ms: Option<u64>,
+    /// Why it was abandoned or switched back, or what it waits for.
+    pub message: Option<String>,
+}
+
+/// `GET /v1/services/{app}/{env}/{service}/why`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The state's word.
+    pub state: String,
+    /// The first sentence is the answer; the others are the rest of the story.
+    pub sentences: Vec<String>,
+}
+
+/// One entry of the log of events: `GET /v1/events`, and as server-sent events with `follow=true`, whose id is `number`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up; a watcher resumes after the last that it has.
+    pub number: u64,
+    /// When.
+    pub at_ms: u64,
+    /// A word such as `deployment-rolling`, `replacement-switched`, `node-lost`.
+    pub kind: String,
+    /// What it is about: a service's path, a node's name.
+    pub subject: String,
+    /// The sentence.
+    pub text: String,
+}
+
+/// One line of a job's output: `GET /v1/services/…/logs`, as server-sent events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When the engine took it.
+    pub at_ms: u64,
+    /// `web.1`.
+    pub slot: String,
+    /// The node's name.
+    pub node: String,
+    /// `stdout` or `stderr`; `lapstrake` for a word of ours (a stream that ended, a node that is silent).
+    pub stream: String,
+    /// The text without its line end; control characters are escaped.
+    pub text: String,
+}
+
+/// An answer that is an error, as RFC 9457 shapes it (`application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank`: the status says what kind it is.
+    #[serde(rename = "type")]
+    pub type_uri: String,
+    /// A short name of the kind.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, and what to do next.
+    pub detail: String,
+    /// Every mistake of a spec, each with its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mistakes: Vec<Mistake>,
+}
+
+/// A mistake in a spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// From 1; 0 when it is about the whole.
+    pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
+    /// How many characters the caret underlines.
+    pub width: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
