@@ -1,0 +1,22 @@
+//! The only place where wire and core meet.
+//!
+//! Core to wire is `From` and cannot fail. Wire to core is `TryFrom` and treats every field as hostile: it refuses with
+//! [`Malformed`], which names the field, and never panics. Fields that this version does not know were dropped by
+//! prost before; a word that it does not know is left empty, and [`Malformed::is_unknown_word`] tells it from a mistake,
+//! so that a session goes on.
+//!
+//! Names are refused when they are not fit. Sentences for people (what Docker said, what a probe answered, a process's
+//! last lines) are made fit, on both ways: control characters become spaces, and they are cut at a length. Nobody chooses
+//! them, a report must not fail by them, and a terminal must not obey them.
+
+mod assignment;
+mod enrolment;
+mod field;
+mod logs;
+mod message;
+mod report;
+mod spec;
+
+pub use enrolment::{Enrolled, Enrolment, Renewal, Renewed};
+pub use field::{Malformed, Why};
+pub use logs::{LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord};

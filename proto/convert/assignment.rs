@@ -1,0 +1,202 @@
+//! Assignment sets.
+
+use super::field::{self, Malformed, Why, id_bytes, list, required, rising};
+use crate::{limits, v1};
+use lapstrake_core::assignment::{
+    Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath,
+};
+use lapstrake_core::ids::{
+    ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, ServiceId, SlotId,
+};
+
+impl From<Generation> for v1::Generation {
+    fn from(core: Generation) -> Self {
+        v1::Generation {
+            epoch_id: id_bytes(core.epoch.0),
+            number: core.number,
+        }
+    }
+}
+
+impl TryFrom<v1::Generation> for Generation {
+    type Error = Malformed;
+    fn try_from(wire: v1::Generation) -> Result<Self, Malformed> {
+        Ok(Generation {
+            epoch: EpochId(field::id("epoch_id", &wire.epoch_id)?),
+            number: wire.number,
+        })
+    }
+}
+
+impl From<AssignmentSet> for v1::AssignmentSet {
+    fn from(core: AssignmentSet) -> Self {
+        v1::AssignmentSet {
+            generation: Some(core.generation.into()),
+            stop_absent: core.stop_absent,
+            assignments: core.assignments.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::AssignmentSet> for AssignmentSet {
+    type Error = Malformed;
+    fn try_from(wire: v1::AssignmentSet) -> Result<Self, Malformed> {
+        let assignments = list("assignments", wire.assignments, limits::JOBS)?;
+        rising("assignments", &assignments, |assignment: &Assignment| {
+            assignment.slot.clone()
+        })?;
+        Ok(AssignmentSet {
+            generation: required("generation", wire.generation)?,
+            stop_absent: wire.stop_absent,
+            assignments,
+        })
+    }
+}
+
+impl From<Assignment> for v1::Assignment {
+    fn from(core: Assignment) -> Self {
+        v1::Assignment {
+            slot: Some(core.slot.into()),
+            job_id: id_bytes(core.job.0),
+            deployment_id: id_bytes(core.deployment.0),
+            run: Some(core.run.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::Assignment> for Assignment {
+    type Error = Malformed;
+    fn try_from(wire: v1::Assignment) -> Result<Self, Malformed> {
+        Ok(Assignment {
+            slot: required("slot", wire.slot)?,
+            job: JobId(field::id("job_id", &wire.job_id)?),
+            deployment: DeploymentId(field::id("deployment_id", &wire.deployment_id)?),
+            run: required("run", wire.run)?,
+        })
+    }
+}
+
+impl From<SlotId> for v1::SlotId {
+    fn from(core: SlotId) -> Self {
+        v1::SlotId {
+            service_id: id_bytes(core.service.0),
+            target: core.target,
+            number: core.number,
+        }
+    }
+}
+
+impl TryFrom<v1::SlotId> for SlotId {
+    type Error = Malformed;
+    fn try_from(wire: v1::SlotId) -> Result<Self, Malformed> {
+        Ok(SlotId {
+            service: ServiceId(field::id("service_id", &wire.service_id)?),
+            target: field::name("target", wire.target)?,
+            number: field::at_least_one("number", wire.number)?,
+        })
+    }
+}
+
+impl From<RunSpec> for v1::RunSpec {
+    fn from(core: RunSpec) -> Self {
+        v1::RunSpec {
+            environment_id: id_bytes(core.environment.0),
+            application_id: id_bytes(core.application.0),
+            path: Some(core.path.into()),
+            revision: core.revision,
+            image: Some(core.image.into()),
+            spec: Some(core.spec.into()),
+            hosts: core
+                .hosts
+                .into_iter()
+                .map(|host| v1::PortHost { host })
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::RunSpec> for RunSpec {
+    type Error = Malformed;
+    fn try_from(wire: v1::RunSpec) -> Result<Self, Malformed> {
+        let spec: lapstrake_core::spec::ServiceSpec = required("spec", wire.spec)?;
+        // The route to a port is found by the port's place in the list, so one host less would move all after it.
+        if wire.hosts.len() != spec.ports.len() {
+            return Err(Malformed::new(
+                "hosts",
+                Why::Unequal {
+                    is: wire.hosts.len(),
+                    other: spec.ports.len(),
+                },
+            ));
+        }
+        let hosts = wire.hosts.into_iter().map(|of_port| {
+            of_port
+                .host
+                .map(|host| field::host("hosts", host))
+                .transpose()
+        });
+        Ok(RunSpec {
+            environment: EnvironmentId(field::id("environment_id", &wire.environment_id)?),
+            application: ApplicationId(field::id("application_id", &wire.application_id)?),
+            path: required("path", wire.path)?,
+            revision: wire.revision,
+            image: required("image", wire.image)?,
+            spec,
+            hosts: hosts.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<ServicePath> for v1::ServicePath {
+    fn from(core: ServicePath) -> Self {
+        v1::ServicePath {
+            application: core.application,
+            environment: core.environment,
+            service: core.service,
+        }
+    }
+}
+
+impl TryFrom<v1::ServicePath> for ServicePath {
+    type Error = Malformed;
+    fn try_from(wire: v1::ServicePath) -> Result<Self, Malformed> {
+        Ok(ServicePath {
+            application: field::name("application", wire.application)?,
+            environment: field::name("environment", wire.environment)?,
+            service: field::name("service", wire.service)?,
+        })
+    }
+}
+
+impl From<BoundImage> for v1::BoundImage {
+    fn from(core: BoundImage) -> Self {
+        use v1::bound_image::Binding;
+        let (reference, binding) = match core {
+            BoundImage::Digest { reference, pinned } => (reference, Binding::Digest(pinned)),
+            BoundImage::Id { reference, id } => (reference, Binding::Id(id)),
+        };
+        v1::BoundImage {
+            reference,
+            binding: Some(binding),
+        }
+    }
+}
+
+impl TryFrom<v1::BoundImage> for BoundImage {
+    type Error = Malformed;
+    fn try_from(wire: v1::BoundImage) -> Result<Self, Malformed> {
+        use v1::bound_image::Binding;
+        let reference = field::reference("reference", wire.reference)?;
+        match wire.binding {
+            Some(Binding::Digest(pinned)) => Ok(BoundImage::Digest {
+                reference,
+                pinned: field::reference("digest", pinned)?,
+            }),
+            Some(Binding::Id(id)) => Ok(BoundImage::Id {
+                reference,
+                id: field::reference("id", id)?,
+            }),
+            None => Err(Malformed::new("binding", Why::Missing)),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! How much of everything the wire carries, with the reasons.
+//!
+//! A receiver refuses what is over a limit; so nothing from outside decides how much memory it takes. Texts that people
+//! only read are made to fit by the sender instead (`convert`), because a long answer of Docker must not end a session.
+
+/// The largest message that an agent decodes. An assignment set carries the specs and variables of all of a node's
+/// jobs: 1000 jobs with 16 KiB each. gRPC's own default is 4 MiB.
+pub const AGENT_DECODES_BYTES: usize = 16 << 20;
+
+/// The largest message that the controller decodes; it has thousands of agents. A report of 600 jobs that all fail with
+/// the longest words fits, and one of 20,000 healthy ones.
+pub const CONTROLLER_DECODES_BYTES: usize = 4 << 20;
+
+/// The largest message that is decoded from a connection without a client certificate: a certificate request is 2 KiB.
+pub const ENROLMENT_DECODES_BYTES: usize = 64 << 10;
+
+/// The text in one `LogLines`. Small enough that a slow reader holds little, large enough that framing costs nothing.
+pub const LOG_CHUNK_BYTES: usize = 256 << 10;
+
+/// One line of output; the engine cuts longer ones into pieces of this size itself.
+pub const LOG_LINE_BYTES: usize = 16 << 10;
+
+/// Lines in one `LogLines`: empty ones have no text to count, but take memory.
+pub const LOG_LINES: usize = 16 << 10;
+
+/// Assignments to a node, and jobs and replacements in its report. A bridge of the kernel has 1023 ports, and the
+/// largest nodes run a few hundred jobs.
+pub const JOBS: usize = 16 << 10;
+
+/// A name of an application, environment, service or target: each is a label of a DNS name.
+pub const NAME_BYTES: usize = 63;
+
+/// A host, or a node's name, which may be one: the longest DNS name.
+pub const HOST_BYTES: usize = 253;
+
+/// An image reference: a host, 255 of a repository's name, 128 of a tag and 71 of a digest, with room to spare.
+pub const REFERENCE_BYTES: usize = 1024;
+
+/// A path of a URL; HTTP servers take about as much.
+pub const URL_PATH_BYTES: usize = 4096;
+
+/// A version or an architecture.
+pub const WORD_BYTES: usize = 64;
+
+/// One argument or variable of a process: `MAX_ARG_STRLEN` of the kernel.
+pub const ARGUMENT_BYTES: usize = 128 << 10;
+
+/// Arguments of a command, and variables of a service.
+pub const ARGUMENTS: usize = 4096;
+
+/// Ports of a service, and its checks.
+pub const PORTS: usize = 256;
+
+/// A sentence for people. Longer ones are cut, with `…`.
+pub const SENTENCE_BYTES: usize = 1024;
+
+/// Last lines in a failure; the oldest ones are left out.
+pub const LAST_LINES: usize = 10;
+
+/// One last line in a failure. Longer ones are cut, with `…`.
+pub const LAST_LINE_BYTES: usize = 512;
+
+/// Troubles of a node; the rest are left out.
+pub const TROUBLES: usize = 32;
+
+/// Phases that one replacement reached: it has ten.
+pub const PHASES: usize = 10;
+
+/// Services that run elsewhere, and nodes that run one of them.
+pub const ELSEWHERE: usize = 16 << 10;
+
+/// A certificate request, a certificate with its chain, or a trust bundle, in PEM: about 2 KiB for each certificate.
+pub const PEM_BYTES: usize = 32 << 10;
