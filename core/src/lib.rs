@@ -10,11 +10,13 @@
 extern crate alloc;
 
 pub mod assignment;
+pub mod check;
 pub mod ids;
 pub mod message;
 pub mod node;
 pub mod probe;
 pub mod report;
+pub mod restart;
 pub mod routes;
 pub mod spec;
 pub mod time;

@@ -11,6 +11,17 @@
 //! derives the actions from the written ledger and from what is seen. A crash at any point therefore repeats at most an
 //! action whose effect is already there, and every action is safe to repeat.
 
+mod accept;
 pub mod action;
+mod advance;
+pub mod health;
 pub mod ledger;
+mod plan;
+pub mod reason;
+mod report;
+pub mod routes;
 pub mod seen;
+
+pub use advance::advance;
+pub use plan::plan;
+pub use report::report;

@@ -6,6 +6,7 @@ use crate::assignment::{Assignment, AssignmentSet, Generation};
 use crate::ids::{BootId, ClusterId, DeploymentId, EnvironmentId, JobId, NodeId, SlotId, pairs};
 use crate::message::Elsewhere;
 use crate::node::action::Subnet;
+use crate::node::seen::Attempt;
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::routes::RouteTable;
 use crate::time::{Tick, Wall};
@@ -49,6 +50,10 @@ pub struct Ledger {
     pub table: RouteTable,
     /// Where jobs of other nodes run, for the proxy's messages.
     pub elsewhere: Vec<Elsewhere>,
+    /// Running containers that carry our labels and that nobody wants (an older attempt, a job of a lost ledger), and
+    /// when their end was decided.
+    #[serde(with = "pairs")]
+    pub strays: BTreeMap<Attempt, Tick>,
 }
 
 /// One job as the ledger holds it.
@@ -62,20 +67,24 @@ pub struct Job {
     pub phase: JobPhase,
     /// When the attempt entered this phase.
     pub since: Tick,
-    /// Its static address.
-    pub address: Ipv4Addr,
-    /// Whether it has ever been healthy: before that, the attempts are limited.
+    /// Its static address: from the first start until its container is gone and every live proxy has acknowledged a table
+    /// without it.
+    pub address: Option<Ipv4Addr>,
+    /// Whether it has ever been healthy for `min_healthy`: before that, the attempts are limited.
     pub was_healthy: bool,
-    /// Failed attempts since it was last healthy, for the back-off.
+    /// Whether this attempt has been healthy: then an unknown reading is trusted.
+    pub was_good: bool,
+    /// Failed attempts since it was last healthy for long, for the back-off.
     pub failures: u32,
     /// When the next attempt may start, while it waits for that.
     pub retry_at: Option<Tick>,
     /// Why the last attempt failed.
     pub failure: Option<Failure>,
-    /// While `phase` is `Stopping`: whether the order was to end the job (true) or only this attempt (false).
-    pub ending: bool,
-    /// Once its container is gone and no table names it: its address is free when every proxy has acknowledged this
-    /// generation.
+    /// Set when it shall end: from then on it gets no new request, and its stop signal follows when no connection of it is
+    /// open, at this instant at the latest. None while it shall run (an attempt may still be stopped for a new one).
+    pub drain_until: Option<Tick>,
+    /// The first table without it after one that named it; none when no table ever named it, or the newest one does. Every
+    /// proxy has to acknowledge this generation before the job is told to stop and before its address is used again.
     pub unrouted_at: Option<u64>,
 }
 

@@ -38,6 +38,8 @@ pub struct Seen {
     pub engine_trouble: Option<String>,
     /// Containers that carry our cluster's labels, by the attempt that the labels name.
     pub containers: BTreeMap<Attempt, Container>,
+    /// The static addresses of the containers, as far as they are known, so that a lost ledger finds them again.
+    pub addresses: BTreeMap<Attempt, Ipv4Addr>,
     /// Images by `BoundImage::pinned`; one that is not named was not asked for since the agent started.
     pub images: BTreeMap<String, Image>,
     /// Bridges of environments that stand with their rules, by environment.
