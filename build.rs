@@ -17,15 +17,9 @@ const FILES: [&str; 5] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={ROOT}/lapstrake");
     // The comments stay in the descriptor, because a test reads from it who may call what, and what a retry does.
-    let descriptor = protox::Compiler::new([ROOT])?
-        .include_source_info(true)
-        .open_files(FILES)?
-        .file_descriptor_set();
+    let descriptor = protox::Compiler::new([ROOT])?.include_source_info(true).open_files(FILES)?.file_descriptor_set();
     let out = env::var("OUT_DIR")?;
-    fs::write(
-        Path::new(&out).join("descriptor.bin"),
-        descriptor.encode_to_vec(),
-    )?;
+    fs::write(Path::new(&out).join("descriptor.bin"), descriptor.encode_to_vec())?;
     tonic_prost_build::configure()
         // The same message is always the same bytes.
         .btree_map(".")

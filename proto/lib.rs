@@ -22,18 +22,13 @@ pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descript
 impl fmt::Debug for v1::EnrolRequest {
     /// Without the join token's secret, because requests end up in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EnrolRequest")
-            .field("hostname", &self.hostname)
-            .finish_non_exhaustive()
+        f.debug_struct("EnrolRequest").field("hostname", &self.hostname).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for v1::ServiceSpec {
     /// Without the variables' values and the command, which may hold credentials, because messages end up in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceSpec")
-            .field("type", &self.r#type())
-            .field("image", &self.image)
-            .finish_non_exhaustive()
+        f.debug_struct("ServiceSpec").field("type", &self.r#type()).field("image", &self.image).finish_non_exhaustive()
     }
 }

@@ -2,29 +2,19 @@
 
 use super::field::{self, Malformed, Why, id_bytes, list, required, rising};
 use crate::{limits, v1};
-use lapstrake_core::assignment::{
-    Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath,
-};
-use lapstrake_core::ids::{
-    ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, ServiceId, SlotId,
-};
+use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
+use lapstrake_core::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, ServiceId, SlotId};
 
 impl From<Generation> for v1::Generation {
     fn from(core: Generation) -> Self {
-        v1::Generation {
-            epoch_id: id_bytes(core.epoch.0),
-            number: core.number,
-        }
+        v1::Generation { epoch_id: id_bytes(core.epoch.0), number: core.number }
     }
 }
 
 impl TryFrom<v1::Generation> for Generation {
     type Error = Malformed;
     fn try_from(wire: v1::Generation) -> Result<Self, Malformed> {
-        Ok(Generation {
-            epoch: EpochId(field::id("epoch_id", &wire.epoch_id)?),
-            number: wire.number,
-        })
+        Ok(Generation { epoch: EpochId(field::id("epoch_id", &wire.epoch_id)?), number: wire.number })
     }
 }
 
@@ -42,9 +32,7 @@ impl TryFrom<v1::AssignmentSet> for AssignmentSet {
     type Error = Malformed;
     fn try_from(wire: v1::AssignmentSet) -> Result<Self, Malformed> {
         let assignments = list("assignments", wire.assignments, limits::JOBS)?;
-        rising("assignments", &assignments, |assignment: &Assignment| {
-            assignment.slot.clone()
-        })?;
+        rising("assignments", &assignments, |assignment: &Assignment| assignment.slot.clone())?;
         Ok(AssignmentSet {
             generation: required("generation", wire.generation)?,
             stop_absent: wire.stop_absent,
@@ -78,11 +66,7 @@ impl TryFrom<v1::Assignment> for Assignment {
 
 impl From<SlotId> for v1::SlotId {
     fn from(core: SlotId) -> Self {
-        v1::SlotId {
-            service_id: id_bytes(core.service.0),
-            target: core.target,
-            number: core.number,
-        }
+        v1::SlotId { service_id: id_bytes(core.service.0), target: core.target, number: core.number }
     }
 }
 
@@ -106,11 +90,7 @@ impl From<RunSpec> for v1::RunSpec {
             revision: core.revision,
             image: Some(core.image.into()),
             spec: Some(core.spec.into()),
-            hosts: core
-                .hosts
-                .into_iter()
-                .map(|host| v1::PortHost { host })
-                .collect(),
+            hosts: core.hosts.into_iter().map(|host| v1::PortHost { host }).collect(),
         }
     }
 }
@@ -121,20 +101,10 @@ impl TryFrom<v1::RunSpec> for RunSpec {
         let spec: lapstrake_core::spec::ServiceSpec = required("spec", wire.spec)?;
         // The route to a port is found by the port's place in the list, so one host less would move all after it.
         if wire.hosts.len() != spec.ports.len() {
-            return Err(Malformed::new(
-                "hosts",
-                Why::Unequal {
-                    is: wire.hosts.len(),
-                    other: spec.ports.len(),
-                },
-            ));
+            return Err(Malformed::new("hosts", Why::Unequal { is: wire.hosts.len(), other: spec.ports.len() }));
         }
-        let hosts = wire.hosts.into_iter().map(|of_port| {
-            of_port
-                .host
-                .map(|host| field::host("hosts", host))
-                .transpose()
-        });
+        let hosts =
+            wire.hosts.into_iter().map(|of_port| of_port.host.map(|host| field::host("hosts", host)).transpose());
         Ok(RunSpec {
             environment: EnvironmentId(field::id("environment_id", &wire.environment_id)?),
             application: ApplicationId(field::id("application_id", &wire.application_id)?),
@@ -149,11 +119,7 @@ impl TryFrom<v1::RunSpec> for RunSpec {
 
 impl From<ServicePath> for v1::ServicePath {
     fn from(core: ServicePath) -> Self {
-        v1::ServicePath {
-            application: core.application,
-            environment: core.environment,
-            service: core.service,
-        }
+        v1::ServicePath { application: core.application, environment: core.environment, service: core.service }
     }
 }
 
@@ -175,10 +141,7 @@ impl From<BoundImage> for v1::BoundImage {
             BoundImage::Digest { reference, pinned } => (reference, Binding::Digest(pinned)),
             BoundImage::Id { reference, id } => (reference, Binding::Id(id)),
         };
-        v1::BoundImage {
-            reference,
-            binding: Some(binding),
-        }
+        v1::BoundImage { reference, binding: Some(binding) }
     }
 }
 
@@ -188,14 +151,10 @@ impl TryFrom<v1::BoundImage> for BoundImage {
         use v1::bound_image::Binding;
         let reference = field::reference("reference", wire.reference)?;
         match wire.binding {
-            Some(Binding::Digest(pinned)) => Ok(BoundImage::Digest {
-                reference,
-                pinned: field::reference("digest", pinned)?,
-            }),
-            Some(Binding::Id(id)) => Ok(BoundImage::Id {
-                reference,
-                id: field::reference("id", id)?,
-            }),
+            Some(Binding::Digest(pinned)) => {
+                Ok(BoundImage::Digest { reference, pinned: field::reference("digest", pinned)? })
+            }
+            Some(Binding::Id(id)) => Ok(BoundImage::Id { reference, id: field::reference("id", id)? }),
             None => Err(Malformed::new("binding", Why::Missing)),
         }
     }

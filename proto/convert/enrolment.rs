@@ -85,19 +85,12 @@ impl From<Enrolment> for v1::EnrolRequest {
 impl TryFrom<v1::EnrolRequest> for Enrolment {
     type Error = Malformed;
     fn try_from(wire: v1::EnrolRequest) -> Result<Self, Malformed> {
-        let not_a_secret =
-            |bytes: Vec<u8>| Malformed::new("secret", Why::NotASecret { bytes: bytes.len() });
+        let not_a_secret = |bytes: Vec<u8>| Malformed::new("secret", Why::NotASecret { bytes: bytes.len() });
         Ok(Enrolment {
             token: TokenId(field::id("token_id", &wire.token_id)?),
             secret: wire.secret.try_into().map_err(not_a_secret)?,
-            certificate_request: field::pem(
-                "certificate_request_pem",
-                wire.certificate_request_pem,
-            )?,
-            node_name: wire
-                .node_name
-                .map(|name| field::host("node_name", name))
-                .transpose()?,
+            certificate_request: field::pem("certificate_request_pem", wire.certificate_request_pem)?,
+            node_name: wire.node_name.map(|name| field::host("node_name", name)).transpose()?,
             hostname: field::host("hostname", wire.hostname)?,
             version: field::word("agent_version", wire.agent_version)?,
             architecture: field::word("architecture", wire.architecture)?,
@@ -132,30 +125,20 @@ impl TryFrom<v1::EnrolResponse> for Enrolled {
 
 impl From<Renewal> for v1::RenewRequest {
     fn from(ours: Renewal) -> Self {
-        v1::RenewRequest {
-            certificate_request_pem: ours.certificate_request,
-        }
+        v1::RenewRequest { certificate_request_pem: ours.certificate_request }
     }
 }
 
 impl TryFrom<v1::RenewRequest> for Renewal {
     type Error = Malformed;
     fn try_from(wire: v1::RenewRequest) -> Result<Self, Malformed> {
-        Ok(Renewal {
-            certificate_request: field::pem(
-                "certificate_request_pem",
-                wire.certificate_request_pem,
-            )?,
-        })
+        Ok(Renewal { certificate_request: field::pem("certificate_request_pem", wire.certificate_request_pem)? })
     }
 }
 
 impl From<Renewed> for v1::RenewResponse {
     fn from(ours: Renewed) -> Self {
-        v1::RenewResponse {
-            certificate_pem: ours.certificate,
-            trust_pem: ours.trust,
-        }
+        v1::RenewResponse { certificate_pem: ours.certificate, trust_pem: ours.trust }
     }
 }
 

@@ -96,10 +96,7 @@ impl std::error::Error for Malformed {}
 
 impl Malformed {
     pub(super) fn new(field: &str, why: Why) -> Self {
-        Malformed {
-            field: field.to_owned(),
-            why,
-        }
+        Malformed { field: field.to_owned(), why }
     }
 
     /// Whether the message says something that only a newer version knows. Skip it and go on.
@@ -115,18 +112,12 @@ pub(super) trait Inside<T> {
 
 impl<T> Inside<T> for Result<T, Malformed> {
     fn inside(self, outer: &str) -> Result<T, Malformed> {
-        self.map_err(|refusal| Malformed {
-            field: format!("{outer}.{}", refusal.field),
-            why: refusal.why,
-        })
+        self.map_err(|refusal| Malformed { field: format!("{outer}.{}", refusal.field), why: refusal.why })
     }
 }
 
 /// A message that has to be there, converted.
-pub(super) fn required<W, C: TryFrom<W, Error = Malformed>>(
-    field: &str,
-    wire: Option<W>,
-) -> Result<C, Malformed> {
+pub(super) fn required<W, C: TryFrom<W, Error = Malformed>>(field: &str, wire: Option<W>) -> Result<C, Malformed> {
     optional(field, wire)?.ok_or_else(|| Malformed::new(field, Why::Missing))
 }
 
@@ -146,16 +137,11 @@ pub(super) fn list<W, C: TryFrom<W, Error = Malformed>>(
 ) -> Result<Vec<C>, Malformed> {
     length(field, wire.len(), most)?;
     let items = wire.into_iter().enumerate();
-    items
-        .map(|(i, item)| C::try_from(item).map_err(|refusal| within_item(field, i, refusal)))
-        .collect()
+    items.map(|(i, item)| C::try_from(item).map_err(|refusal| within_item(field, i, refusal))).collect()
 }
 
 fn within_item(field: &str, i: usize, refusal: Malformed) -> Malformed {
-    Malformed {
-        field: format!("{field}[{i}].{}", refusal.field),
-        why: refusal.why,
-    }
+    Malformed { field: format!("{field}[{i}].{}", refusal.field), why: refusal.why }
 }
 
 /// A list of texts, each checked by `check` under the name of its item.
@@ -166,44 +152,25 @@ pub(super) fn texts(
     check: impl Fn(&str, String) -> Result<String, Malformed>,
 ) -> Result<Vec<String>, Malformed> {
     length(field, wire.len(), most)?;
-    wire.into_iter()
-        .enumerate()
-        .map(|(i, text)| check(&format!("{field}[{i}]"), text))
-        .collect()
+    wire.into_iter().enumerate().map(|(i, text)| check(&format!("{field}[{i}]"), text)).collect()
 }
 
 /// Refuses a list whose keys do not rise from item to item.
-pub(super) fn rising<T, K: Ord>(
-    field: &str,
-    items: &[T],
-    key: impl Fn(&T) -> K,
-) -> Result<(), Malformed> {
-    match items
-        .windows(2)
-        .position(|pair| key(&pair[0]) >= key(&pair[1]))
-    {
-        Some(i) => Err(Malformed::new(
-            &format!("{field}[{}]", i + 1),
-            Why::OutOfOrder,
-        )),
+pub(super) fn rising<T, K: Ord>(field: &str, items: &[T], key: impl Fn(&T) -> K) -> Result<(), Malformed> {
+    match items.windows(2).position(|pair| key(&pair[0]) >= key(&pair[1])) {
+        Some(i) => Err(Malformed::new(&format!("{field}[{}]", i + 1), Why::OutOfOrder)),
         None => Ok(()),
     }
 }
 
 /// Refuses a length over the limit.
 pub(super) fn length(field: &str, is: usize, most: usize) -> Result<(), Malformed> {
-    if is > most {
-        Err(Malformed::new(field, Why::TooLong { is, most }))
-    } else {
-        Ok(())
-    }
+    if is > most { Err(Malformed::new(field, Why::TooLong { is, most })) } else { Ok(()) }
 }
 
 /// The number of an id.
 pub(super) fn id(field: &str, wire: &[u8]) -> Result<u128, Malformed> {
-    let bytes: [u8; 16] = wire
-        .try_into()
-        .map_err(|_| Malformed::new(field, Why::NotAnId { bytes: wire.len() }))?;
+    let bytes: [u8; 16] = wire.try_into().map_err(|_| Malformed::new(field, Why::NotAnId { bytes: wire.len() }))?;
     Ok(u128::from_be_bytes(bytes))
 }
 
@@ -214,33 +181,14 @@ pub(super) fn id_bytes(id: u128) -> Vec<u8> {
 
 /// A number of a port.
 pub(super) fn port(field: &str, wire: u32) -> Result<u16, Malformed> {
-    let out = || {
-        Malformed::new(
-            field,
-            Why::OutOfBounds {
-                is: wire.into(),
-                least: 1,
-                most: u16::MAX.into(),
-            },
-        )
-    };
-    u16::try_from(wire)
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or_else(out)
+    let out = || Malformed::new(field, Why::OutOfBounds { is: wire.into(), least: 1, most: u16::MAX.into() });
+    u16::try_from(wire).ok().filter(|port| *port != 0).ok_or_else(out)
 }
 
 /// A count that must not be 0.
 pub(super) fn at_least_one(field: &str, wire: u32) -> Result<u32, Malformed> {
     match wire {
-        0 => Err(Malformed::new(
-            field,
-            Why::OutOfBounds {
-                is: 0,
-                least: 1,
-                most: u32::MAX.into(),
-            },
-        )),
+        0 => Err(Malformed::new(field, Why::OutOfBounds { is: 0, least: 1, most: u32::MAX.into() })),
         count => Ok(count),
     }
 }
@@ -274,10 +222,7 @@ pub(super) fn word(field: &str, wire: String) -> Result<String, Malformed> {
 pub(super) fn pem(field: &str, wire: String) -> Result<String, Malformed> {
     length(field, wire.len(), limits::PEM_BYTES)?;
     let wire = not_empty(field, wire)?;
-    match wire
-        .chars()
-        .find(|c| c.is_control() && !matches!(c, '\n' | '\r'))
-    {
+    match wire.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\r')) {
         Some(c) => Err(Malformed::new(field, Why::Character(c))),
         None => Ok(wire),
     }
@@ -286,11 +231,7 @@ pub(super) fn pem(field: &str, wire: String) -> Result<String, Malformed> {
 /// An argument or variable of a process: anything but the NUL that would end it.
 pub(super) fn argument(field: &str, wire: String) -> Result<String, Malformed> {
     length(field, wire.len(), limits::ARGUMENT_BYTES)?;
-    if wire.contains('\0') {
-        Err(Malformed::new(field, Why::Character('\0')))
-    } else {
-        Ok(wire)
-    }
+    if wire.contains('\0') { Err(Malformed::new(field, Why::Character('\0'))) } else { Ok(wire) }
 }
 
 /// A text without control characters, which would forge lines in a log or speak to a terminal.
@@ -303,11 +244,7 @@ pub(super) fn visible(field: &str, wire: String, most: usize) -> Result<String, 
 }
 
 fn not_empty(field: &str, wire: String) -> Result<String, Malformed> {
-    if wire.is_empty() {
-        Err(Malformed::new(field, Why::Empty))
-    } else {
-        Ok(wire)
-    }
+    if wire.is_empty() { Err(Malformed::new(field, Why::Empty)) } else { Ok(wire) }
 }
 
 /// A sentence for people, made fit.
@@ -318,10 +255,7 @@ pub(super) fn sentence(text: String) -> String {
 /// A failure's last lines, made fit: the newest ones are kept.
 pub(super) fn last_lines(mut lines: Vec<String>) -> Vec<String> {
     lines.drain(..lines.len().saturating_sub(limits::LAST_LINES));
-    lines
-        .into_iter()
-        .map(|line| fit(line, limits::LAST_LINE_BYTES))
-        .collect()
+    lines.into_iter().map(|line| fit(line, limits::LAST_LINE_BYTES)).collect()
 }
 
 /// A node's troubles, made fit: the first ones are kept.
@@ -354,37 +288,24 @@ mod tests {
     fn a_sentence_is_cut_between_characters() {
         let long = "ä".repeat(limits::SENTENCE_BYTES);
         let cut = sentence(long);
-        assert!(
-            cut.len() <= limits::SENTENCE_BYTES && cut.ends_with("ä…"),
-            "{} bytes",
-            cut.len()
-        );
+        assert!(cut.len() <= limits::SENTENCE_BYTES && cut.ends_with("ä…"), "{} bytes", cut.len());
         assert_eq!(sentence(cut.clone()), cut, "what is fit stays as it is");
     }
 
     #[test]
     fn a_terminal_gets_no_orders_from_a_job() {
-        assert_eq!(
-            sentence("\u{1b}[2Jgone\nnext\u{9b}31m".into()),
-            " [2Jgone next 31m"
-        );
+        assert_eq!(sentence("\u{1b}[2Jgone\nnext\u{9b}31m".into()), " [2Jgone next 31m");
     }
 
     #[test]
     fn the_newest_of_the_last_lines_are_kept() {
         let kept = last_lines((0..20).map(|n| n.to_string()).collect());
-        assert_eq!(
-            (kept.len(), kept.first().map(String::as_str)),
-            (limits::LAST_LINES, Some("10"))
-        );
+        assert_eq!((kept.len(), kept.first().map(String::as_str)), (limits::LAST_LINES, Some("10")));
     }
 
     #[test]
     fn a_refusal_names_the_rule() {
         let refusal = port("port", 70_000).inside("kind").unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            "the field kind.port is 70000, it must be between 1 and 65535"
-        );
+        assert_eq!(refusal.to_string(), "the field kind.port is 70000, it must be between 1 and 65535");
     }
 }

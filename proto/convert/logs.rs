@@ -63,27 +63,19 @@ pub enum LogsEndReason {
 }
 
 mirror!(LogSource { Stdout, Stderr });
-mirror!(LogsEndReason {
-    Complete,
-    UnknownJob,
-    CannotRead
-});
+mirror!(LogsEndReason { Complete, UnknownJob, CannotRead });
 
 impl From<LogsWord> for v1::StreamLogsRequest {
     fn from(ours: LogsWord) -> Self {
         use v1::stream_logs_request::Word;
         let word = match ours {
-            LogsWord::Opening { request, job } => Word::Opening(v1::LogsOpening {
-                request_id: id_bytes(request.0),
-                job_id: id_bytes(job.0),
-            }),
-            LogsWord::Lines(lines) => Word::Lines(v1::LogLines {
-                lines: lines.into_iter().map(Into::into).collect(),
-            }),
-            LogsWord::End(end) => Word::End(v1::LogsEnd {
-                reason: v1::LogsEndReason::from(end.reason).into(),
-                said: sentence(end.said),
-            }),
+            LogsWord::Opening { request, job } => {
+                Word::Opening(v1::LogsOpening { request_id: id_bytes(request.0), job_id: id_bytes(job.0) })
+            }
+            LogsWord::Lines(lines) => Word::Lines(v1::LogLines { lines: lines.into_iter().map(Into::into).collect() }),
+            LogsWord::End(end) => {
+                Word::End(v1::LogsEnd { reason: v1::LogsEndReason::from(end.reason).into(), said: sentence(end.said) })
+            }
         };
         v1::StreamLogsRequest { word: Some(word) }
     }
@@ -93,42 +85,28 @@ impl TryFrom<v1::StreamLogsRequest> for LogsWord {
     type Error = Malformed;
     fn try_from(wire: v1::StreamLogsRequest) -> Result<Self, Malformed> {
         use v1::stream_logs_request::Word;
-        Ok(
-            match wire
-                .word
-                .ok_or_else(|| Malformed::new("word", Why::Missing))?
-            {
-                Word::Opening(opening) => LogsWord::Opening {
-                    request: RequestId(field::id("opening.request_id", &opening.request_id)?),
-                    job: JobId(field::id("opening.job_id", &opening.job_id)?),
-                },
-                Word::Lines(wire) => LogsWord::Lines(lines(wire)?),
-                Word::End(end) => LogsWord::End(LogsEnd {
-                    reason: value("end.reason", end.reason)?,
-                    said: sentence(end.said),
-                }),
+        Ok(match wire.word.ok_or_else(|| Malformed::new("word", Why::Missing))? {
+            Word::Opening(opening) => LogsWord::Opening {
+                request: RequestId(field::id("opening.request_id", &opening.request_id)?),
+                job: JobId(field::id("opening.job_id", &opening.job_id)?),
             },
-        )
+            Word::Lines(wire) => LogsWord::Lines(lines(wire)?),
+            Word::End(end) => {
+                LogsWord::End(LogsEnd { reason: value("end.reason", end.reason)?, said: sentence(end.said) })
+            }
+        })
     }
 }
 
 fn lines(wire: v1::LogLines) -> Result<Vec<LogLine>, Malformed> {
     let lines: Vec<LogLine> = list("lines.lines", wire.lines, limits::LOG_LINES)?;
-    field::length(
-        "lines",
-        lines.iter().map(|line| line.text.len()).sum(),
-        limits::LOG_CHUNK_BYTES,
-    )?;
+    field::length("lines", lines.iter().map(|line| line.text.len()).sum(), limits::LOG_CHUNK_BYTES)?;
     Ok(lines)
 }
 
 impl From<LogLine> for v1::LogLine {
     fn from(ours: LogLine) -> Self {
-        v1::LogLine {
-            source: v1::LogSource::from(ours.source).into(),
-            at_ms: ours.at.0,
-            text: ours.text,
-        }
+        v1::LogLine { source: v1::LogSource::from(ours.source).into(), at_ms: ours.at.0, text: ours.text }
     }
 }
 
@@ -136,10 +114,6 @@ impl TryFrom<v1::LogLine> for LogLine {
     type Error = Malformed;
     fn try_from(wire: v1::LogLine) -> Result<Self, Malformed> {
         field::length("text", wire.text.len(), limits::LOG_LINE_BYTES)?;
-        Ok(LogLine {
-            source: value("source", wire.source)?,
-            at: Wall(wire.at_ms),
-            text: wire.text,
-        })
+        Ok(LogLine { source: value("source", wire.source)?, at: Wall(wire.at_ms), text: wire.text })
     }
 }

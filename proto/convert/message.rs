@@ -2,9 +2,7 @@
 
 use super::field::{self, Inside as _, Malformed, Why, id_bytes, list, required, sentence};
 use crate::{limits, v1};
-use lapstrake_core::ids::{
-    BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId,
-};
+use lapstrake_core::ids::{BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId};
 use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere, Hello, ResolvedImage};
 use lapstrake_core::time::{Millis, Wall};
 
@@ -13,17 +11,12 @@ impl From<AgentWord> for v1::OpenSessionRequest {
         use v1::open_session_request::Word;
         let word = match core {
             AgentWord::Hello(hello) => Word::Hello(hello.into()),
-            AgentWord::Heartbeat { number, used } => Word::Heartbeat(v1::Heartbeat {
-                number,
-                used: Some(used.into()),
-            }),
+            AgentWord::Heartbeat { number, used } => Word::Heartbeat(v1::Heartbeat { number, used: Some(used.into()) }),
             AgentWord::Report(report) => Word::Report(report.into()),
-            AgentWord::ImageResolved { request, outcome } => {
-                Word::ImageResolved(v1::ImageResolved {
-                    request_id: id_bytes(request.0),
-                    outcome: Some(outcome.into()),
-                })
-            }
+            AgentWord::ImageResolved { request, outcome } => Word::ImageResolved(v1::ImageResolved {
+                request_id: id_bytes(request.0),
+                outcome: Some(outcome.into()),
+            }),
         };
         v1::OpenSessionRequest { word: Some(word) }
     }
@@ -33,23 +26,17 @@ impl TryFrom<v1::OpenSessionRequest> for AgentWord {
     type Error = Malformed;
     fn try_from(wire: v1::OpenSessionRequest) -> Result<Self, Malformed> {
         use v1::open_session_request::Word;
-        Ok(
-            match wire
-                .word
-                .ok_or_else(|| Malformed::new("word", Why::Missing))?
-            {
-                Word::Hello(hello) => AgentWord::Hello(Hello::try_from(hello).inside("hello")?),
-                Word::Heartbeat(beat) => AgentWord::Heartbeat {
-                    number: beat.number,
-                    used: required("heartbeat.used", beat.used)?,
-                },
-                Word::Report(report) => AgentWord::Report(report.try_into().inside("report")?),
-                Word::ImageResolved(answer) => AgentWord::ImageResolved {
-                    request: RequestId(field::id("image_resolved.request_id", &answer.request_id)?),
-                    outcome: outcome(answer.outcome).inside("image_resolved")?,
-                },
+        Ok(match wire.word.ok_or_else(|| Malformed::new("word", Why::Missing))? {
+            Word::Hello(hello) => AgentWord::Hello(Hello::try_from(hello).inside("hello")?),
+            Word::Heartbeat(beat) => {
+                AgentWord::Heartbeat { number: beat.number, used: required("heartbeat.used", beat.used)? }
+            }
+            Word::Report(report) => AgentWord::Report(report.try_into().inside("report")?),
+            Word::ImageResolved(answer) => AgentWord::ImageResolved {
+                request: RequestId(field::id("image_resolved.request_id", &answer.request_id)?),
+                outcome: outcome(answer.outcome).inside("image_resolved")?,
             },
-        )
+        })
     }
 }
 
@@ -91,14 +78,12 @@ impl From<Result<ResolvedImage, String>> for v1::image_resolved::Outcome {
     }
 }
 
-fn outcome(
-    wire: Option<v1::image_resolved::Outcome>,
-) -> Result<Result<ResolvedImage, String>, Malformed> {
+fn outcome(wire: Option<v1::image_resolved::Outcome>) -> Result<Result<ResolvedImage, String>, Malformed> {
     use v1::image_resolved::Outcome;
     match wire.ok_or_else(|| Malformed::new("outcome", Why::Missing))? {
-        Outcome::Resolved(image) => Ok(Ok(ResolvedImage {
-            pinned: field::reference("resolved.pinned", image.pinned)?,
-        })),
+        Outcome::Resolved(image) => {
+            Ok(Ok(ResolvedImage { pinned: field::reference("resolved.pinned", image.pinned)? }))
+        }
         Outcome::Refused(why) => Ok(Err(sentence(why))),
     }
 }
@@ -107,43 +92,24 @@ impl From<ControllerWord> for v1::OpenSessionResponse {
     fn from(core: ControllerWord) -> Self {
         use v1::open_session_response::Word;
         let word = match core {
-            ControllerWord::Welcome {
-                session,
-                epoch,
-                lease,
-                heartbeat,
-                trust,
-            } => Word::Welcome(v1::Welcome {
+            ControllerWord::Welcome { session, epoch, lease, heartbeat, trust } => Word::Welcome(v1::Welcome {
                 session_id: id_bytes(session.0),
                 epoch_id: id_bytes(epoch.0),
                 lease_ms: lease.0,
                 heartbeat_ms: heartbeat.0,
                 trust_pem: trust,
             }),
-            ControllerWord::HeartbeatAnswer { number } => {
-                Word::HeartbeatAnswer(v1::HeartbeatAnswer { number })
-            }
+            ControllerWord::HeartbeatAnswer { number } => Word::HeartbeatAnswer(v1::HeartbeatAnswer { number }),
             ControllerWord::Assignments(set) => Word::Assignments(set.into()),
-            ControllerWord::Elsewhere(services) => Word::Elsewhere(v1::ElsewhereList {
-                services: services.into_iter().map(Into::into).collect(),
-            }),
-            ControllerWord::ResolveImage { request, image } => {
-                Word::ResolveImage(v1::ResolveImage {
-                    request_id: id_bytes(request.0),
-                    image: Some(image.into()),
-                })
+            ControllerWord::Elsewhere(services) => {
+                Word::Elsewhere(v1::ElsewhereList { services: services.into_iter().map(Into::into).collect() })
             }
-            ControllerWord::SendLogs {
-                request,
-                job,
-                tail,
-                follow,
-            } => Word::SendLogs(v1::SendLogs {
-                request_id: id_bytes(request.0),
-                job_id: id_bytes(job.0),
-                tail,
-                follow,
-            }),
+            ControllerWord::ResolveImage { request, image } => {
+                Word::ResolveImage(v1::ResolveImage { request_id: id_bytes(request.0), image: Some(image.into()) })
+            }
+            ControllerWord::SendLogs { request, job, tail, follow } => {
+                Word::SendLogs(v1::SendLogs { request_id: id_bytes(request.0), job_id: id_bytes(job.0), tail, follow })
+            }
         };
         v1::OpenSessionResponse { word: Some(word) }
     }
@@ -153,50 +119,31 @@ impl TryFrom<v1::OpenSessionResponse> for ControllerWord {
     type Error = Malformed;
     fn try_from(wire: v1::OpenSessionResponse) -> Result<Self, Malformed> {
         use v1::open_session_response::Word;
-        Ok(
-            match wire
-                .word
-                .ok_or_else(|| Malformed::new("word", Why::Missing))?
-            {
-                Word::Welcome(welcome) => welcomed(welcome).inside("welcome")?,
-                Word::HeartbeatAnswer(answer) => ControllerWord::HeartbeatAnswer {
-                    number: answer.number,
-                },
-                Word::Assignments(set) => {
-                    ControllerWord::Assignments(set.try_into().inside("assignments")?)
-                }
-                Word::Elsewhere(all) => ControllerWord::Elsewhere(
-                    list("services", all.services, limits::ELSEWHERE).inside("elsewhere")?,
-                ),
-                Word::ResolveImage(question) => ControllerWord::ResolveImage {
-                    request: RequestId(field::id(
-                        "resolve_image.request_id",
-                        &question.request_id,
-                    )?),
-                    image: required("resolve_image.image", question.image)?,
-                },
-                Word::SendLogs(wish) => ControllerWord::SendLogs {
-                    request: RequestId(field::id("send_logs.request_id", &wish.request_id)?),
-                    job: JobId(field::id("send_logs.job_id", &wish.job_id)?),
-                    tail: wish.tail,
-                    follow: wish.follow,
-                },
+        Ok(match wire.word.ok_or_else(|| Malformed::new("word", Why::Missing))? {
+            Word::Welcome(welcome) => welcomed(welcome).inside("welcome")?,
+            Word::HeartbeatAnswer(answer) => ControllerWord::HeartbeatAnswer { number: answer.number },
+            Word::Assignments(set) => ControllerWord::Assignments(set.try_into().inside("assignments")?),
+            Word::Elsewhere(all) => {
+                ControllerWord::Elsewhere(list("services", all.services, limits::ELSEWHERE).inside("elsewhere")?)
+            }
+            Word::ResolveImage(question) => ControllerWord::ResolveImage {
+                request: RequestId(field::id("resolve_image.request_id", &question.request_id)?),
+                image: required("resolve_image.image", question.image)?,
             },
-        )
+            Word::SendLogs(wish) => ControllerWord::SendLogs {
+                request: RequestId(field::id("send_logs.request_id", &wish.request_id)?),
+                job: JobId(field::id("send_logs.job_id", &wish.job_id)?),
+                tail: wish.tail,
+                follow: wish.follow,
+            },
+        })
     }
 }
 
 fn welcomed(wire: v1::Welcome) -> Result<ControllerWord, Malformed> {
     // A period of 0 would make the agent send heartbeats without end.
     if wire.heartbeat_ms == 0 {
-        return Err(Malformed::new(
-            "heartbeat_ms",
-            Why::OutOfBounds {
-                is: 0,
-                least: 1,
-                most: u64::MAX,
-            },
-        ));
+        return Err(Malformed::new("heartbeat_ms", Why::OutOfBounds { is: 0, least: 1, most: u64::MAX }));
     }
     Ok(ControllerWord::Welcome {
         session: SessionId(field::id("session_id", &wire.session_id)?),
@@ -224,25 +171,13 @@ impl TryFrom<v1::Elsewhere> for Elsewhere {
     fn try_from(wire: v1::Elsewhere) -> Result<Self, Malformed> {
         field::length("routes", wire.routes.len(), limits::PORTS)?;
         let route = |wire: v1::ElsewhereRoute| {
-            Ok((
-                field::host("routes.host", wire.host)?,
-                field::url_path("routes.path_prefix", wire.path_prefix)?,
-            ))
+            Ok((field::host("routes.host", wire.host)?, field::url_path("routes.path_prefix", wire.path_prefix)?))
         };
         Ok(Elsewhere {
             service: ServiceId(field::id("service_id", &wire.service_id)?),
             path: required("path", wire.path)?,
-            routes: wire
-                .routes
-                .into_iter()
-                .map(route)
-                .collect::<Result<_, Malformed>>()?,
-            nodes: field::texts(
-                "node_names",
-                wire.node_names,
-                limits::ELSEWHERE,
-                field::host,
-            )?,
+            routes: wire.routes.into_iter().map(route).collect::<Result<_, Malformed>>()?,
+            nodes: field::texts("node_names", wire.node_names, limits::ELSEWHERE, field::host)?,
         })
     }
 }

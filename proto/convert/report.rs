@@ -5,29 +5,13 @@ use super::spec::{mirror, value};
 use crate::{limits, v1};
 use lapstrake_core::ids::{DeploymentId, JobId};
 use lapstrake_core::report::{
-    Capacity, Failure, Health, JobPhase, JobReport, NodeReport, ReplacementPhase,
-    ReplacementReport, Use,
+    Capacity, Failure, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
 };
 use lapstrake_core::time::{Millis, Wall};
 use std::net::IpAddr;
 
-mirror!(JobPhase {
-    Assigned,
-    Pulling,
-    Creating,
-    Starting,
-    Running,
-    Stopping,
-    Stopped,
-    Failed,
-    Rejected
-});
-mirror!(Health {
-    Unknown,
-    Starting,
-    Healthy,
-    Unhealthy
-});
+mirror!(JobPhase { Assigned, Pulling, Creating, Starting, Running, Stopping, Stopped, Failed, Rejected });
+mirror!(Health { Unknown, Starting, Healthy, Unhealthy });
 mirror!(ReplacementPhase {
     Accepted,
     Pulling,
@@ -70,20 +54,14 @@ impl TryFrom<v1::NodeReport> for NodeReport {
 
 impl From<Capacity> for v1::Capacity {
     fn from(core: Capacity) -> Self {
-        v1::Capacity {
-            cpu_milli: core.cpu_milli,
-            memory_bytes: core.memory_bytes,
-        }
+        v1::Capacity { cpu_milli: core.cpu_milli, memory_bytes: core.memory_bytes }
     }
 }
 
 impl TryFrom<v1::Capacity> for Capacity {
     type Error = Malformed;
     fn try_from(wire: v1::Capacity) -> Result<Self, Malformed> {
-        Ok(Capacity {
-            cpu_milli: wire.cpu_milli,
-            memory_bytes: wire.memory_bytes,
-        })
+        Ok(Capacity { cpu_milli: wire.cpu_milli, memory_bytes: wire.memory_bytes })
     }
 }
 
@@ -136,10 +114,7 @@ impl TryFrom<v1::JobReport> for JobReport {
             phase: value("phase", wire.phase)?,
             health: value("health", wire.health)?,
             failure: optional("failure", wire.failure)?,
-            address: wire
-                .address
-                .map(|bytes| address("address", &bytes))
-                .transpose()?,
+            address: wire.address.map(|bytes| address("address", &bytes)).transpose()?,
             memory_bytes: wire.memory_bytes,
             cpu_milli: wire.cpu_milli,
         })
@@ -158,8 +133,7 @@ fn address(name: &str, wire: &[u8]) -> Result<IpAddr, Malformed> {
         return Ok(IpAddr::from(v4));
     }
     let v6 = <[u8; 16]>::try_from(wire);
-    v6.map(IpAddr::from)
-        .map_err(|_| Malformed::new(name, Why::NotAnAddress { bytes: wire.len() }))
+    v6.map(IpAddr::from).map_err(|_| Malformed::new(name, Why::NotAnAddress { bytes: wire.len() }))
 }
 
 impl From<ReplacementReport> for v1::ReplacementReport {
@@ -185,15 +159,10 @@ impl From<ReplacementReport> for v1::ReplacementReport {
 impl TryFrom<v1::ReplacementReport> for ReplacementReport {
     type Error = Malformed;
     fn try_from(wire: v1::ReplacementReport) -> Result<Self, Malformed> {
-        let job = |name: &str, wire: Option<Vec<u8>>| {
-            wire.map(|bytes| field::id(name, &bytes).map(JobId))
-                .transpose()
-        };
+        let job = |name: &str, wire: Option<Vec<u8>>| wire.map(|bytes| field::id(name, &bytes).map(JobId)).transpose();
         field::length("reached", wire.reached.len(), limits::PHASES)?;
-        let reached = wire
-            .reached
-            .into_iter()
-            .map(|reached| Ok((value("reached", reached.phase)?, Wall(reached.at_ms))));
+        let reached =
+            wire.reached.into_iter().map(|reached| Ok((value("reached", reached.phase)?, Wall(reached.at_ms))));
         Ok(ReplacementReport {
             slot: required("slot", wire.slot)?,
             deployment: DeploymentId(field::id("deployment_id", &wire.deployment_id)?),
@@ -213,44 +182,23 @@ impl From<Failure> for v1::Failure {
         use v1::failure as wire;
         use v1::failure::Kind;
         let kind = match core {
-            Failure::CannotPull { image, said } => Kind::CannotPull(wire::CannotPull {
-                image: sentence(image),
-                said: sentence(said),
-            }),
-            Failure::CannotStart { said } => Kind::CannotStart(wire::CannotStart {
-                said: sentence(said),
-            }),
-            Failure::Exited {
-                code,
-                after,
-                last_lines,
-            } => Kind::Exited(wire::Exited {
-                code,
-                after_ms: after.0,
-                last_lines: field::last_lines(last_lines),
-            }),
-            Failure::OutOfMemory { limit_bytes, after } => Kind::OutOfMemory(wire::OutOfMemory {
-                limit_bytes,
-                after_ms: after.0,
-            }),
-            Failure::CheckFailed {
-                check,
-                answered,
-                times,
-            } => Kind::CheckFailed(wire::CheckFailed {
-                check: sentence(check),
-                answered: sentence(answered),
-                times,
-            }),
-            Failure::NotReadyInTime { timeout, answered } => {
-                Kind::NotReadyInTime(wire::NotReadyInTime {
-                    timeout_ms: timeout.0,
-                    answered: answered.map(sentence),
-                })
+            Failure::CannotPull { image, said } => {
+                Kind::CannotPull(wire::CannotPull { image: sentence(image), said: sentence(said) })
             }
-            Failure::NoRoom { short } => Kind::NoRoom(wire::NoRoom {
-                short: sentence(short),
-            }),
+            Failure::CannotStart { said } => Kind::CannotStart(wire::CannotStart { said: sentence(said) }),
+            Failure::Exited { code, after, last_lines } => {
+                Kind::Exited(wire::Exited { code, after_ms: after.0, last_lines: field::last_lines(last_lines) })
+            }
+            Failure::OutOfMemory { limit_bytes, after } => {
+                Kind::OutOfMemory(wire::OutOfMemory { limit_bytes, after_ms: after.0 })
+            }
+            Failure::CheckFailed { check, answered, times } => {
+                Kind::CheckFailed(wire::CheckFailed { check: sentence(check), answered: sentence(answered), times })
+            }
+            Failure::NotReadyInTime { timeout, answered } => {
+                Kind::NotReadyInTime(wire::NotReadyInTime { timeout_ms: timeout.0, answered: answered.map(sentence) })
+            }
+            Failure::NoRoom { short } => Kind::NoRoom(wire::NoRoom { short: sentence(short) }),
             Failure::Superseded => Kind::Superseded(wire::Superseded {}),
         };
         v1::Failure { kind: Some(kind) }
@@ -261,41 +209,23 @@ impl TryFrom<v1::Failure> for Failure {
     type Error = Malformed;
     fn try_from(wire: v1::Failure) -> Result<Self, Malformed> {
         use v1::failure::Kind;
-        Ok(
-            match wire
-                .kind
-                .ok_or_else(|| Malformed::new("kind", Why::Missing))?
-            {
-                Kind::CannotPull(it) => Failure::CannotPull {
-                    image: sentence(it.image),
-                    said: sentence(it.said),
-                },
-                Kind::CannotStart(it) => Failure::CannotStart {
-                    said: sentence(it.said),
-                },
-                Kind::Exited(it) => Failure::Exited {
-                    code: it.code,
-                    after: Millis(it.after_ms),
-                    last_lines: field::last_lines(it.last_lines),
-                },
-                Kind::OutOfMemory(it) => Failure::OutOfMemory {
-                    limit_bytes: it.limit_bytes,
-                    after: Millis(it.after_ms),
-                },
-                Kind::CheckFailed(it) => Failure::CheckFailed {
-                    check: sentence(it.check),
-                    answered: sentence(it.answered),
-                    times: it.times,
-                },
-                Kind::NotReadyInTime(it) => Failure::NotReadyInTime {
-                    timeout: Millis(it.timeout_ms),
-                    answered: it.answered.map(sentence),
-                },
-                Kind::NoRoom(it) => Failure::NoRoom {
-                    short: sentence(it.short),
-                },
-                Kind::Superseded(_) => Failure::Superseded,
+        Ok(match wire.kind.ok_or_else(|| Malformed::new("kind", Why::Missing))? {
+            Kind::CannotPull(it) => Failure::CannotPull { image: sentence(it.image), said: sentence(it.said) },
+            Kind::CannotStart(it) => Failure::CannotStart { said: sentence(it.said) },
+            Kind::Exited(it) => Failure::Exited {
+                code: it.code,
+                after: Millis(it.after_ms),
+                last_lines: field::last_lines(it.last_lines),
             },
-        )
+            Kind::OutOfMemory(it) => Failure::OutOfMemory { limit_bytes: it.limit_bytes, after: Millis(it.after_ms) },
+            Kind::CheckFailed(it) => {
+                Failure::CheckFailed { check: sentence(it.check), answered: sentence(it.answered), times: it.times }
+            }
+            Kind::NotReadyInTime(it) => {
+                Failure::NotReadyInTime { timeout: Millis(it.timeout_ms), answered: it.answered.map(sentence) }
+            }
+            Kind::NoRoom(it) => Failure::NoRoom { short: sentence(it.short) },
+            Kind::Superseded(_) => Failure::Superseded,
+        })
     }
 }

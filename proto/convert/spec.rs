@@ -3,8 +3,8 @@
 use super::field::{self, Malformed, Why, list, required};
 use crate::{limits, v1};
 use lapstrake_core::spec::{
-    Check, CheckKind, DeployPolicy, ImageSource, Port, Protocol, Pull, ServiceSpec, ServiceType,
-    Size, Strategy, WhenCutOff,
+    Check, CheckKind, DeployPolicy, ImageSource, Port, Protocol, Pull, ServiceSpec, ServiceType, Size, Strategy,
+    WhenCutOff,
 };
 use lapstrake_core::time::Millis;
 use std::collections::BTreeMap;
@@ -91,10 +91,7 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
 }
 
 /// Variables of a process: a name has no `=` in it, or it would be another name's value.
-fn variables(
-    name: &str,
-    wire: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, Malformed> {
+fn variables(name: &str, wire: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Malformed> {
     field::length(name, wire.len(), limits::ARGUMENTS)?;
     for (variable, value) in &wire {
         // The refusal shows no value and no name: both came from somebody's configuration.
@@ -109,52 +106,34 @@ fn variables(
             return Err(refusal(Why::Character('\0')));
         }
         // The process gets `NAME=value` as one text.
-        field::length(
-            name,
-            variable.len() + 1 + value.len(),
-            limits::ARGUMENT_BYTES,
-        )?;
+        field::length(name, variable.len() + 1 + value.len(), limits::ARGUMENT_BYTES)?;
     }
     Ok(wire)
 }
 
 impl From<ImageSource> for v1::ImageSource {
     fn from(core: ImageSource) -> Self {
-        v1::ImageSource {
-            reference: core.reference,
-            pull: v1::Pull::from(core.pull).into(),
-        }
+        v1::ImageSource { reference: core.reference, pull: v1::Pull::from(core.pull).into() }
     }
 }
 
 impl TryFrom<v1::ImageSource> for ImageSource {
     type Error = Malformed;
     fn try_from(wire: v1::ImageSource) -> Result<Self, Malformed> {
-        Ok(ImageSource {
-            reference: field::reference("reference", wire.reference)?,
-            pull: value("pull", wire.pull)?,
-        })
+        Ok(ImageSource { reference: field::reference("reference", wire.reference)?, pull: value("pull", wire.pull)? })
     }
 }
 
 impl From<Size> for v1::Size {
     fn from(core: Size) -> Self {
-        v1::Size {
-            cpu_milli: core.cpu_milli,
-            memory_bytes: core.memory_bytes,
-            pids: core.pids,
-        }
+        v1::Size { cpu_milli: core.cpu_milli, memory_bytes: core.memory_bytes, pids: core.pids }
     }
 }
 
 impl TryFrom<v1::Size> for Size {
     type Error = Malformed;
     fn try_from(wire: v1::Size) -> Result<Self, Malformed> {
-        Ok(Size {
-            cpu_milli: wire.cpu_milli,
-            memory_bytes: wire.memory_bytes,
-            pids: wire.pids,
-        })
+        Ok(Size { cpu_milli: wire.cpu_milli, memory_bytes: wire.memory_bytes, pids: wire.pids })
     }
 }
 
@@ -176,15 +155,9 @@ impl TryFrom<v1::Port> for Port {
         Ok(Port {
             port: field::port("port", wire.port)?,
             protocol: value("protocol", wire.protocol)?,
-            path: wire
-                .path_prefix
-                .map(|path| field::url_path("path_prefix", path))
-                .transpose()?,
+            path: wire.path_prefix.map(|path| field::url_path("path_prefix", path)).transpose()?,
             public: wire.public,
-            host: wire
-                .host
-                .map(|host| field::host("host", host))
-                .transpose()?,
+            host: wire.host.map(|host| field::host("host", host)).transpose()?,
         })
     }
 }
@@ -193,15 +166,9 @@ impl From<Check> for v1::Check {
     fn from(core: Check) -> Self {
         use v1::check::Kind;
         let kind = match core.kind {
-            CheckKind::Http { port, path } => Kind::Http(v1::HttpCheck {
-                port: port.into(),
-                path,
-            }),
+            CheckKind::Http { port, path } => Kind::Http(v1::HttpCheck { port: port.into(), path }),
             CheckKind::Tcp { port } => Kind::Tcp(v1::TcpCheck { port: port.into() }),
-            CheckKind::Grpc { port, service } => Kind::Grpc(v1::GrpcCheck {
-                port: port.into(),
-                service,
-            }),
+            CheckKind::Grpc { port, service } => Kind::Grpc(v1::GrpcCheck { port: port.into(), service }),
             CheckKind::Exec { command } => Kind::Exec(v1::ExecCheck { command }),
         };
         v1::Check {
@@ -236,9 +203,7 @@ impl TryFrom<v1::check::Kind> for CheckKind {
                 port: field::port("http.port", http.port)?,
                 path: field::url_path("http.path", http.path)?,
             },
-            Kind::Tcp(tcp) => CheckKind::Tcp {
-                port: field::port("tcp.port", tcp.port)?,
-            },
+            Kind::Tcp(tcp) => CheckKind::Tcp { port: field::port("tcp.port", tcp.port)? },
             Kind::Grpc(grpc) => CheckKind::Grpc {
                 port: field::port("grpc.port", grpc.port)?,
                 service: field::visible("grpc.service", grpc.service, limits::URL_PATH_BYTES)?,
@@ -247,12 +212,7 @@ impl TryFrom<v1::check::Kind> for CheckKind {
                 return Err(Malformed::new("exec.command", Why::Empty));
             }
             Kind::Exec(exec) => CheckKind::Exec {
-                command: field::texts(
-                    "exec.command",
-                    exec.command,
-                    limits::ARGUMENTS,
-                    field::argument,
-                )?,
+                command: field::texts("exec.command", exec.command, limits::ARGUMENTS, field::argument)?,
             },
         })
     }
