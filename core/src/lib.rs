@@ -11,10 +11,14 @@ extern crate alloc;
 
 pub mod assignment;
 pub mod check;
+pub mod cluster;
 pub mod ids;
+pub mod liveness;
 pub mod message;
 pub mod node;
+pub mod policy;
 pub mod probe;
+pub mod reason;
 pub mod report;
 pub mod restart;
 pub mod routes;

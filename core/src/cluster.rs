@@ -1,0 +1,79 @@
+//! The loop over the cluster: what the controller decides.
+//!
+//! ```text
+//! cluster.command(live, command, context)        an operator or a joining node asks      -> answer, or refusals
+//! cluster.hello / report / image_resolved / …    an agent says something                 -> services to look at
+//! cluster.pass_time(live, context)               silence may mean something              -> services to look at
+//! cluster.reconcile(live, service, context)      one service, towards what is wanted     -> questions, wake, waits
+//! cluster.assignments(node)                      what follows for a node
+//! ```
+//!
+//! All of them change only the records and the readings in memory. The rim takes `take_changes` and `take_events`, commits
+//! them in one transaction, and only then answers and sends. When that fails it loads the store again.
+
+pub mod assignments;
+pub mod command;
+pub mod event;
+pub mod live;
+pub mod reconcile;
+pub mod sessions;
+pub mod state;
+pub mod status;
+pub mod table;
+
+pub use table::{Cluster, Key, One, Record};
+
+use crate::ids::{NodeId, ServiceId};
+use crate::message::ControllerWord;
+use crate::reason::Waiting;
+use crate::time::{Tick, Wall};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The instant and the author of a decision, and the ids that it may use.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// For durations.
+    pub tick: Tick,
+    /// For tokens, certificates and display.
+    pub wall: Wall,
+    /// Who asked; of what the controller does by itself, the name that it goes by.
+    pub by: String,
+    /// Where new ids come from.
+    pub ids: &'a mut Ids,
+}
+
+/// Ids that were minted at the rim: a row of them from one base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    next: u128,
+}
+
+impl Ids {
+    /// The base is minted as an id is: 48 bits of milliseconds, then random bits. A rim that mints one base at its start
+    /// and one now and then keeps ids sorted by age.
+    pub const fn from_base(base: u128) -> Ids {
+        Ids { next: base }
+    }
+
+    /// The next id's value.
+    pub fn mint(&mut self) -> u128 {
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        id
+    }
+}
+
+/// What follows from one look at one service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Followup {
+    /// Words to send to nodes once the batch is committed: questions about images.
+    pub asks: Vec<(NodeId, ControllerWord)>,
+    /// When to look again even if nothing is heard.
+    pub wake: Option<Tick>,
+    /// What waits, and why.
+    pub waits: Vec<Waiting>,
+}
+
+/// The services that a change touches, each once, in the order of their ids.
+pub type Touched = alloc::collections::BTreeSet<ServiceId>;

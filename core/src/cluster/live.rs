@@ -1,0 +1,129 @@
+//! What the controller knows and does not store: possibly old, possibly unknown. The agents will say it again.
+
+use crate::ids::{BootId, NodeId, RequestId, ServiceId, SessionId};
+use crate::liveness::{Liveness, Pulse};
+use crate::message::ResolvedImage;
+use crate::reason::Waiting;
+use crate::report::{NodeReport, Use};
+use crate::time::{Millis, Tick};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A node that was asked what an image means gets so long: a registry at the other end of the world, twice.
+pub const RESOLVE_TIMEOUT: Millis = Millis::secs(60);
+/// So many changes of a node's boot id since the controller started are remembered, to notice two machines that take turns.
+const BOOTS_REMEMBERED: usize = 8;
+
+/// The readings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// When this controller began to listen.
+    pub started: Tick,
+    /// What is known of each node that was heard of since.
+    pub nodes: BTreeMap<NodeId, LiveNode>,
+    /// What each service waits for, as its last reconcile said.
+    pub waits: BTreeMap<ServiceId, Vec<Waiting>>,
+    /// Questions about images that wait for their answers.
+    pub(crate) asks: BTreeMap<RequestId, Ask>,
+    /// Answers about images, until their deployment has used them.
+    pub(crate) answers: BTreeMap<(ServiceId, u32), BTreeMap<NodeId, Result<ResolvedImage, String>>>,
+}
+
+/// What is known of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveNode {
+    /// Its registration, while its stream is open.
+    pub session: Option<SessionId>,
+    /// Its signs of life.
+    pub pulse: Pulse,
+    /// What was believed of it when that was last told.
+    pub told: Liveness,
+    /// Its newest picture of itself. Old when the node is not Ready.
+    pub report: Option<NodeReport>,
+    /// What its machine uses. Old when the node is not Ready.
+    pub used: Use,
+    /// Its agent's version.
+    pub version: String,
+    /// Its clock minus the controller's, in milliseconds, at the beginning of the session.
+    pub clock_skew: i64,
+    /// The boots that it has shown, newest last; each change is one entry.
+    pub boots: Vec<BootId>,
+}
+
+/// A question about an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// For which deployment.
+    pub deployment: (ServiceId, u32),
+    /// Who is asked.
+    pub node: NodeId,
+    /// In which session; the question ends with it.
+    pub session: SessionId,
+    /// When the answer is no longer waited for.
+    pub until: Tick,
+}
+
+impl Live {
+    /// A controller that has heard nobody yet.
+    pub fn new(started: Tick) -> Live {
+        Live {
+            started,
+            nodes: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    /// What to believe of a node now.
+    pub fn liveness(&self, node: NodeId, now: Tick) -> Liveness {
+        self.pulse(node).read(now)
+    }
+
+    /// A node's signs of life.
+    pub fn pulse(&self, node: NodeId) -> Pulse {
+        self.nodes.get(&node).map_or(Pulse::unheard(self.started), |live| live.pulse)
+    }
+
+    /// The open registration of a node.
+    pub fn session(&self, node: NodeId) -> Option<SessionId> {
+        self.nodes.get(&node).and_then(|live| live.session)
+    }
+
+    /// A node's newest picture of itself, however old.
+    pub fn report(&self, node: NodeId) -> Option<&NodeReport> {
+        self.nodes.get(&node).and_then(|live| live.report.as_ref())
+    }
+
+    /// What is known of a node, made if it was not known.
+    pub(crate) fn node_mut(&mut self, node: NodeId) -> &mut LiveNode {
+        let started = self.started;
+        self.nodes.entry(node).or_insert_with(|| LiveNode {
+            session: None,
+            pulse: Pulse::unheard(started),
+            told: Liveness::Suspect,
+            report: None,
+            used: Use::default(),
+            version: String::new(),
+            clock_skew: 0,
+            boots: Vec::new(),
+        })
+    }
+}
+
+impl LiveNode {
+    /// Notes the boot that the node shows.
+    pub(crate) fn show_boot(&mut self, boot: BootId) {
+        if self.boots.last() != Some(&boot) {
+            self.boots.push(boot);
+            let surplus = self.boots.len().saturating_sub(BOOTS_REMEMBERED);
+            self.boots.drain(..surplus);
+        }
+    }
+
+    /// Whether a boot has come back after another one: no machine does that, two with one identity do.
+    pub fn has_twin(&self) -> bool {
+        self.boots.iter().enumerate().any(|(i, boot)| self.boots[..i].contains(boot))
+    }
+}

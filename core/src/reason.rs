@@ -1,0 +1,132 @@
+//! Why something waits: every wait has a reason, and the operator, the log and the tests read the same sentence.
+
+use crate::time::Millis;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Something that waits, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waiting {
+    /// What waits: `shop/production/web` or `shop/production/web.1`.
+    pub what: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} waits: {}", self.what, self.reason)
+    }
+}
+
+/// Why the cluster's loop waits. Its `Display` is the sentence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Nobody can be asked what an image means.
+    NobodyToAsk {
+        /// The environment's path.
+        environment: String,
+        /// Each attached node and why it cannot be asked; empty when none is attached.
+        nodes: Vec<(String, String)>,
+    },
+    /// Nodes are being asked what an image means.
+    Resolving {
+        /// The image as written.
+        image: String,
+        /// Who is asked.
+        nodes: Vec<String>,
+    },
+    /// No node can take a job.
+    NoFittingNode {
+        /// The environment's path.
+        environment: String,
+        /// Each attached node and why it cannot; empty when none is attached.
+        nodes: Vec<(String, String)>,
+    },
+    /// A replacement is under way on a node.
+    Replacing {
+        /// The node.
+        node: String,
+        /// How far it is.
+        phase: &'static str,
+        /// What the agent itself waits for.
+        agent_waits: Option<String>,
+    },
+    /// A node has not said that it knows of the newest set.
+    NotAcknowledged {
+        /// The node.
+        node: String,
+    },
+    /// A node is silent, so that nothing can begin or end there.
+    NodeSilent {
+        /// The node.
+        node: String,
+        /// For how long.
+        silence: Millis,
+        /// When its jobs are started elsewhere, if they will be.
+        replaced_in: Option<Millis>,
+    },
+    /// Waves go one node at a time.
+    OtherNodeFirst {
+        /// The node whose turn it is.
+        node: String,
+    },
+    /// The old job ends.
+    Emptying {
+        /// Where.
+        node: String,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NobodyToAsk { environment, nodes } if nodes.is_empty() => {
+                write!(
+                    f,
+                    "no node is attached to {environment}, so nobody can look for the image; attach one with `lap env attach-node`"
+                )
+            }
+            Reason::NobodyToAsk { environment, nodes } => {
+                write!(f, "no node of {environment} can be asked for the image: ")?;
+                each(f, nodes)
+            }
+            Reason::Resolving { image, nodes } => {
+                write!(f, "{} is asked what the image {image} is now", nodes.join(" and "))
+            }
+            Reason::NoFittingNode { environment, nodes } if nodes.is_empty() => {
+                write!(f, "no node is attached to {environment}; attach one with `lap env attach-node`")
+            }
+            Reason::NoFittingNode { environment, nodes } => {
+                write!(f, "no node of {environment} can take it: ")?;
+                each(f, nodes)
+            }
+            Reason::Replacing { node, phase, agent_waits: None } => write!(f, "its job on {node} is {phase}"),
+            Reason::Replacing { node, phase, agent_waits: Some(why) } => {
+                write!(f, "its job on {node} is {phase}; {node} waits: {why}")
+            }
+            Reason::NotAcknowledged { node } => write!(f, "{node} has not yet said that it knows of the new job"),
+            Reason::NodeSilent { node, silence, replaced_in: None } => {
+                write!(f, "{node} has been silent for {silence}")
+            }
+            Reason::NodeSilent { node, silence, replaced_in: Some(span) } => {
+                write!(
+                    f,
+                    "{node} has been silent for {silence}; unless it comes back, its jobs start elsewhere in {span}"
+                )
+            }
+            Reason::OtherNodeFirst { node } => write!(f, "nodes take turns, and {node} is not done"),
+            Reason::Emptying { node } => write!(f, "its job on {node} is being stopped"),
+        }
+    }
+}
+
+/// `node-a: …; node-b: …`
+pub(crate) fn each(f: &mut fmt::Formatter<'_>, nodes: &[(String, String)]) -> fmt::Result {
+    for (i, (node, why)) in nodes.iter().enumerate() {
+        let separator = if i == 0 { "" } else { "; " };
+        write!(f, "{separator}{node}: {why}")?;
+    }
+    Ok(())
+}
