@@ -17,9 +17,7 @@ static UNHEALTHY: AtomicBool = AtomicBool::new(false);
 
 /// Why the health check has to fail; none while all is well.
 pub fn unhealthy() -> Option<&'static str> {
-    UNHEALTHY
-        .load(Ordering::Relaxed)
-        .then_some("unhealthy: this version was told to fail its health check\n")
+    UNHEALTHY.load(Ordering::Relaxed).then_some("unhealthy: this version was told to fail its health check\n")
 }
 
 /// Fails now, or arranges to fail later, as the environment says.
@@ -54,9 +52,7 @@ fn fail(kind: &str) {
             UNHEALTHY.store(true, Ordering::Relaxed);
         }
         "memory" => drop(std::thread::spawn(eat_memory)),
-        other => log(&format!(
-            "unknown FAIL={other}: there are exit, unhealthy, memory and start-delay"
-        )),
+        other => log(&format!("unknown FAIL={other}: there are exit, unhealthy, memory and start-delay")),
     }
 }
 

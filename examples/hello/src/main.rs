@@ -20,11 +20,7 @@ use tokio::sync::watch;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let mut sigterm = signal(SignalKind::terminate())?;
-    log(&format!(
-        "started version={} pid={}",
-        web::version(),
-        std::process::id()
-    ));
+    log(&format!("started version={} pid={}", web::version(), std::process::id()));
     failure::begin().await;
 
     let port = number_from_env("PORT").unwrap_or(8080);
@@ -50,10 +46,7 @@ async fn main() -> std::io::Result<()> {
     drop(listener);
     stop.send_replace(());
     stop.closed().await;
-    tokio::time::sleep(Duration::from_millis(
-        number_from_env("STOP_DELAY_MS").unwrap_or(0),
-    ))
-    .await;
+    tokio::time::sleep(Duration::from_millis(number_from_env("STOP_DELAY_MS").unwrap_or(0))).await;
     log("stopped");
     Ok(())
 }

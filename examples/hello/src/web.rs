@@ -30,6 +30,11 @@ pub fn version() -> String {
     std::env::var("VERSION").unwrap_or_else(|_| "unknown".into())
 }
 
+/// The name of the machine, or of the container.
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned()
+}
+
 /// Answers one request.
 pub async fn answer(
     mut request: Request<Incoming>,
@@ -47,10 +52,9 @@ pub async fn answer(
             tokio::time::sleep(Duration::from_millis(wait)).await;
             text(StatusCode::OK, format!("answered after {wait} ms\n"))
         }
-        (&Method::GET, "/stream") => stream(
-            parameter(&request, "chunks").unwrap_or(10),
-            parameter(&request, "ms").unwrap_or(100),
-        ),
+        (&Method::GET, "/stream") => {
+            stream(parameter(&request, "chunks").unwrap_or(10), parameter(&request, "ms").unwrap_or(100))
+        }
         (&Method::POST, "/echo") => Response::builder().body(request.into_body().boxed_unsync()),
         (&Method::GET, "/ws") => websocket(&mut request, stop),
         _ => text(StatusCode::NOT_FOUND, "nothing here\n"),
@@ -59,25 +63,17 @@ pub async fn answer(
 
 /// Which version answers, and where it runs.
 fn hello() -> Result<Response<Body>, hyper::http::Error> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let body = serde_json::json!({ "version": version(), "host": host.trim_end() });
-    Response::builder()
-        .header(CONTENT_TYPE, "application/json")
-        .body(full(body.to_string()))
+    let body = serde_json::json!({ "version": version(), "host": host() });
+    Response::builder().header(CONTENT_TYPE, "application/json").body(full(body.to_string()))
 }
 
 /// A body of exactly so many bytes. Byte i is i modulo 251, a prime, so that a piece that is lost, doubled or swapped shows.
 fn bytes(length: u64) -> Result<Response<Body>, hyper::http::Error> {
     if length > LONGEST_BODY {
-        return text(
-            StatusCode::BAD_REQUEST,
-            format!("at most {LONGEST_BODY} bytes\n"),
-        );
+        return text(StatusCode::BAD_REQUEST, format!("at most {LONGEST_BODY} bytes\n"));
     }
     let body: Vec<u8> = (0..length).map(|position| (position % 251) as u8).collect();
-    Response::builder()
-        .header(CONTENT_TYPE, "application/octet-stream")
-        .body(full(body))
+    Response::builder().header(CONTENT_TYPE, "application/octet-stream").body(full(body))
 }
 
 /// So many lines, one every `pause` milliseconds.
@@ -86,21 +82,13 @@ fn stream(chunks: u64, pause: u64) -> Result<Response<Body>, hyper::http::Error>
         tokio::time::sleep(Duration::from_millis(pause)).await;
         Ok(Frame::data(Bytes::from(format!("chunk {number}\n"))))
     });
-    Response::builder()
-        .header(CONTENT_TYPE, "text/plain")
-        .body(StreamBody::new(lines).boxed_unsync())
+    Response::builder().header(CONTENT_TYPE, "text/plain").body(StreamBody::new(lines).boxed_unsync())
 }
 
 /// Accepts a WebSocket (RFC 6455) and leaves the connection to `echo`.
-fn websocket(
-    request: &mut Request<Incoming>,
-    stop: watch::Receiver<()>,
-) -> Result<Response<Body>, hyper::http::Error> {
+fn websocket(request: &mut Request<Incoming>, stop: watch::Receiver<()>) -> Result<Response<Body>, hyper::http::Error> {
     let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) else {
-        return text(
-            StatusCode::UPGRADE_REQUIRED,
-            "this address speaks WebSocket\n",
-        );
+        return text(StatusCode::UPGRADE_REQUIRED, "this address speaks WebSocket\n");
     };
     let accept = derive_accept_key(key.as_bytes());
     tokio::spawn(echo(hyper::upgrade::on(request), stop));
@@ -109,6 +97,8 @@ fn websocket(
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_ACCEPT, accept)
+        .header("x-version", version())
+        .header("x-host", host())
         .body(full(""))
 }
 
@@ -118,8 +108,7 @@ async fn echo(upgrade: OnUpgrade, mut stop: watch::Receiver<()>) {
     let Ok(connection) = upgrade.await else {
         return;
     };
-    let mut socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, None).await;
+    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, None).await;
     loop {
         tokio::select! {
             message = socket.next() => match message {
@@ -132,17 +121,11 @@ async fn echo(upgrade: OnUpgrade, mut stop: watch::Receiver<()>) {
             _ = stop.changed() => break,
         }
     }
-    let goodbye = CloseFrame {
-        code: CloseCode::Away,
-        reason: "the service stops".into(),
-    };
+    let goodbye = CloseFrame { code: CloseCode::Away, reason: "the service stops".into() };
     if socket.close(Some(goodbye)).await.is_ok() {
         // The peer answers with its own close frame. One that does not within a second is not waited for.
         let farewell = async { while let Some(Ok(_)) = socket.next().await {} };
-        if tokio::time::timeout(Duration::from_secs(1), farewell)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(Duration::from_secs(1), farewell).await.is_err() {
             log("a WebSocket did not answer the close frame");
         }
     }
@@ -150,23 +133,14 @@ async fn echo(upgrade: OnUpgrade, mut stop: watch::Receiver<()>) {
 
 /// The number of a query parameter: `?ms=250`.
 fn parameter(request: &Request<Incoming>, name: &str) -> Option<u64> {
-    let mut pairs = request
-        .uri()
-        .query()?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
+    let mut pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name)?.1.parse().ok()
 }
 
 fn text(status: StatusCode, words: impl Into<Bytes>) -> Result<Response<Body>, hyper::http::Error> {
-    Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, "text/plain")
-        .body(full(words))
+    Response::builder().status(status).header(CONTENT_TYPE, "text/plain").body(full(words))
 }
 
 fn full(body: impl Into<Bytes>) -> Body {
-    Full::new(body.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
 }

@@ -21,17 +21,9 @@ impl Sample {
             .spawn()
             .expect("the sample starts");
         let log = BufReader::new(process.stdout.take().expect("a pipe was asked for"));
-        let mut sample = Self {
-            process,
-            log,
-            port: 0,
-        };
+        let mut sample = Self { process, log, port: 0 };
         let ready = sample.log_until("ready port=");
-        sample.port = ready
-            .rsplit('=')
-            .next()
-            .and_then(|port| port.parse().ok())
-            .expect("a port");
+        sample.port = ready.rsplit('=').next().and_then(|port| port.parse().ok()).expect("a port");
         sample
     }
 
@@ -48,27 +40,18 @@ impl Sample {
     }
 
     fn send(&self, request: &str) -> TcpStream {
-        let mut connection =
-            TcpStream::connect(("127.0.0.1", self.port)).expect("the sample listens");
-        connection
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a time limit");
-        connection
-            .write_all(request.as_bytes())
-            .expect("the sample reads");
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).expect("the sample listens");
+        connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+        connection.write_all(request.as_bytes()).expect("the sample reads");
         connection
     }
 
     fn get(&self, path: &str) -> String {
-        whole(&mut self.send(&format!(
-            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        )))
+        whole(&mut self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")))
     }
 
     fn terminate(&self) {
-        let told = Command::new("kill")
-            .args(["-TERM", &self.process.id().to_string()])
-            .status();
+        let told = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
         assert!(told.expect("kill runs").success());
     }
 
@@ -86,9 +69,7 @@ impl Drop for Sample {
 
 fn whole(connection: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    connection
-        .read_to_end(&mut answer)
-        .expect("the connection ends by itself");
+    connection.read_to_end(&mut answer).expect("the connection ends by itself");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -106,17 +87,13 @@ fn a_body_has_the_length_that_was_asked_for() {
     let answer = sample.get("/body?bytes=70000");
     assert!(answer.to_lowercase().contains("content-length: 70000"));
     let streamed = sample.get("/stream?chunks=3&ms=1");
-    assert!(
-        streamed.contains("chunk 0\n") && streamed.contains("chunk 2\n"),
-        "{streamed}"
-    );
+    assert!(streamed.contains("chunk 0\n") && streamed.contains("chunk 2\n"), "{streamed}");
 }
 
 #[test]
 fn what_is_posted_to_echo_comes_back() {
     let sample = Sample::start(&[]);
-    let request =
-        "POST /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\nplank";
+    let request = "POST /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\nplank";
     assert!(whole(&mut sample.send(request)).ends_with("plank"));
 }
 
@@ -150,9 +127,7 @@ fn a_websocket_gets_a_close_frame_with_1001_when_the_service_stops() {
     assert!(String::from_utf8_lossy(&head).contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
 
     // A text frame "hi", masked with zeros, comes back as it is, unmasked.
-    socket
-        .write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i'])
-        .expect("the socket is open");
+    socket.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).expect("the socket is open");
     let mut echo = [0; 4];
     socket.read_exact(&mut echo).expect("an echo");
     assert_eq!(&echo, &[0x81, 2, b'h', b'i']);
@@ -160,10 +135,7 @@ fn a_websocket_gets_a_close_frame_with_1001_when_the_service_stops() {
     sample.terminate();
     let mut close = [0; 4];
     socket.read_exact(&mut close).expect("a close frame");
-    assert_eq!(
-        (close[0], u16::from_be_bytes([close[2], close[3]])),
-        (0x88, 1001)
-    );
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1001));
 }
 
 #[test]
@@ -178,17 +150,11 @@ fn it_stays_up_when_told_to_ignore_sigterm() {
 fn a_bad_version_fails_its_health_check_and_says_why() {
     let sample = Sample::start(&[("FAIL", "unhealthy")]);
     let answer = sample.get("/healthz");
-    assert!(
-        answer.starts_with("HTTP/1.1 500") && answer.contains("told to fail"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("told to fail"), "{answer}");
 }
 
 #[test]
 fn a_version_that_cannot_run_exits_with_code_3() {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_hello"))
-        .env("FAIL", "exit")
-        .spawn()
-        .expect("the sample starts");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_hello")).env("FAIL", "exit").spawn().expect("the sample starts");
     assert_eq!(process.wait().expect("the sample ends").code(), Some(3));
 }
