@@ -1,0 +1,9 @@
+//! The wire: what crosses it arrives as it was sent, what breaks a rule is refused by name, and the contract keeps its
+//! style and its promises to older versions.
+
+mod contract;
+mod hostile;
+mod lock;
+mod roundtrip;
+mod style;
+mod words;
