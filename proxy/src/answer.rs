@@ -1,0 +1,126 @@
+//! What the proxy says itself: short, with the service's name and the reason.
+
+use crate::body::ServedBody;
+use crate::switchboard::NoWork;
+use crate::table::Unknown;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+/// How much of a client's own words an answer repeats.
+const MAX_REPEATED_CHARS: usize = 200;
+
+/// An answer of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// One line for people.
+    pub text: String,
+    /// Seconds after which it makes sense to ask again.
+    pub retry_after: Option<u32>,
+    /// Whether the connection ends with this answer.
+    pub close: bool,
+}
+
+impl Answer {
+    /// An answer that leaves the connection open.
+    pub fn new(status: StatusCode, text: impl Into<String>) -> Answer {
+        Answer { status, text: text.into(), retry_after: None, close: false }
+    }
+
+    /// 400: the request is not one that can be carried. The connection ends, because where the next request begins on it
+    /// cannot be trusted.
+    pub fn bad_request(text: impl Into<String>) -> Answer {
+        Answer { close: true, ..Answer::new(StatusCode::BAD_REQUEST, text) }
+    }
+
+    /// 503: not now.
+    pub fn unavailable(text: impl Into<String>) -> Answer {
+        Answer { retry_after: Some(1), ..Answer::new(StatusCode::SERVICE_UNAVAILABLE, text) }
+    }
+
+    /// 502: the job is at fault.
+    pub fn bad_gateway(service: &str, text: &str) -> Answer {
+        Answer::new(StatusCode::BAD_GATEWAY, format!("{service}: {text}"))
+    }
+
+    /// Why a request cannot begin.
+    pub fn no_work(reason: NoWork, host: &str, path: &str) -> Answer {
+        match reason {
+            NoWork::NoTable => Answer::unavailable("no routes yet: the agent of this node has not given any"),
+            NoWork::Unknown(Unknown::Host) => {
+                Answer::new(StatusCode::NOT_FOUND, format!("no service answers for host {}", shorten(host)))
+            }
+            NoWork::Unknown(Unknown::Path) => Answer::new(
+                StatusCode::NOT_FOUND,
+                format!("no service answers for {}", shorten(&format!("{host}{path}"))),
+            ),
+            NoWork::NoJob { service, node, elsewhere } => Answer::unavailable(no_job(&service, &node, &elsewhere)),
+            NoWork::AllTried => Answer::unavailable("every job of the service was tried"),
+            NoWork::Full { service, limit } => {
+                Answer::unavailable(format!("{service}: {limit} requests are in flight already, which is the limit"))
+            }
+        }
+    }
+
+    /// As JSON if the client accepts that, else as plain text.
+    pub fn into_response(self, asked: &HeaderMap) -> Response<ServedBody> {
+        let json = asked
+            .get_all(header::ACCEPT)
+            .iter()
+            .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("json")));
+        let (kind, text) = if json {
+            ("application/json", format!("{}\n", serde_json::json!({ "error": self.text })))
+        } else {
+            ("text/plain; charset=utf-8", format!("{}\n", self.text))
+        };
+        let mut response = Response::new(ServedBody::from(text));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn no_job(service: &str, node: &str, elsewhere: &[String]) -> String {
+    match elsewhere {
+        [] => format!("no job of {service} on {node}, nor on another node"),
+        [one] => format!("no job of {service} on {node}; {one} has some"),
+        [most @ .., last] => format!("no job of {service} on {node}; {} and {last} have some", most.join(", ")),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(MAX_REPEATED_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_without_jobs_here_names_the_nodes_that_have_some() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let text = |elsewhere: &[&str]| no_job("shop/production/web", "node-a", &names(elsewhere));
+        assert_eq!(text(&[]), "no job of shop/production/web on node-a, nor on another node");
+        assert_eq!(text(&["node-b"]), "no job of shop/production/web on node-a; node-b has some");
+        assert_eq!(text(&["node-b", "node-c"]), "no job of shop/production/web on node-a; node-b and node-c have some");
+    }
+
+    #[test]
+    fn an_answer_does_not_repeat_a_long_path_whole() {
+        let answer = Answer::no_work(NoWork::Unknown(Unknown::Path), "a.example", &"/x".repeat(10_000));
+        assert!(answer.text.len() < 300, "{}", answer.text.len());
+    }
+}

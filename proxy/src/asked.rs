@@ -1,0 +1,268 @@
+//! What a request asks for, and what of its headers goes on.
+//!
+//! A client's words about the connection it uses end here (RFC 9110, 7.6.1), and so do its words about who it is: what a
+//! job reads in `Forwarded` and `X-Forwarded-*` was written by this proxy.
+
+use crate::answer::Answer;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use std::net::{IpAddr, SocketAddr};
+
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Where a request wants to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Lower case, without port: what routes are found by.
+    pub host: String,
+    /// What the job gets as `Host`.
+    pub authority: HeaderValue,
+    /// The protocols that the client would like to speak instead.
+    pub upgrade: Option<HeaderValue>,
+    /// The body comes in chunks, whatever the method.
+    pub chunked: bool,
+}
+
+impl Asked {
+    /// Reads a request's head, or says what is wrong with it.
+    pub fn read<B>(request: &Request<B>) -> Result<Asked, Answer> {
+        if request.method() == Method::CONNECT {
+            return Err(Answer::bad_request("CONNECT is not carried: this is the way in to services, not out"));
+        }
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let (host, more) = (hosts.next(), hosts.next());
+        if more.is_some() {
+            return Err(Answer::bad_request("the request has more than one Host header"));
+        }
+        // RFC 9112, 3.2.2: the authority of an absolute target replaces Host.
+        let authority = match (request.uri().authority(), host) {
+            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
+            (None, Some(host)) => Some(host.clone()),
+            (None, None) => return Err(Answer::bad_request("the request has no Host header")),
+        };
+        let named = authority.as_ref().and_then(|value| value.to_str().ok()).and_then(host_of);
+        let (Some(authority), Some(host)) = (authority, named) else {
+            return Err(Answer::bad_request("the request's Host is not a host name"));
+        };
+        let chunked = match coding(request.headers()) {
+            Coding::Plain => false,
+            Coding::Chunked => true,
+            Coding::Other => return Err(Answer::bad_request("the only Transfer-Encoding that is carried is chunked")),
+        };
+        if chunked && request.headers().contains_key(header::CONTENT_LENGTH) {
+            return Err(Answer::bad_request("the request has both Content-Length and Transfer-Encoding"));
+        }
+        Ok(Asked { host, authority, upgrade: upgrade_of(request.headers()), chunked })
+    }
+
+    /// The headers that the job gets, made of those that the client sent.
+    pub fn carry(&self, headers: &mut HeaderMap, client: SocketAddr) {
+        strip_hop_by_hop(headers);
+        // The body is asked for when the job's connection takes it, and hyper then says 100 to the client.
+        headers.remove(header::EXPECT);
+        strip_claims(headers);
+        headers.insert(header::HOST, self.authority.clone());
+        if let Some(protocols) = &self.upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocols.clone());
+        }
+        if self.chunked {
+            // Said explicitly, because hyper sends no body with GET and HEAD otherwise.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let address = client.ip().to_canonical();
+        if let Ok(value) = HeaderValue::try_from(address.to_string()) {
+            headers.insert("x-forwarded-for", value);
+        }
+        headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+        headers.insert("x-forwarded-host", self.authority.clone());
+        let node = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        let host = self.authority.to_str().unwrap_or(&self.host);
+        if let Ok(value) = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto=http")) {
+            headers.insert(header::FORWARDED, value);
+        }
+    }
+}
+
+/// The target of a request to a job: path and query only.
+pub fn origin_form(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().filter(|path| !path.as_str().is_empty()).cloned();
+    path.map_or_else(|| Uri::from_static("/"), Uri::from)
+}
+
+/// Removes what concerns one connection only, also what `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// Whether a message asks or agrees to change the protocol, and to what.
+pub fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")));
+    asked.then(|| headers.get(header::UPGRADE).cloned()).flatten()
+}
+
+/// Whether the next request on this connection may not be trusted: RFC 9112, 6.1 wants the connection closed after a
+/// request with both `Transfer-Encoding` and `Content-Length`. hyper obeys the former and removes the latter before we
+/// can see it, so every chunked request counts. Requests of HTTP/1.0 end their connection anyway.
+pub fn ends_connection(asked: &Asked, version: Version) -> bool {
+    asked.chunked || version == Version::HTTP_10
+}
+
+fn strip_claims(headers: &mut HeaderMap) {
+    let claims: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
+        })
+        .cloned()
+        .collect();
+    for name in claims {
+        headers.remove(name);
+    }
+}
+
+enum Coding {
+    Plain,
+    Chunked,
+    Other,
+}
+
+fn coding(headers: &HeaderMap) -> Coding {
+    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Coding::Plain,
+        (Some(one), None) if one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
+        _ => Coding::Other,
+    }
+}
+
+/// The host of an authority in lower case, without port and without the dot that may end it.
+fn host_of(authority: &str) -> Option<String> {
+    let parsed: http::uri::Authority = authority.parse().ok()?;
+    let host = parsed.host();
+    if host.is_empty() || authority.contains('@') {
+        return None;
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    Some(host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let builder = Request::builder().uri(uri);
+        headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).body(()).unwrap()
+    }
+
+    fn host(uri: &str, headers: &[(&str, &str)]) -> Option<String> {
+        Asked::read(&request(uri, headers)).ok().map(|asked| asked.host)
+    }
+
+    #[test]
+    fn the_host_is_found_whatever_way_it_is_written() {
+        assert_eq!(host("/", &[("host", "Shop.Example.com")]).unwrap(), "shop.example.com");
+        assert_eq!(host("/", &[("host", "shop.example.com:8080")]).unwrap(), "shop.example.com");
+        assert_eq!(host("/", &[("host", "shop.example.com.")]).unwrap(), "shop.example.com");
+        assert_eq!(host("/", &[("host", "[::1]:80")]).unwrap(), "[::1]");
+        assert_eq!(host("http://a.example/x", &[("host", "b.example")]).unwrap(), "a.example");
+    }
+
+    #[test]
+    fn a_request_without_one_clear_host_is_refused() {
+        for headers in [
+            &[][..],
+            &[("host", "a.example"), ("host", "b.example")],
+            &[("host", "a.example"), ("host", "a.example")],
+            &[("host", "")],
+            &[("host", "user@a.example")],
+            &[("host", "a.example/x")],
+            &[("host", "a b")],
+        ] {
+            assert_eq!(host("/", headers), None, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_chunks_are_carried_and_never_beside_a_length() {
+        for headers in [
+            &[("host", "h"), ("transfer-encoding", "gzip, chunked")][..],
+            &[("host", "h"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("host", "h"), ("transfer-encoding", "chunked"), ("content-length", "3")],
+        ] {
+            assert_eq!(Asked::read(&request("/", headers)).unwrap_err().status, 400, "{headers:?}");
+        }
+        assert!(Asked::read(&request("/", &[("host", "h"), ("transfer-encoding", "Chunked")])).unwrap().chunked);
+    }
+
+    #[test]
+    fn a_job_reads_nothing_that_a_client_says_about_itself_or_its_connection() {
+        let request = request(
+            "/",
+            &[
+                ("host", "a.example:81"),
+                ("connection", "close, X-Private"),
+                ("x-private", "1"),
+                ("keep-alive", "timeout=5"),
+                ("te", "trailers"),
+                ("x-forwarded-for", "1.1.1.1"),
+                ("x-forwarded-port", "1"),
+                ("forwarded", "for=1.1.1.1"),
+                ("x-real-ip", "1.1.1.1"),
+                ("accept", "*/*"),
+            ],
+        );
+        let asked = Asked::read(&request).unwrap();
+        let mut headers = request.headers().clone();
+        asked.carry(&mut headers, SocketAddr::from(([192, 0, 2, 7], 4)));
+        let mut left: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                "accept: */*",
+                "forwarded: for=192.0.2.7;host=\"a.example:81\";proto=http",
+                "host: a.example:81",
+                "x-forwarded-for: 192.0.2.7",
+                "x-forwarded-host: a.example:81",
+                "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_connection_header_cannot_take_the_host_away() {
+        let request = request("/", &[("host", "a.example"), ("connection", "host")]);
+        let mut headers = request.headers().clone();
+        Asked::read(&request).unwrap().carry(&mut headers, SocketAddr::from(([192, 0, 2, 7], 4)));
+        assert_eq!(headers["host"], "a.example");
+    }
+}
