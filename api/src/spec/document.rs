@@ -1,0 +1,246 @@
+//! A spec as the document that a person would write: for YAML that is read back the same, and for the differences that
+//! `plan` shows. Every field is in it, defaults too.
+
+use super::name::Name;
+use super::values::{print_bytes, print_cpu, print_span};
+use lapstrake_core::spec::{Check, CheckKind, DeployPolicy, Port, Protocol, Pull, ServiceSpec, Strategy, WhenCutOff};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A part of a document.
+enum Part {
+    /// A text, quoted where YAML would read something else.
+    Text(String),
+    /// A number or a boolean.
+    Plain(String),
+    List(Vec<Part>),
+    Map(Vec<(String, Part)>),
+}
+
+/// One field that differs between two specs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Change {
+    /// The field's path, for example `deploy.overlap`, `env.LOG_LEVEL` or `ports[0].path`.
+    pub field: String,
+    /// Its value so far; `None` when it had none.
+    pub old: Option<String>,
+    /// Its value from now on; `None` when it has none.
+    pub new: Option<String>,
+}
+
+/// The fields that differ between two specs, by path.
+pub fn diff(old: &ServiceSpec, new: &ServiceSpec) -> Vec<Change> {
+    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+    flatten("", &service(old), &mut before);
+    flatten("", &service(new), &mut after);
+    let fields: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changes = fields.into_iter().map(|field| Change {
+        field: field.clone(),
+        old: before.get(field).cloned(),
+        new: after.get(field).cloned(),
+    });
+    changes.filter(|change| change.old != change.new).collect()
+}
+
+fn flatten(path: &str, part: &Part, leaves: &mut BTreeMap<String, String>) {
+    match part {
+        Part::Text(text) | Part::Plain(text) => {
+            leaves.insert(path.to_owned(), text.clone());
+        }
+        // A command reads better as a whole.
+        Part::List(items) if items.iter().all(|item| matches!(item, Part::Text(_))) && !items.is_empty() => {
+            leaves.insert(path.to_owned(), flow(items));
+        }
+        Part::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                flatten(&format!("{path}[{index}]"), item, leaves);
+            }
+        }
+        Part::Map(entries) => {
+            for (key, value) in entries {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, leaves);
+            }
+        }
+    }
+}
+
+/// The services of an application as a spec file, which `parse` reads back as they are when the caller names an
+/// environment.
+pub fn to_yaml(application: &Name, services: &BTreeMap<Name, ServiceSpec>) -> String {
+    let services = services.iter().map(|(name, spec)| (name.to_string(), service(spec))).collect();
+    let file = Part::Map(vec![
+        ("application".to_owned(), Part::Text(application.to_string())),
+        ("services".to_owned(), Part::Map(services)),
+    ]);
+    let mut yaml = String::new();
+    write(&file, 0, &mut yaml);
+    yaml
+}
+
+fn entry(name: &str, part: Part) -> (String, Part) {
+    (name.to_owned(), part)
+}
+
+fn text(text: &str) -> Part {
+    Part::Text(text.to_owned())
+}
+
+fn plain(value: impl ToString) -> Part {
+    Part::Plain(value.to_string())
+}
+
+fn texts(texts: &[String]) -> Part {
+    Part::List(texts.iter().map(|word| text(word)).collect())
+}
+
+fn service(spec: &ServiceSpec) -> Part {
+    let pull = match spec.image.pull {
+        Pull::Registry => "registry",
+        Pull::Local => "local",
+    };
+    let when_cut_off = match spec.when_cut_off {
+        WhenCutOff::Keep => "keep",
+        WhenCutOff::Stop => "stop",
+    };
+    let mut fields = vec![
+        entry("type", text(spec.service_type.name())),
+        entry("image", text(&spec.image.reference)),
+        entry("pull", text(pull)),
+        entry("command", texts(&spec.command)),
+        entry(
+            "size",
+            Part::Map(vec![
+                entry("cpu", plain(print_cpu(spec.size.cpu_milli.into()))),
+                entry("memory", text(&print_bytes(spec.size.memory_bytes))),
+                entry("pids", plain(spec.size.pids)),
+            ]),
+        ),
+        entry("scale", plain(spec.scale)),
+    ];
+    if !spec.ports.is_empty() {
+        fields.push(entry("ports", Part::List(spec.ports.iter().map(port).collect())));
+    }
+    fields.extend([
+        entry("health", Part::List(spec.health.iter().map(check).collect())),
+        entry("deploy", deploy(&spec.deploy)),
+        entry("env", Part::Map(spec.env.iter().map(|(name, value)| entry(name, text(value))).collect())),
+        entry("replace_after", text(&print_span(spec.replace_after.0))),
+        entry("when_cut_off", text(when_cut_off)),
+        entry("init", plain(spec.init)),
+        entry("read_only", plain(spec.read_only)),
+    ]);
+    Part::Map(fields)
+}
+
+fn port(port: &Port) -> Part {
+    let protocol = match port.protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+    };
+    let mut fields = vec![entry("port", plain(port.port)), entry("protocol", text(protocol))];
+    fields.extend(port.path.as_deref().map(|path| entry("path", text(path))));
+    fields.push(entry("public", plain(port.public)));
+    fields.extend(port.host.as_deref().map(|host| entry("host", text(host))));
+    Part::Map(fields)
+}
+
+fn check(check: &Check) -> Part {
+    let mut fields = match &check.kind {
+        CheckKind::Http { port, path } => vec![entry("port", plain(port)), entry("http", text(path))],
+        CheckKind::Tcp { port } => vec![entry("port", plain(port)), entry("tcp", plain(true))],
+        CheckKind::Grpc { port, service } => vec![entry("port", plain(port)), entry("grpc", text(service))],
+        CheckKind::Exec { command } => vec![entry("exec", texts(command))],
+    };
+    fields.extend([
+        entry("interval", text(&print_span(check.interval.0))),
+        entry("timeout", text(&print_span(check.timeout.0))),
+        entry("grace", text(&print_span(check.grace.0))),
+        entry("restart_after", plain(check.restart_after)),
+    ]);
+    Part::Map(fields)
+}
+
+fn deploy(policy: &DeployPolicy) -> Part {
+    let strategy = match policy.strategy {
+        Strategy::Rolling => "rolling",
+    };
+    Part::Map(vec![
+        entry("strategy", text(strategy)),
+        entry("overlap", text(&print_span(policy.overlap.0))),
+        entry("drain", text(&print_span(policy.drain.0))),
+        entry("stop_grace", text(&print_span(policy.stop_grace.0))),
+        entry("min_healthy", text(&print_span(policy.min_healthy.0))),
+        entry("timeout", text(&print_span(policy.timeout.0))),
+        entry("max_surge", plain(policy.max_surge)),
+        entry("max_attempts", plain(policy.max_attempts)),
+    ])
+}
+
+/// Writes a part in block style; what holds only texts, or nothing, stays on its line.
+fn write(part: &Part, indent: usize, yaml: &mut String) {
+    let margin = "  ".repeat(indent);
+    match part {
+        Part::Text(_) | Part::Plain(_) => {}
+        Part::List(items) => {
+            for item in items {
+                let mut block = String::new();
+                write(item, indent + 1, &mut block);
+                // The first field of an entry stands beside its dash.
+                yaml.push_str(&format!("{margin}- {}", block.trim_start_matches(' ')));
+            }
+        }
+        Part::Map(entries) => {
+            for (key, value) in entries {
+                match one_line(value) {
+                    Some(line) => yaml.push_str(&format!("{margin}{}: {line}\n", scalar(key))),
+                    None => {
+                        yaml.push_str(&format!("{margin}{}:\n", scalar(key)));
+                        write(value, indent + 1, yaml);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn one_line(part: &Part) -> Option<String> {
+    match part {
+        Part::Text(text) => Some(scalar(text)),
+        Part::Plain(text) => Some(text.clone()),
+        Part::List(items) if items.iter().all(|item| matches!(item, Part::Text(_))) => Some(flow(items)),
+        Part::Map(entries) if entries.is_empty() => Some("{}".to_owned()),
+        Part::List(_) | Part::Map(_) => None,
+    }
+}
+
+fn flow(items: &[Part]) -> String {
+    let items = items.iter().map(|item| match item {
+        Part::Text(text) => scalar(text),
+        _ => String::new(),
+    });
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// A text as YAML reads it back in every position: as it is when nothing in it could be taken for something else.
+fn scalar(text: &str) -> String {
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/' || b == b'_');
+    let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_.-".contains(&b));
+    let word = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"].contains(&&*text.to_ascii_lowercase());
+    if first && rest && !word { text.to_owned() } else { double_quoted(text) }
+}
+
+fn double_quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            ' '..='~' => quoted.push(c),
+            _ if (c as u32) < 0x1_0000 => quoted.push_str(&format!("\\u{:04x}", c as u32)),
+            _ => quoted.push_str(&format!("\\U{:08x}", c as u32)),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
