@@ -83,14 +83,39 @@ remembered_process() {
     [[ $(process_name "${name%% *}") == "$name" ]] && printf '%s\n' "${name%% *}"
 }
 
-# end_process PID SECONDS [group]: SIGTERM, then SIGKILL if it is still there after SECONDS; its whole group if asked.
+# end_process PID SECONDS: SIGTERM, then SIGKILL if it is still there after SECONDS.
 end_process() {
-    local pid=$1 target=$1 deadline=$((SECONDS + $2))
-    [[ ${3:-} != group ]] || target=-$1
-    kill -TERM -- "$target" 2>/dev/null || return 0
-    while process_name "$pid" >/dev/null; do
+    local deadline=$((SECONDS + $2))
+    kill -TERM "$1" 2>/dev/null || return 0
+    while process_name "$1" >/dev/null; do
         if ((SECONDS >= deadline)); then
-            kill -KILL -- "$target" 2>/dev/null || true
+            kill -KILL "$1" 2>/dev/null || true
+            break
+        fi
+        sleep 0.1
+    done
+}
+
+# session_members SID: the pids in a session.
+session_members() {
+    local file pid stat
+    for file in /proc/[0-9]*/stat; do
+        stat=$(cat "$file" 2>/dev/null) || continue
+        pid=${stat%% *}
+        # shellcheck disable=SC2086 # the fields behind the name: state, parent, group, session
+        set -- "$1" ${stat##*) }
+        [[ $5 != "$1" || $2 == Z ]] || printf '%s\n' "$pid"
+    done
+}
+
+# end_session SID SECONDS: SIGTERM to its first group, whose members pass it on as they see fit; SIGKILL to everything in
+# the session that is still there after SECONDS.
+end_session() {
+    local deadline=$((SECONDS + $2)) members
+    kill -TERM -- "-$1" 2>/dev/null || true
+    while mapfile -t members < <(session_members "$1") && ((${#members[@]})); do
+        if ((SECONDS >= deadline)); then
+            kill -KILL "${members[@]}" 2>/dev/null || true
             break
         fi
         sleep 0.1
