@@ -3,7 +3,9 @@
 //! Beside each `specs/*.yaml` stands a `.txt` with what a person gets to see: the problems as they are drawn, or the
 //! warnings and the services with all defaults. `UPDATE=1` writes the texts anew.
 
-use lapstrake_api::spec::{Colour, MAX_FILE_BYTES, Name, Problem, SpecFile, parse, render, to_yaml};
+use lapstrake_api::spec::{
+    Colour, MAX_FILE_BYTES, Name, Problem, SpecFile, mistakes, parse, problems, render, to_yaml,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -112,6 +114,24 @@ fn a_service_knows_where_its_key_stands() {
         drawn(SMALL.as_bytes(), &[refused]),
         "spec.yaml:3:3: error: the environment has no node\n   |\n 3 |   web:\n   |   ^^^\n"
     );
+}
+
+#[test]
+fn five_mistakes_of_different_kinds_are_all_named() {
+    let problems = parse(include_bytes!("specs/five-mistakes.yaml"), &[]).expect_err("it has mistakes");
+    let places: Vec<(usize, usize)> = problems.iter().map(|problem| (problem.at.line, problem.at.column)).collect();
+    assert_eq!(places, [(5, 5), (6, 12), (7, 27), (8, 22), (9, 24)]);
+}
+
+#[test]
+fn what_the_controller_says_is_drawn_as_if_lap_had_found_it() {
+    for path in specs("tests/specs") {
+        let text = fs::read(&path).expect("a spec file can be read");
+        if let Err(found) = parse(&text, &[]) {
+            let received = problems(&text, &mistakes(&text, &found));
+            assert_eq!(drawn(&text, &received), drawn(&text, &found), "{}", path.display());
+        }
+    }
 }
 
 #[test]

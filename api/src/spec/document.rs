@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 enum Part {
     /// A text, quoted where YAML would read something else.
     Text(String),
-    /// A number or a boolean.
+    /// A number, a boolean, a time or an amount, which need no quotes.
     Plain(String),
     List(Vec<Part>),
     Map(Vec<(String, Part)>),
@@ -111,7 +111,7 @@ fn service(spec: &ServiceSpec) -> Part {
             "size",
             Part::Map(vec![
                 entry("cpu", plain(print_cpu(spec.size.cpu_milli.into()))),
-                entry("memory", text(&print_bytes(spec.size.memory_bytes))),
+                entry("memory", plain(print_bytes(spec.size.memory_bytes))),
                 entry("pids", plain(spec.size.pids)),
             ]),
         ),
@@ -124,7 +124,7 @@ fn service(spec: &ServiceSpec) -> Part {
         entry("health", Part::List(spec.health.iter().map(check).collect())),
         entry("deploy", deploy(&spec.deploy)),
         entry("env", Part::Map(spec.env.iter().map(|(name, value)| entry(name, text(value))).collect())),
-        entry("replace_after", text(&print_span(spec.replace_after.0))),
+        entry("replace_after", plain(print_span(spec.replace_after.0))),
         entry("when_cut_off", text(when_cut_off)),
         entry("init", plain(spec.init)),
         entry("read_only", plain(spec.read_only)),
@@ -152,9 +152,9 @@ fn check(check: &Check) -> Part {
         CheckKind::Exec { command } => vec![entry("exec", texts(command))],
     };
     fields.extend([
-        entry("interval", text(&print_span(check.interval.0))),
-        entry("timeout", text(&print_span(check.timeout.0))),
-        entry("grace", text(&print_span(check.grace.0))),
+        entry("interval", plain(print_span(check.interval.0))),
+        entry("timeout", plain(print_span(check.timeout.0))),
+        entry("grace", plain(print_span(check.grace.0))),
         entry("restart_after", plain(check.restart_after)),
     ]);
     Part::Map(fields)
@@ -166,11 +166,11 @@ fn deploy(policy: &DeployPolicy) -> Part {
     };
     Part::Map(vec![
         entry("strategy", text(strategy)),
-        entry("overlap", text(&print_span(policy.overlap.0))),
-        entry("drain", text(&print_span(policy.drain.0))),
-        entry("stop_grace", text(&print_span(policy.stop_grace.0))),
-        entry("min_healthy", text(&print_span(policy.min_healthy.0))),
-        entry("timeout", text(&print_span(policy.timeout.0))),
+        entry("overlap", plain(print_span(policy.overlap.0))),
+        entry("drain", plain(print_span(policy.drain.0))),
+        entry("stop_grace", plain(print_span(policy.stop_grace.0))),
+        entry("min_healthy", plain(print_span(policy.min_healthy.0))),
+        entry("timeout", plain(print_span(policy.timeout.0))),
         entry("max_surge", plain(policy.max_surge)),
         entry("max_attempts", plain(policy.max_attempts)),
     ])
@@ -223,8 +223,10 @@ fn flow(items: &[Part]) -> String {
 
 /// A text as YAML reads it back in every position: as it is when nothing in it could be taken for something else.
 fn scalar(text: &str) -> String {
-    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/' || b == b'_');
-    let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_.-".contains(&b));
+    let option = text.strip_prefix("--").unwrap_or(text);
+    let first = option.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/' || b == b'_');
+    // A colon is only special before a space and at the end.
+    let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_.-:".contains(&b)) && !text.ends_with(':');
     let word = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"].contains(&&*text.to_ascii_lowercase());
     if first && rest && !word { text.to_owned() } else { double_quoted(text) }
 }
@@ -243,4 +245,80 @@ fn double_quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fields::{CHECK, DEPLOY, Field, Kind, Object, PORT, SERVICE, SIZE};
+    use super::super::parse;
+    use super::*;
+
+    fn spec(fields: &str) -> ServiceSpec {
+        let text = format!("application: a\nservices: {{ s: {{ {fields} }} }}\nenvironments: {{ e: }}\n");
+        let mut file = parse(text.as_bytes(), &[]).unwrap_or_else(|problems| panic!("{text}{problems:?}"));
+        file.environments.remove("e").and_then(|mut services| services.remove("s")).expect("it has the service").spec
+    }
+
+    /// Fields as flow YAML, those of `base` with one replaced or added.
+    fn with(base: &[(&str, &str)], field: &Field) -> String {
+        let kept = base.iter().filter(|(name, _)| *name != field.name).map(|(name, value)| format!("{name}: {value}"));
+        kept.chain([format!("{}: {}", field.name, field.example)]).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn every_field_of_the_table_is_read_and_printed_as_its_example_says() {
+        const SMALL: [(&str, &str); 2] = [("type", "web"), ("image", "a/b")];
+        const PUBLIC: [(&str, &str); 4] = [("port", "81"), ("protocol", "http"), ("path", "/"), ("public", "true")];
+        let small = "type: web, image: a/b";
+        let check = |field: &Field| {
+            let base: &[(&str, &str)] = match field.name {
+                "exec" => &[],
+                "http" | "grpc" | "tcp" => &[("port", "8080")],
+                _ => &[("port", "8080"), ("tcp", "true")],
+            };
+            format!("{small}, ports: [{{ port: 8080 }}], health: [{{ {} }}]", with(base, field))
+        };
+        type Written<'w> = &'w dyn Fn(&Field) -> String;
+        let objects: [(&Object, &str, Written<'_>); 5] = [
+            (&SERVICE, "", &|field| with(&SMALL, field)),
+            (&SIZE, "size.", &|field| format!("{small}, size: {{ {} }}", with(&[], field))),
+            (&DEPLOY, "deploy.", &|field| format!("{small}, deploy: {{ {} }}", with(&[], field))),
+            (&PORT, "ports[0].", &|field| format!("{small}, ports: [{{ {} }}]", with(&PUBLIC, field))),
+            (&CHECK, "health[0].", &check),
+        ];
+        for (object, path, written) in objects {
+            for field in object.fields {
+                let mut leaves = BTreeMap::new();
+                flatten("", &service(&spec(&written(field))), &mut leaves);
+                let path = format!("{path}{}", field.name);
+                match field.kind {
+                    Kind::Object(_) | Kind::Named(_) | Kind::List(_) | Kind::Variables => {
+                        assert!(leaves.keys().any(|leaf| leaf.starts_with(&path)), "{path} in {leaves:?}");
+                    }
+                    _ => assert_eq!(leaves.get(&path).map(String::as_str), Some(field.example), "{path}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_names_the_field_and_both_values() {
+        let old = spec("type: web, image: a/b:1, env: { A: x, B: y }, ports: [{ port: 80 }]");
+        let new =
+            spec("type: web, image: a/b:2, env: { A: z, C: y }, ports: [{ port: 80 }], deploy: { overlap: 1m30s }");
+        let change = |field: &str, old: Option<&str>, new: Option<&str>| Change {
+            field: field.to_owned(),
+            old: old.map(str::to_owned),
+            new: new.map(str::to_owned),
+        };
+        let expected = [
+            change("deploy.overlap", Some("0s"), Some("1m30s")),
+            change("env.A", Some("x"), Some("z")),
+            change("env.B", Some("y"), None),
+            change("env.C", None, Some("y")),
+            change("image", Some("a/b:1"), Some("a/b:2")),
+        ];
+        assert_eq!(diff(&old, &new), expected);
+        assert_eq!(diff(&old, &old), []);
+    }
 }

@@ -136,7 +136,7 @@ pub(super) static SERVICE: Object = Object {
         field("command", Kind::Words, "[/app, --verbose]", "Replaces the image's command; no shell is started.")
             .elsewhere(&["cmd", "args", "entrypoint"]),
         field("size", Kind::Object(&SIZE), "{ cpu: 0.5 }", "What one job may use.").elsewhere(&["resources", "limits"]),
-        // A thousand jobs are twenty for each of fifty nodes, and the largest cluster that is measured has as many.
+        // Ten for each node of a cluster of a hundred; more is a slip of the finger.
         field("scale", Kind::Count { min: 0, max: 1000 }, "3", "How many jobs.").elsewhere(&[
             "replicas",
             "instances",

@@ -9,6 +9,7 @@
 mod defaults;
 mod document;
 mod fields;
+mod mistake;
 mod name;
 mod problem;
 mod read;
@@ -21,6 +22,7 @@ mod values;
 mod words;
 
 pub use document::{Change, diff, to_yaml};
+pub use mistake::{mistakes, problems};
 pub use name::{MAX_NAME_LEN, Name, NotAName};
 pub use problem::{Place, Problem, Severity, Span};
 pub use render::{Colour, render};
@@ -32,6 +34,7 @@ use problem::{Finding, Findings, Lines, quoted};
 use read::{Entry, Value, Values};
 use service::{Draft, missing};
 use std::collections::{BTreeMap, BTreeSet};
+use values::MAX_LABEL_LEN;
 
 /// A spec file without mistakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +113,9 @@ fn check(text: &[u8], wanted: &[Name], findings: &mut Findings) -> Option<(Name,
     let drafts = draft_environments(&environments, services.unwrap_or(&none), overlays.unwrap_or(&none), findings);
     each_route_once(&drafts, findings);
     each_host_in_one_environment(&drafts, findings);
-    Some((file.text("application")?.parse().ok()?, drafts))
+    let application = file.text("application")?.parse().ok()?;
+    each_default_host_fits(&application, &drafts, findings);
+    Some((application, drafts))
 }
 
 fn values_of(entry: &Entry) -> Option<&Values> {
@@ -197,14 +202,40 @@ fn each_route_once(drafts: &Environments<Draft>, findings: &mut Findings) {
         // Until the controller knows the domain, a default host is told apart by its service.
         let mut taken: BTreeMap<(Result<&str, &Name>, &str), &Name> = BTreeMap::new();
         let routes = services.iter().flat_map(|(name, draft)| draft.routes.iter().map(move |route| (name, route)));
-        for (name, route) in routes {
+        let mut in_order: Vec<_> = routes.collect();
+        in_order.sort_by_key(|(_, route)| route.port);
+        for (name, route) in in_order {
             let path = route.path.trim_end_matches('/');
             let host = route.host.as_deref().ok_or(name);
-            let Some(first) = taken.insert((host, path), name) else { continue };
+            let Some(first) = taken.get(&(host, path)) else {
+                taken.insert((host, path), name);
+                continue;
+            };
             let shown = host.unwrap_or("the default host");
             let message = format!("{} on {shown} already leads to `{first}`", quoted(&route.path));
             let hint = "two public ports need different paths or hosts".to_owned();
             findings.error_with_hint(route.port, message, hint);
+        }
+    }
+}
+
+/// A public port without a host of its own gets one whose first label is made of three names.
+fn each_default_host_fits(application: &Name, drafts: &Environments<Draft>, findings: &mut Findings) {
+    for (environment, services) in drafts {
+        for (name, draft) in services {
+            let label = format!("{name}-{environment}-{application}");
+            let unnamed = draft.routes.iter().filter(|route| route.host.is_none() && label.len() > MAX_LABEL_LEN);
+            for route in unnamed {
+                let message = format!(
+                    "the default host would begin with {}, and DNS allows {MAX_LABEL_LEN} characters",
+                    quoted(&label)
+                );
+                findings.error_with_hint(
+                    route.port,
+                    message,
+                    "give the port a `host`, or choose shorter names".to_owned(),
+                );
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name. Three of them with two dashes (`<service>-<environment>-<application>`) make the first label of a
-/// default host, and the controller checks that label against DNS's 63; 40 leaves a name readable in a table's column.
+/// The longest name: readable in a table's column, and far below the 63 of a DNS label, which the three names of a default
+/// host (`<service>-<environment>-<application>`) share; that they fit together is checked where such a host is used.
 pub const MAX_NAME_LEN: usize = 40;
 
 /// The name of an application, an environment or a service: a DNS label of 1 to 40 characters (`a-z`, `0-9` and `-`)

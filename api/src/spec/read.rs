@@ -154,7 +154,12 @@ pub(super) fn object(object: &'static Object, name: &str, node: &Node, findings:
                 let value = value.map(|value| At { span: node.span, value });
                 fields.insert(field.name, Entry { key: key.span, value });
             }
-            None => unknown_field(object, key, findings),
+            None => {
+                // What is only misspelt is not missing as well.
+                if let Some(meant) = unknown_field(object, key, findings) {
+                    fields.entry(meant).or_insert(Entry { key: key.span, value: None });
+                }
+            }
         }
     }
     Some(Values { span: node.span, fields })
@@ -174,19 +179,26 @@ fn later_word<'n>(
     }
 }
 
-fn unknown_field(object: &'static Object, key: &Key, findings: &mut Findings) {
+/// Notes a field that nobody knows, and answers which one may have been meant.
+fn unknown_field(object: &'static Object, key: &Key, findings: &mut Findings) -> Option<&'static str> {
     let known = object.fields.iter().map(|field| field.name);
-    let all = format!("a {} has: {}", object.noun, known.clone().collect::<Vec<_>>().join(", "));
+    let noun = with_article(object.noun);
+    let all = format!("{noun} has: {}", known.clone().collect::<Vec<_>>().join(", "));
     let text = key.text.as_str();
     if object.later.contains(&text) {
-        let message = format!("this version has no {} of a {}", quoted(text), object.noun);
-        findings.error_with_hint(key.span, message, all);
-        return;
+        findings.error_with_hint(key.span, format!("this version has no {} of {noun}", quoted(text)), all);
+        return None;
     }
     let known_elsewhere = object.fields.iter().find(|field| field.elsewhere.contains(&text)).map(|field| field.name);
     let meant = known_elsewhere.or_else(|| nearest(text, known));
     let hint = meant.map_or(all, |meant| format!("did you mean `{meant}`?"));
-    findings.error_with_hint(key.span, format!("a {} has no field {}", object.noun, quoted(text)), hint);
+    findings.error_with_hint(key.span, format!("{noun} has no field {}", quoted(text)), hint);
+    meant
+}
+
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
 }
 
 fn read(kind: Kind, name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {
@@ -247,7 +259,7 @@ fn describe(kind: Kind) -> String {
         Kind::Text(rule) => rule.what.to_owned(),
         Kind::Words => "a command, as a text or as a list of texts".to_owned(),
         Kind::Variables => "a mapping of variables to texts".to_owned(),
-        Kind::Object(object) => format!("a mapping with the fields of a {}", object.noun),
+        Kind::Object(object) => format!("a mapping with the fields of {}", with_article(object.noun)),
         Kind::Named(object) => format!("a mapping of names to {}s", object.noun),
         Kind::List(object) => format!("a list of {}s", object.noun),
     }
@@ -279,7 +291,9 @@ fn hint(kind: Kind, node: &Node) -> Option<String> {
             _ => None,
         },
         Kind::Count { .. } if digits && !plain => Some("leave out the quotes".to_owned()),
-        Kind::Count { .. } if digits && text.starts_with('0') => Some("leave out the leading zeros".to_owned()),
+        Kind::Count { .. } if digits && text.len() > 1 && text.starts_with('0') => {
+            Some("leave out the leading zeros".to_owned())
+        }
         Kind::Cpu { .. } if !plain => Some("leave out the quotes".to_owned()),
         Kind::Cpu { .. } if unit == "m" => {
             values::count(number).map(|milli| format!("write `{}`", values::print_cpu(milli)))
@@ -437,7 +451,7 @@ fn named(of: &'static Object, name: &str, node: &Node, findings: &mut Findings) 
     let mut named = BTreeMap::new();
     for (key, node) in entries {
         if let Err(why) = super::name::Name::check(&key.text) {
-            let message = format!("{} is not the name of a {}", quoted(&key.text), of.noun);
+            let message = format!("{} is not the name of {}", quoted(&key.text), with_article(of.noun));
             findings.error_with_hint(key.span, message, why.to_string());
         }
         let value = object(of, &key.text, node, findings);

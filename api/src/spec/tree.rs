@@ -177,11 +177,9 @@ impl Builder<'_> {
             self.findings.error_with_hint(tag, "spec files have no YAML tags", hint);
         }
         match event {
-            Event::DocumentStart(..) => {
-                if self.root.is_some() {
-                    let hint = "put each application into a file of its own".to_owned();
-                    return Err((span, "a second YAML document begins here".to_owned(), Some(hint)));
-                }
+            Event::DocumentStart(..) if self.root.is_some() => {
+                let hint = "put each application into a file of its own".to_owned();
+                return Err((span, "a second YAML document begins here".to_owned(), Some(hint)));
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => {
@@ -193,7 +191,8 @@ impl Builder<'_> {
             Event::UnresolvedAlias(name) => {
                 let message = format!("no anchor `&{}` stands before this alias", quoted(&name).trim_matches('`'));
                 self.findings.error(span, message);
-                self.place(scalar(String::new(), span, true), 1)?;
+                // A text in its place, so that nothing else is said about it.
+                self.place(scalar(format!("*{name}"), span, false), 1)?;
             }
             Event::Scalar(text, style, anchor, _) => {
                 let node = scalar(text.into_owned(), span, style == ScalarStyle::Plain);

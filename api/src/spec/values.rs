@@ -50,7 +50,7 @@ const BYTE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB"
 const MAX_PATH_LEN: usize = 1024;
 /// The longest name in DNS, and its longest label.
 const MAX_HOST_LEN: usize = 253;
-const MAX_LABEL_LEN: usize = 63;
+pub(super) const MAX_LABEL_LEN: usize = 63;
 /// The limits of the registries' own grammar.
 const MAX_REPOSITORY_LEN: usize = 255;
 const MAX_TAG_LEN: usize = 128;
