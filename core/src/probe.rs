@@ -1,8 +1,10 @@
 //! The arithmetic of checks: when to ask again, and what a row of answers means.
 
-use crate::spec::Check;
+use crate::spec::{Check, CheckKind, Port, ServiceSpec};
 use crate::time::{Millis, Tick};
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// The first question after a start comes this soon; a fast service should not wait for us.
 pub const FIRST_DELAY: Millis = Millis(10);
@@ -70,5 +72,43 @@ impl Reading {
     /// Whether so many answers in a row were bad that a new attempt is due.
     pub const fn has_failed(&self, check: &Check) -> bool {
         self.bad_in_a_row >= check.restart_after
+    }
+}
+
+/// Between two questions of the check that nobody wrote; the same as the spec's default.
+const DEFAULT_INTERVAL: Millis = Millis(10_000);
+/// How long the check that nobody wrote waits for a connection; the same as the spec's default.
+const DEFAULT_TIMEOUT: Millis = Millis(2_000);
+/// Failures in a row of the check that nobody wrote; the same as the spec's default.
+const DEFAULT_RESTART_AFTER: u32 = 3;
+
+/// The checks that a job of this spec is asked: those of the spec, or without any a connection to each port; a service
+/// without ports is asked nothing and counts as healthy while it runs.
+///
+/// The check that nobody wrote must not kill a job that is slow to start, so its grace time is the whole time that a
+/// replacement has until it is ready.
+pub fn checks_of(spec: &ServiceSpec) -> Vec<Check> {
+    if !spec.health.is_empty() {
+        return spec.health.clone();
+    }
+    let connect = |port: &Port| Check {
+        kind: CheckKind::Tcp { port: port.port },
+        interval: DEFAULT_INTERVAL,
+        timeout: DEFAULT_TIMEOUT,
+        grace: spec.deploy.timeout,
+        restart_after: DEFAULT_RESTART_AFTER,
+    };
+    spec.ports.iter().map(connect).collect()
+}
+
+impl fmt::Display for Check {
+    /// As people read it in a failure: `http GET :8080/healthz`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            CheckKind::Http { port, path } => write!(f, "http GET :{port}{path}"),
+            CheckKind::Tcp { port } => write!(f, "tcp :{port}"),
+            CheckKind::Grpc { port, service } => write!(f, "grpc health :{port} {service:?}"),
+            CheckKind::Exec { command } => write!(f, "exec {}", command.join(" ")),
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::assignment::{Assignment, AssignmentSet, Generation};
 use crate::ids::{BootId, ClusterId, DeploymentId, EnvironmentId, JobId, NodeId, SlotId, pairs};
 use crate::message::Elsewhere;
 use crate::node::action::Subnet;
-use crate::node::seen::Attempt;
+use crate::node::seen::{Attempt, Now};
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::routes::RouteTable;
 use crate::time::{Tick, Wall};
@@ -114,6 +114,69 @@ pub struct Replacement {
     pub failure: Option<Failure>,
 }
 
+impl Job {
+    /// A job that is to have its first attempt.
+    pub fn new(assignment: Assignment, now: Tick) -> Job {
+        Job {
+            assignment,
+            attempt: 1,
+            phase: JobPhase::Assigned,
+            since: now,
+            address: None,
+            was_healthy: false,
+            was_good: false,
+            failures: 0,
+            retry_at: None,
+            failure: None,
+            drain_until: None,
+            unrouted_at: None,
+        }
+    }
+    /// The identity of its container.
+    pub const fn key(&self) -> Attempt {
+        Attempt { job: self.assignment.job, number: self.attempt }
+    }
+    /// Moves on within the attempt.
+    pub(super) fn enter(&mut self, phase: JobPhase, now: Tick) {
+        self.phase = phase;
+        self.since = now;
+    }
+    /// A fresh container: the next attempt, not before `retry_at`.
+    pub(super) fn next_attempt(&mut self, retry_at: Option<Tick>, now: Tick) {
+        self.attempt += 1;
+        self.was_good = false;
+        self.retry_at = retry_at;
+        self.drain_until = None;
+        self.enter(JobPhase::Assigned, now);
+    }
+}
+
+impl Replacement {
+    /// One that begins now.
+    pub(super) fn new(deployment: DeploymentId, old: Option<JobId>, new: Option<JobId>, now: Now) -> Replacement {
+        Replacement {
+            deployment,
+            old,
+            new,
+            phase: ReplacementPhase::Accepted,
+            since: now.tick,
+            accepted: now.tick,
+            reached: Vec::from([(ReplacementPhase::Accepted, now.wall)]),
+            table: 0,
+            stopped_at: None,
+            failure: None,
+        }
+    }
+    /// Moves on; `since` is when the phase began by right, which may lie before now when the agent was away.
+    pub(super) fn enter(&mut self, phase: ReplacementPhase, since: Tick, now: Now) {
+        if self.phase != phase {
+            self.reached.push((phase, now.wall));
+        }
+        self.phase = phase;
+        self.since = since;
+    }
+}
+
 /// Why a set was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAccepted {
@@ -129,5 +192,13 @@ impl Ledger {
             Some(held) if held.epoch == set.generation.epoch => set.generation.number > held.number,
             Some(_) | None => true,
         }
+    }
+    /// The replacement of this slot, unless it has ended.
+    pub fn under_way(&self, slot: &SlotId) -> Option<&Replacement> {
+        self.replacements.get(slot).filter(|one| !one.phase.is_final())
+    }
+    /// Whether this job has its slot's traffic.
+    pub fn is_current(&self, job: &Job) -> bool {
+        self.current.get(&job.assignment.slot) == Some(&job.assignment.job)
     }
 }

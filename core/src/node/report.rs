@@ -1,17 +1,76 @@
 //! The node's picture of itself, for the controller and for people.
 
-use crate::node::ledger::Ledger;
-use crate::node::seen::{NodeConfig, Now, Seen};
-use crate::report::NodeReport;
+use crate::ids::SlotId;
+use crate::node::health::{failed_check, health};
+use crate::node::ledger::{Job, Ledger};
+use crate::node::plan::waits;
+use crate::node::reason::Reason;
+use crate::node::routes::all_bad;
+use crate::node::seen::{Container, NodeConfig, Now, Seen};
+use crate::report::{Health, JobReport, NodeReport, ReplacementReport};
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 /// The whole picture.
-pub fn report(ledger: &Ledger, seen: &Seen, _config: &NodeConfig, _now: Now) -> NodeReport {
+pub fn report(ledger: &Ledger, seen: &Seen, _config: &NodeConfig, now: Now) -> NodeReport {
+    let waits: BTreeMap<SlotId, Reason> = waits(ledger, seen, now.tick).into_iter().collect();
     NodeReport {
         generation: ledger.generation,
-        jobs: Vec::new(),
-        replacements: Vec::new(),
+        jobs: ledger.jobs.values().map(|job| job_report(job, seen)).collect(),
+        replacements: replacements(ledger, &waits),
         capacity: seen.capacity,
-        troubles: Vec::new(),
+        troubles: troubles(ledger, seen),
     }
+}
+
+fn job_report(job: &Job, seen: &Seen) -> JobReport {
+    let (memory_bytes, cpu_milli) = match seen.containers.get(&job.key()) {
+        Some(Container::Running { memory_bytes, cpu_milli, .. }) => (*memory_bytes, *cpu_milli),
+        Some(Container::Refused { .. } | Container::Created | Container::Exited { .. }) | None => (0, 0),
+    };
+    let health = health(job, seen);
+    let failure = match health {
+        Health::Healthy => None,
+        Health::Unknown | Health::Starting | Health::Unhealthy => {
+            failed_check(job, seen).or_else(|| job.failure.clone())
+        }
+    };
+    JobReport {
+        job: job.assignment.job,
+        slot: job.assignment.slot.clone(),
+        attempt: job.attempt,
+        phase: job.phase,
+        health,
+        failure,
+        address: job.address.map(IpAddr::V4),
+        memory_bytes,
+        cpu_milli,
+    }
+}
+
+fn replacements(ledger: &Ledger, waits: &BTreeMap<SlotId, Reason>) -> Vec<ReplacementReport> {
+    let of = |(slot, one): (&SlotId, &crate::node::ledger::Replacement)| ReplacementReport {
+        slot: slot.clone(),
+        deployment: one.deployment,
+        old: one.old,
+        new: one.new,
+        phase: one.phase,
+        reached: one.reached.clone(),
+        stopped_at: one.stopped_at,
+        failure: one.failure.clone(),
+        waits_for: waits.get(slot).filter(|_| !one.phase.is_final()).map(Reason::to_string),
+    };
+    ledger.replacements.iter().map(of).collect()
+}
+
+fn troubles(ledger: &Ledger, seen: &Seen) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if !seen.engine_answers {
+        troubles.push(Reason::Engine { trouble: seen.engine_trouble.clone() }.to_string());
+    }
+    troubles.extend(seen.troubles.iter().cloned());
+    troubles.extend(all_bad(ledger, seen));
+    troubles
 }
