@@ -115,12 +115,14 @@ impl Pool {
 
     /// Takes a connection back after a whole answer.
     pub fn put(&self, connection: Connection) {
-        if !connection.requests.is_closed() {
+        if connection.requests.is_closed() {
+            self.closed_idle.fetch_add(1, Ordering::Relaxed);
+        } else {
             self.lock().push_back(connection);
         }
     }
 
-    /// How many connections the server closed while they rested.
+    /// How many kept connections the server closed after an answer, before the next request was sent.
     pub fn closed_idle(&self) -> u64 {
         self.closed_idle.load(Ordering::Relaxed)
     }

@@ -126,7 +126,8 @@ async fn tell_progress(load: &Load, begun: Instant, under_way: &watch::Sender<()
     loop {
         ticks.tick().await;
         let counts = load.tally.counts();
-        let versions = counts.versions.values().next_back().into_iter().flatten();
+        // Of the last second that is over.
+        let versions = counts.versions.values().rev().take(2).next_back().into_iter().flatten();
         let versions: Vec<String> = versions.map(|(version, number)| format!("{version}:{number}")).collect();
         eprintln!(
             "{:>4.0} s  scheduled {}  answered {}  under way {}  failed {}  retried {}  sockets {}  {}",

@@ -99,7 +99,7 @@ pub struct Connections {
     pub fresh: u64,
     /// Connections opened for the pool of kept ones.
     pub pool_opened: u64,
-    /// Kept connections that the server closed while they rested.
+    /// Kept connections that the server closed after an answer, before the next request was sent: no loss, no retry.
     pub closed_idle: u64,
 }
 
