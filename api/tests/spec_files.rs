@@ -186,6 +186,29 @@ fn a_full_sized_file_of_nonsense_is_answered_in_time() {
 }
 
 #[test]
+fn a_file_that_multiplies_is_refused_in_time() {
+    let begun = Instant::now();
+    let keys: String = (0..10_000).map(|n| format!("k{n}: v\n")).collect();
+    let merges = format!("a: &a {{ x: y }}\n{keys}<<: [{}]\n", "*a, ".repeat(15_000));
+    let doubled = format!("{{ a: &a {{ x: y }}, {} <<: [{}] }}", "k: v, ".repeat(20_000), "*a, ".repeat(15_000));
+    let variables: String = (0..20_000).map(|n| format!("      V{n}: v\n")).collect();
+    let environments: String = (0..20_000).map(|n| format!("  e{n}:\n")).collect();
+    let many = format!("{SMALL}    env:\n{variables}environments:\n{environments}");
+    for text in [merges, doubled, many] {
+        let problems = parse(text.as_bytes(), &[]).expect_err("it is too much");
+        assert!(drawn(text.as_bytes(), &problems).len() < 200_000);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_is_wrong_with_a_service_is_said_even_when_no_environment_is_named() {
+    let text = "application: shop\nservices: { web: { type: worker, ports: [{ port: 1 }] } }\n";
+    let problems = parse(text.as_bytes(), &[]).expect_err("it has mistakes");
+    assert_eq!(problems.len(), 3, "{problems:?}");
+}
+
+#[test]
 fn texts_stay_as_they_were_written() {
     let text = format!(
         "{SMALL}    env: {{ A: 1.10, B: no, C: 010, D: 22:22, E: 1e3, F: \"\", G: 0x1F, H: 'null', I: TRUE, J: \"a\\nb\" }}\n"

@@ -5,6 +5,14 @@
 //! fields of a service agree, once the environment's own are laid over them) and this page (do the services of an
 //! environment, and the environments, agree). Nothing here asks a clock, a file or the network; quotas, policies and
 //! whether something exists are the controller's.
+//!
+//! What a spec's author may wonder about:
+//! * An environment's fields are laid over the service's own: mappings (`size`, `deploy`, `env`) key by key, everything
+//!   else, lists too, as a whole. The environments are those that the caller names, else those of the file.
+//! * A `command` as one text is split at spaces with quotes, and no shell is started; a list is taken as it is.
+//! * Texts stay as they were written: `1.10`, `no` and `010` are texts in `env`; `null` and an empty value are mistakes.
+//! * Amounts have binary units with an `i` and times have units; what could be read in two ways is refused with both.
+//! * Anchors, aliases and `<<` work and count as what they stand for; tags and several documents in a file do not.
 
 mod defaults;
 mod document;
@@ -35,6 +43,10 @@ use read::{Entry, Value, Values};
 use service::{Draft, missing};
 use std::collections::{BTreeMap, BTreeSet};
 use values::MAX_LABEL_LEN;
+
+/// The most environments that one file can be for. Each holds a spec of every service, so that a short file could
+/// otherwise stand for a very large answer.
+pub const MAX_ENVIRONMENTS: usize = 32;
 
 /// A spec file without mistakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +122,12 @@ fn check(text: &[u8], wanted: &[Name], findings: &mut Findings) -> Option<(Name,
     for overlay in overlays.into_iter().flat_map(BTreeMap::values).filter_map(values_of) {
         only_known_services(overlay, services.unwrap_or(&none), findings);
     }
+    if environments.is_empty() {
+        // Without an environment nothing is laid over the services, and what is wrong with them is said all the same.
+        for (name, entry) in services.unwrap_or(&none) {
+            values_of(entry).map(|values| service::draft(name, entry.key, values, findings));
+        }
+    }
     let drafts = draft_environments(&environments, services.unwrap_or(&none), overlays.unwrap_or(&none), findings);
     each_route_once(&drafts, findings);
     each_host_in_one_environment(&drafts, findings);
@@ -133,7 +151,7 @@ fn environments(
     findings: &mut Findings,
 ) -> BTreeSet<Name> {
     if !wanted.is_empty() {
-        return wanted.iter().cloned().collect();
+        return wanted.iter().take(MAX_ENVIRONMENTS).cloned().collect();
     }
     let named: BTreeSet<Name> = overlays.into_iter().flat_map(BTreeMap::keys).filter_map(|n| n.parse().ok()).collect();
     let refused = file.has("environments") && overlays.is_none_or(|overlays| !overlays.is_empty());
@@ -143,7 +161,11 @@ fn environments(
         let hint = "add `environments: { production: {} }`, or name one with `--env`".to_owned();
         findings.error_with_hint(start_of_key, "no environment is named", hint);
     }
-    named
+    if named.len() > MAX_ENVIRONMENTS {
+        let message = format!("the file names {} environments, and it can be for {MAX_ENVIRONMENTS}", named.len());
+        findings.error(file.key("environments"), message);
+    }
+    named.into_iter().take(MAX_ENVIRONMENTS).collect()
 }
 
 fn only_known_services(overlay: &Values, services: &BTreeMap<String, Entry>, findings: &mut Findings) {

@@ -97,12 +97,15 @@ struct Cell {
 
 impl QuotedLine {
     fn of(lines: &Lines<'_>, place: Place) -> QuotedLine {
-        let cells = cells(lines.line(place.line), lines.start(place.line));
+        let (line, line_start) = near(lines.line(place.line), place.span.start.saturating_sub(lines.start(place.line)));
+        let line_start = lines.start(place.line) + line_start;
+        let cells = cells(line, line_start);
         let first = cells.iter().position(|cell| cell.starts_at >= place.span.start).unwrap_or(cells.len());
         let after = cells.iter().position(|cell| cell.starts_at >= place.span.end).unwrap_or(cells.len());
 
         let columns = |part: &[Cell]| part.iter().map(|cell| cell.columns).sum::<usize>();
         let mut from = 0;
+        let cut_before = line_start > lines.start(place.line);
         if columns(&cells) > MAX_LINE_COLUMNS {
             from = first;
             while from > 0 && columns(&cells[from - 1..first]) <= COLUMNS_BEFORE {
@@ -118,7 +121,7 @@ impl QuotedLine {
 
         let mut shown: String = cells[from..to].iter().map(|cell| cell.shown.as_str()).collect();
         let mut before = columns(&cells[from..first]);
-        if from > 0 {
+        if from > 0 || cut_before {
             shown.insert(0, '…');
             before += 1;
         }
@@ -128,6 +131,18 @@ impl QuotedLine {
         let covered = columns(&cells[first..after.clamp(first, to.max(first))]);
         QuotedLine { shown: shown.trim_end().to_owned(), before, carets: covered.max(1) }
     }
+}
+
+/// The part of a line that can be shown around an offset, and where it begins: a long line is not drawn as a whole.
+fn near(line: &[u8], offset: usize) -> (&[u8], usize) {
+    // Enough for the columns that are shown, whatever their characters are.
+    const BYTES_AROUND: usize = 8 * MAX_LINE_COLUMNS;
+    let is_inside_character = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000);
+    let start = offset.min(line.len()).saturating_sub(BYTES_AROUND);
+    let start = (start..line.len()).find(|at| !is_inside_character(at)).unwrap_or(line.len());
+    let end = offset.saturating_add(BYTES_AROUND).min(line.len());
+    let end = (end..line.len()).find(|at| !is_inside_character(at)).unwrap_or(line.len());
+    (&line[start..end.max(start)], start)
 }
 
 fn cells(line: &[u8], line_start: usize) -> Vec<Cell> {

@@ -218,20 +218,14 @@ impl Builder<'_> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let content = match open.content {
             OpenContent::List(items) => Content::List(items),
-            OpenContent::Map { entries, merged, .. } => {
-                let mut entries = self.each_once(entries);
-                for node in merged {
-                    merge(&mut entries, &node);
-                }
-                Content::Map(entries)
-            }
+            OpenContent::Map { entries, merged, .. } => Content::Map(self.each_once(entries, &merged)),
         };
         let span = Span { start: open.span.start, end: span.end.max(open.span.end) };
         self.finish(Rc::new(Node { span, content, nodes: open.nodes, depth: open.depth }), open.anchor)
     }
 
-    /// Drops and notes the keys that were there before.
-    fn each_once(&mut self, mut entries: Vec<(Key, Rc<Node>)>) -> Vec<(Key, Rc<Node>)> {
+    /// Drops and notes the keys that were there before, and adds the entries of merged mappings that are not there yet.
+    fn each_once(&mut self, mut entries: Vec<(Key, Rc<Node>)>, merged: &[Rc<Node>]) -> Vec<(Key, Rc<Node>)> {
         let mut given = BTreeSet::new();
         entries.retain(|(key, _)| {
             let first = given.insert(key.text.clone());
@@ -240,6 +234,11 @@ impl Builder<'_> {
             }
             first
         });
+        for node in merged {
+            if let Content::Map(others) = &node.content {
+                entries.extend(others.iter().filter(|(key, _)| given.insert(key.text.clone())).cloned());
+            }
+        }
         entries
     }
 
@@ -305,12 +304,4 @@ fn merge_sources(node: Rc<Node>, findings: &mut Findings) -> Vec<Rc<Node>> {
         findings.error(other.span, format!("`<<` takes the alias of a mapping, not {}", other.describe()));
     }
     maps
-}
-
-/// Adds the entries of a merged mapping that are not there yet, as YAML's `<<` wants it.
-fn merge(entries: &mut Vec<(Key, Rc<Node>)>, source: &Node) {
-    if let Content::Map(merged) = &source.content {
-        let given: BTreeSet<String> = entries.iter().map(|(key, _)| key.text.clone()).collect();
-        entries.extend(merged.iter().filter(|(key, _)| !given.contains(&key.text)).cloned());
-    }
 }
