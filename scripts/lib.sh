@@ -211,7 +211,7 @@ need_rust() {
 # ---------------------------------------------------------------------------------------------------------------------
 # A Docker engine: the one that runs, or one that is started here and remembered in ENGINE_STATE.
 
-docker_answers() { timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+docker_answers() { timeout 5 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
 # need_docker: returns when an engine answers. DOCKER_HOST is respected.
 need_docker() {
@@ -227,16 +227,18 @@ need_docker() {
         note 'starting the Docker engine: systemctl start docker'
         systemctl start docker || die 'systemd could not start Docker. See: journalctl -u docker'
         echo systemd >"$ENGINE_STATE/started-by"
-    else
-        start_docker_engine
+        wait_until 60 'the Docker engine' docker_answers || die 'the Docker engine did not come up. See: journalctl -u docker'
+        return
     fi
-    wait_until 60 'the Docker engine' docker_answers || {
-        [[ ! -e $ENGINE_STATE/log ]] || tail -n 15 "$ENGINE_STATE/log" >&2
-        die 'the Docker engine did not come up within 60 s'
+    # Twice: an engine that was killed leaves a containerd that may still be dying, and the first new one trips over it.
+    start_docker_engine || start_docker_engine || {
+        tail -n 15 "$ENGINE_STATE/log" >&2
+        die "the Docker engine did not come up. Its whole log is $ENGINE_STATE/log"
     }
 }
 
 # Starts dockerd without systemd, in a session of its own, so that it outlives this script. It starts its containerd.
+# Returns when it answers, or fails when it ended or did not come up.
 start_docker_engine() {
     local other
     other=$(cat /run/docker.pid 2>/dev/null || true)
@@ -249,6 +251,11 @@ start_docker_engine() {
     if [[ -S /run/containerd/containerd.sock ]] && ! timeout 5 ctr version >/dev/null 2>&1; then
         rm -f /run/containerd/containerd.sock
     fi
+    # Likewise a pid that is a zombie, or somebody else's by now.
+    other=$(cat /run/docker/containerd/containerd.pid 2>/dev/null || true)
+    if [[ -n $other ]] && ! { process_name "$other" && [[ $(cat "/proc/$other/comm") == containerd ]]; } >/dev/null 2>&1; then
+        rm -f /run/docker/containerd/containerd.pid
+    fi
     note "no Docker engine answers: starting one, its log is $ENGINE_STATE/log"
     # Its input, output and inherited descriptors are not ours: a lock or a pipe of ours must end with us.
     (
@@ -256,9 +263,14 @@ start_docker_engine() {
         exec setsid dockerd --pidfile "$ENGINE_STATE/pid" >"$ENGINE_STATE/log" 2>&1 </dev/null
     ) &
     local pid=$!
+    disown "$pid"
     echo dockerd >"$ENGINE_STATE/started-by"
-    remember_process "$pid" "$ENGINE_STATE/process" || die "dockerd ended at once: $(tail -n 5 "$ENGINE_STATE/log")"
+    remember_process "$pid" "$ENGINE_STATE/process" || return 1
+    wait_until 60 'the Docker engine' engine_is_decided "$pid" && docker_answers
 }
+
+# Whether an engine answers, or will not any more.
+engine_is_decided() { ! process_name "$1" || docker_answers; }
 
 close_descriptors() {
     local descriptor
