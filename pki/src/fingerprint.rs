@@ -1,0 +1,43 @@
+//! By what a certificate is recognised.
+
+use crate::base32;
+use aws_lc_rs::digest;
+use std::fmt;
+
+/// The SHA-256 of a certificate's DER form, or of a public key's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// Of these bytes.
+    pub fn of(der: &[u8]) -> Fingerprint {
+        Fingerprint(sha256(der))
+    }
+
+    pub(crate) fn to_base32(self) -> String {
+        base32::encode(&self.0)
+    }
+
+    pub(crate) fn from_base32(text: &str) -> Option<Fingerprint> {
+        base32::decode(text).map(Fingerprint)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    /// In hexadecimal, as `openssl x509 -fingerprint -sha256` says it without the colons.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
