@@ -4,7 +4,7 @@
 //! warnings and the services with all defaults. `UPDATE=1` writes the texts anew.
 
 use lapstrake_api::spec::{
-    Colour, MAX_FILE_BYTES, Name, Problem, SpecFile, mistakes, parse, problems, render, to_yaml,
+    Colour, MAX_FILE_BYTES, Name, Problem, Severity, SpecFile, mistakes, parse, problems, render, to_yaml,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -128,7 +128,7 @@ fn what_the_controller_says_is_drawn_as_if_lap_had_found_it() {
     for path in specs("tests/specs") {
         let text = fs::read(&path).expect("a spec file can be read");
         if let Err(found) = parse(&text, &[]) {
-            let received = problems(&text, &mistakes(&text, &found));
+            let received = problems(&text, &mistakes(&text, &found), Severity::Error);
             assert_eq!(drawn(&text, &received), drawn(&text, &found), "{}", path.display());
         }
     }

@@ -22,8 +22,9 @@ pub fn mistakes(text: &[u8], problems: &[Problem]) -> Vec<Mistake> {
     problems.iter().map(mistake).collect()
 }
 
-/// What the controller said about a text, to be drawn. A mistake about the whole is placed at its beginning.
-pub fn problems(text: &[u8], mistakes: &[Mistake]) -> Vec<Problem> {
+/// What the controller said about a text, as errors or as warnings, to be drawn. A mistake about the whole is placed at
+/// its beginning.
+pub fn problems(text: &[u8], mistakes: &[Mistake], severity: Severity) -> Vec<Problem> {
     let lines = Lines::of(text);
     let problem = |mistake: &Mistake| {
         let line = mistake.line as usize;
@@ -42,7 +43,7 @@ pub fn problems(text: &[u8], mistakes: &[Mistake]) -> Vec<Problem> {
             end: start + bytes_before(before.saturating_add(mistake.width)),
         };
         let at = lines.place(span);
-        Problem { at, severity: Severity::Error, message: mistake.message.clone(), hint: mistake.hint.clone() }
+        Problem { at, severity, message: mistake.message.clone(), hint: mistake.hint.clone() }
     };
     mistakes.iter().map(problem).collect()
 }
