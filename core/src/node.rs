@@ -13,7 +13,7 @@
 
 mod accept;
 pub mod action;
-mod advance;
+pub(crate) mod advance;
 pub mod health;
 pub mod ledger;
 mod plan;

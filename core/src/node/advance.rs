@@ -6,7 +6,7 @@
 mod address;
 pub(super) mod begin;
 mod boot;
-pub(super) mod cut_off;
+pub(crate) mod cut_off;
 pub(super) mod job;
 pub(super) mod replacement;
 pub(super) mod room;
