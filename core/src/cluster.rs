@@ -11,23 +11,35 @@
 //! All of them change only the records and the readings in memory. The rim takes `take_changes` and `take_events`, commits
 //! them in one transaction, and only then answers and sends. When that fails it loads the store again.
 
-pub mod assignments;
+mod apply;
+mod assignments;
 pub mod command;
+mod deployment;
 pub mod event;
+mod evidence;
 pub mod live;
-pub mod reconcile;
-pub mod sessions;
+mod membership;
+mod operate;
+pub mod paths;
+mod queue;
+mod reconcile;
+mod resolve;
+mod revert;
+mod sessions;
+mod slots;
 pub mod state;
 pub mod status;
 pub mod table;
 
 pub use table::{Cluster, Key, One, Record};
 
-use crate::ids::{NodeId, ServiceId};
+use crate::assignment::ServicePath;
+use crate::ids::{NodeId, ServiceId, SlotId};
 use crate::message::ControllerWord;
-use crate::reason::Waiting;
+use crate::reason::{Reason, Waiting};
 use crate::time::{Tick, Wall};
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// The instant and the author of a decision, and the ids that it may use.
@@ -73,6 +85,16 @@ pub struct Followup {
     pub wake: Option<Tick>,
     /// What waits, and why.
     pub waits: Vec<Waiting>,
+}
+
+impl Followup {
+    fn wait(&mut self, service: ServicePath, reason: Reason) {
+        self.waits.push(Waiting { what: service.to_string(), reason });
+    }
+
+    fn wait_slot(&mut self, service: ServicePath, slot: &SlotId, reason: Reason) {
+        self.waits.push(Waiting { what: format!("{service}: {}", paths::slot_word(slot)), reason });
+    }
 }
 
 /// The services that a change touches, each once, in the order of their ids.

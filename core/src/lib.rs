@@ -16,6 +16,7 @@ pub mod ids;
 pub mod liveness;
 pub mod message;
 pub mod node;
+pub mod placement;
 pub mod policy;
 pub mod probe;
 pub mod reason;

@@ -1,23 +1,71 @@
 //! What follows from the records for one node.
 
-use crate::assignment::AssignmentSet;
+use crate::assignment::{Assignment, AssignmentSet, Generation, RunSpec};
 use crate::cluster::Cluster;
-use crate::cluster::live::Live;
+use crate::cluster::state::*;
 use crate::ids::NodeId;
 use crate::message::Elsewhere;
 use alloc::vec::Vec;
 
 impl Cluster {
     /// All that a node should run. None for a node that is not there. To be sent after `Welcome`, and whenever the node's
-    /// `generation` has changed in a committed batch.
+    /// `generation` has changed in a committed batch. `stop_absent` once this epoch's controller has acknowledged the
+    /// node's inventory, which `Welcome` does.
     pub fn assignments(&self, node: NodeId, stop_absent: bool) -> Option<AssignmentSet> {
-        let _ = (node, stop_absent);
-        None
+        let number = self.get::<Node>(&node)?.generation;
+        let generation = Generation { epoch: self.meta()?.epoch, number };
+        let assignments = self.slots_on(node).filter_map(|slot| self.assignment(slot)).collect();
+        Some(AssignmentSet { generation, stop_absent, assignments })
     }
 
-    /// Where else jobs of public services run, for the node's proxy to name.
-    pub fn elsewhere(&self, live: &Live, node: NodeId) -> Vec<Elsewhere> {
-        let _ = (live, node);
-        Vec::new()
+    /// A slot as its node is told. None if it is being emptied, or if the node is not its environment's any more.
+    fn assignment(&self, slot: &Slot) -> Option<Assignment> {
+        let job = slot.job?;
+        let service = self.get::<Service>(&slot.id.service)?;
+        let environment = self.get::<Environment>(&service.environment)?;
+        if !self.is_allotted(environment.id, slot.node) {
+            return None;
+        }
+        let revision = self.get::<Revision>(&(service.id, job.revision))?;
+        let run = RunSpec {
+            environment: environment.id,
+            application: environment.application,
+            path: self.path_of(service),
+            revision: revision.number,
+            image: revision.image.clone(),
+            spec: revision.spec.clone(),
+            hosts: revision.hosts.clone(),
+        };
+        Some(Assignment { slot: slot.id.clone(), job: job.job, deployment: job.deployment, run })
+    }
+
+    /// Where else jobs of public services run, for the node's proxy to name: of the environments that the node is given
+    /// to, because nothing else crosses their boundary. Sorted by service.
+    pub fn elsewhere(&self, node: NodeId) -> Vec<Elsewhere> {
+        let given = |service: &&Service| self.is_allotted(service.environment, node);
+        self.all::<Service>()
+            .filter(given)
+            .filter_map(|service| {
+                let revision = self.get::<Revision>(&(service.id, service.active?.revision))?;
+                let ports = revision.spec.ports.iter().zip(&revision.hosts);
+                let routes: Vec<_> = ports
+                    .filter_map(|(port, host)| Some((host.clone()?, port.path.clone().unwrap_or_else(|| "/".into()))))
+                    .collect();
+                let serves = |slot: &&Slot| {
+                    slot.node != node && slot.job.is_some() && slot.outcome == Some(SlotOutcome::Settled)
+                };
+                let mut nodes: Vec<_> =
+                    self.slots_of(service.id).filter(serves).map(|slot| self.node_name(slot.node)).collect();
+                nodes.sort();
+                nodes.dedup();
+                let path = self.path_of(service);
+                (!routes.is_empty() && !nodes.is_empty()).then_some(Elsewhere {
+                    service: service.id,
+                    path,
+                    routes,
+                    nodes,
+                })
+            })
+            .collect()
     }
 }

@@ -7,7 +7,9 @@ use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
 use crate::report::Capacity;
 use crate::spec::ServiceSpec;
 use crate::time::{Millis, Wall};
+use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -266,17 +268,49 @@ pub enum Change {
     },
 }
 
+/// The most records that one command may change, so that it fits into one transaction of every store.
+pub const MOST_CHANGES: usize = 100;
+
 impl Cluster {
     /// Carries a command out, or refuses it with all reasons and changes nothing.
     pub fn command(&mut self, live: &Live, command: Command, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
-        let _ = (live, command, cx);
-        Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched: Touched::new() })
+        let before = self.savepoint();
+        let mut result = self.carry_out(live, command, cx);
+        let changes = self.changes_since(before);
+        if result.is_ok() && changes > MOST_CHANGES {
+            let sentence = format!("this changes {changes} records at once; {MOST_CHANGES} are allowed");
+            let hint = "apply one environment after the other, with --env";
+            result = Err(vec![Refusal::refused(sentence).hint(hint)]);
+        }
+        if result.is_err() {
+            self.roll_back(before);
+        }
+        result
     }
 
-    /// What applying a file would do. Makes the same checks and changes nothing.
-    pub fn plan_apply(&self, live: &Live, apply: &Apply) -> Result<Vec<Applied>, Vec<Refusal>> {
-        let _ = (live, apply);
-        Ok(Vec::new())
+    fn carry_out(&mut self, live: &Live, command: Command, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
+        let result = match command {
+            Command::Apply(apply) => return self.apply(&apply, cx),
+            Command::CreateApplication { name } => self.create_application(&name, cx),
+            Command::CreateEnvironment { application, name } => self.create_environment(&application, &name, cx),
+            Command::AttachNode { application, environment, node } => {
+                self.attach_node((&application, &environment), &node, cx)
+            }
+            Command::DetachNode { application, environment, node, force } => {
+                self.detach_node(live, (&application, &environment), &node, force, cx)
+            }
+            Command::RemoveNode { node, force } => self.remove_node(live, &node, force, cx),
+            Command::Deploy { service, image } => self.deploy(&service, &image, cx),
+            Command::Redeploy { service } => self.redeploy(&service, cx),
+            Command::Rollback { service, to } => self.rollback(&service, to, cx),
+            Command::Scale { service, scale } => self.scale(&service, scale, cx),
+            Command::RemoveService { service } => self.remove_service(&service, cx),
+            Command::CreateJoinToken(new) => self.create_join_token(new, cx),
+            Command::EnrolNode(enrol) => self.enrol(enrol, cx),
+            Command::RecordCertificate { node, serial, expires } => self.record_certificate(node, serial, expires, cx),
+            Command::CreateOperatorToken { id, hash, name } => self.create_operator_token(id, hash, name, cx),
+        };
+        result.map_err(|refusal| vec![refusal])
     }
 }
 

@@ -1,13 +1,281 @@
-//! One look at one service: from what is, a step towards what is wanted.
+//! One look at one service: from what is, as far as it goes towards what is wanted.
 
+use crate::cluster::deployment::slots_up_to;
+use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
+use crate::cluster::paths::slot_word;
+use crate::cluster::slots::{fresh_active_job, fresh_job};
+use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
-use crate::ids::ServiceId;
+use crate::ids::{NodeId, ServiceId, SlotId};
+use crate::liveness::Liveness;
+use crate::placement::place;
+use crate::reason::Reason;
+use crate::report::ReplacementPhase;
+use crate::time::{Tick, earlier};
+use alloc::format;
+use alloc::vec::Vec;
+
+/// A look takes at most so many steps: the phases of a deployment, a node of each wave, and room to spare. More would be a
+/// machine that turns in a circle.
+const MOST_STEPS: usize = 200;
+
+/// Whether a slot can stay where it is.
+enum Home {
+    /// Its node is there for it.
+    Good,
+    /// Its node is gone, or not its environment's any more, or has been lost for long enough.
+    Left,
+    /// Its node is Lost, and the time to move is this.
+    LeavesAt(Tick),
+}
 
 impl Cluster {
-    /// Goes as far as it can. A second look at the same instant changes nothing.
-    pub fn reconcile(&mut self, live: &mut Live, service: ServiceId, cx: &mut Context<'_>) -> Followup {
-        let _ = (live, service, cx);
-        Followup::default()
+    /// Goes as far as it can. A second look at the same instant changes nothing and sends nothing.
+    pub fn reconcile(&mut self, live: &mut Live, id: ServiceId, cx: &mut Context<'_>) -> Followup {
+        let mut follow = Followup::default();
+        for _ in 0..MOST_STEPS {
+            let Some(service) = self.get::<Service>(&id).cloned() else { break };
+            (follow.wake, follow.waits) = (None, Vec::new());
+            let unfinished = self.unfinished(&service).cloned();
+            live.answers.retain(|(of, number), _| *of != id || Some(*number) == service.unfinished);
+            live.asks.retain(|_, ask| ask.deployment.0 != id || Some(ask.deployment.1) == service.unfinished);
+            let changed = if self.drop_unreachable(live, &service, cx) {
+                true
+            } else if service.deleting {
+                self.step_removal(live, &service, cx, &mut follow)
+            } else if self.rehome(live, &service, unfinished.as_ref(), cx, &mut follow) {
+                true
+            } else if let Some(deployment) = unfinished {
+                self.step(live, &service, &deployment, cx, &mut follow)
+            } else {
+                self.keep(live, &service, cx, &mut follow)
+            };
+            if !changed {
+                break;
+            }
+        }
+        follow.waits.sort();
+        follow.waits.dedup();
+        if follow.waits.is_empty() {
+            live.waits.remove(&id);
+        } else {
+            live.waits.insert(id, follow.waits.clone());
+        }
+        follow
+    }
+
+    /// Slots that are being emptied on a node that cannot be asked any more are gone: if it returns, its set does not
+    /// name them, and it stops what it has of them.
+    fn drop_unreachable(&mut self, live: &Live, service: &Service, cx: &Context<'_>) -> bool {
+        let gone: Vec<SlotId> = self
+            .slots_of(service.id)
+            .filter(|slot| slot.job.is_none())
+            .filter(|slot| !self.nodes.contains_key(&slot.node) || live.liveness(slot.node, cx.tick) == Liveness::Lost)
+            .map(|slot| slot.id.clone())
+            .collect();
+        for slot in &gone {
+            self.drop_slot(slot);
+        }
+        !gone.is_empty()
+    }
+
+    /// Without a deployment: as many slots as the last completed one made.
+    fn keep(&mut self, live: &Live, service: &Service, cx: &mut Context<'_>, follow: &mut Followup) -> bool {
+        let wanted = self.slots_to_keep(service);
+        let slots: Vec<Slot> = self.slots_of(service.id).cloned().collect();
+        let surplus: Vec<&Slot> = slots.iter().filter(|slot| !wanted.contains(&slot.id)).collect();
+        if self.empty(live, service, &surplus, cx, follow) {
+            return true;
+        }
+        let Some(active) = service.active else { return false };
+        let Some(revision) = self.get::<Revision>(&(service.id, active.revision)).cloned() else { return false };
+        let has_job = |id: &SlotId| slots.iter().any(|slot| slot.id == *id && slot.job.is_some());
+        if wanted.iter().all(has_job) {
+            return false;
+        }
+        self.fill(live, service, &wanted, &revision, &mut |cx| fresh_active_job(&active, cx), cx, follow)
+    }
+
+    /// A removed service: its slots are emptied, then it is gone with all that belongs to it.
+    fn step_removal(&mut self, live: &Live, service: &Service, cx: &Context<'_>, follow: &mut Followup) -> bool {
+        let slots: Vec<Slot> = self.slots_of(service.id).cloned().collect();
+        if !slots.is_empty() {
+            let slots: Vec<&Slot> = slots.iter().collect();
+            return self.empty(live, service, &slots, cx, follow);
+        }
+        let revisions: Vec<u32> = self.revisions_of(service.id).map(|it| it.number).collect();
+        let deployments: Vec<u32> = self.deployments_of(service.id).map(|it| it.number).collect();
+        self.tell_of(cx, EventKind::ServiceRemoved, service, None, "the service is gone".into());
+        for number in revisions {
+            self.remove::<Revision>((service.id, number));
+        }
+        for number in deployments {
+            self.remove::<Deployment>((service.id, number));
+        }
+        self.remove::<Service>(service.id);
+        true
+    }
+
+    /// Slots whose node is lost or not theirs any more are started elsewhere. True if anything changed.
+    fn rehome(
+        &mut self,
+        live: &Live,
+        service: &Service,
+        unfinished: Option<&Deployment>,
+        cx: &mut Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let slots: Vec<Slot> = self.slots_of(service.id).filter(|slot| slot.job.is_some()).cloned().collect();
+        let mut changed = false;
+        for slot in slots {
+            match self.home(live, service, &slot, cx) {
+                Home::Good => {}
+                Home::LeavesAt(at) => {
+                    follow.wake = earlier(follow.wake, Some(at));
+                    self.wait_for_silence(live, service, &slot, Some(at), cx, follow);
+                }
+                Home::Left => changed |= self.move_slot(live, service, &slot, unfinished, cx, follow),
+            }
+        }
+        changed
+    }
+
+    fn home(&self, live: &Live, service: &Service, slot: &Slot, cx: &Context<'_>) -> Home {
+        if !self.is_allotted(service.environment, slot.node) {
+            return Home::Left;
+        }
+        if live.liveness(slot.node, cx.tick) != Liveness::Lost {
+            return Home::Good;
+        }
+        let revision = slot.job.and_then(|job| self.get::<Revision>(&(service.id, job.revision)));
+        let replace_after = revision.map_or(service.spec.replace_after, |revision| revision.spec.replace_after);
+        let at = live.pulse(slot.node).lost_at() + replace_after;
+        if cx.tick >= at { Home::Left } else { Home::LeavesAt(at) }
+    }
+
+    fn move_slot(
+        &mut self,
+        live: &Live,
+        service: &Service,
+        slot: &Slot,
+        unfinished: Option<&Deployment>,
+        cx: &mut Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let Some(job) = self.job_elsewhere(service, slot, unfinished, cx) else {
+            self.drop_slot(&slot.id);
+            return true;
+        };
+        let Some(revision) = self.get::<Revision>(&(service.id, job.revision)).cloned() else { return false };
+        let mut candidates = self.candidates(live, service, Some(&revision), cx);
+        candidates.retain(|candidate| candidate.node != slot.node);
+        let from = self.node_name(slot.node);
+        match place(1, &revision.spec.size, candidates).remove(0) {
+            Ok(node) => {
+                self.give(&slot.id, node, Some(job));
+                let reverting = unfinished.filter(|it| it.phase == DeploymentPhase::Reverting).map(|it| it.number);
+                self.edit::<Slot>(&slot.id, |slot| slot.reverted_by = reverting.or(slot.reverted_by));
+                let sentence = format!("{} moved from {from} to {}", slot_word(&slot.id), self.node_name(node));
+                self.tell_of(cx, EventKind::SlotMoved, service, None, sentence);
+                true
+            }
+            Err(mut nodes) => {
+                if let Liveness::Lost = live.liveness(slot.node, cx.tick) {
+                    let silence = live.pulse(slot.node).silence(cx.tick);
+                    nodes.push((from, format!("it is lost, silent for {silence}")));
+                }
+                let environment = self.environment_path(service.environment);
+                follow.wait_slot(self.path_of(service), &slot.id, Reason::NoFittingNode { environment, nodes });
+                false
+            }
+        }
+    }
+
+    /// What a slot that has lost its node runs on the next one; none if it is not wanted any more.
+    fn job_elsewhere(
+        &self,
+        service: &Service,
+        slot: &Slot,
+        unfinished: Option<&Deployment>,
+        cx: &mut Context<'_>,
+    ) -> Option<SlotJob> {
+        let job = slot.job?;
+        match unfinished.map(|deployment| (deployment, deployment.phase, deployment.revision)) {
+            // It has nothing to lose any more and starts with what it would get anyway.
+            Some((deployment, DeploymentPhase::Rolling, Some(revision))) => {
+                let wanted = slots_up_to(service, deployment.spec.target(), deployment.spec.scale);
+                wanted.contains(&slot.id).then(|| fresh_job(revision, deployment, cx))
+            }
+            Some((deployment, DeploymentPhase::Reverting, _)) => {
+                let kept = self.slots_to_keep(service).contains(&slot.id);
+                let active = service.active.filter(|_| kept)?;
+                Some(fresh_job(active.revision, deployment, cx))
+            }
+            Some(_) => Some(SlotJob { job: crate::ids::JobId(cx.ids.mint()), ..job }),
+            None => {
+                let wanted = self.slots_to_keep(service).contains(&slot.id);
+                service.active.filter(|_| wanted).map(|active| fresh_active_job(&active, cx))
+            }
+        }
+    }
+
+    /// Says what a slot waits for that is not as it shall be.
+    pub(crate) fn wait_for_slot(
+        &self,
+        live: &Live,
+        service: &Service,
+        slot: &Slot,
+        cx: &Context<'_>,
+        follow: &mut Followup,
+    ) {
+        if live.liveness(slot.node, cx.tick) != Liveness::Ready {
+            return self.wait_for_silence(live, service, slot, None, cx, follow);
+        }
+        let node = self.node_name(slot.node);
+        let report = live.report(slot.node);
+        let replacement = report.and_then(|report| report.replacements.iter().find(|it| it.slot == slot.id));
+        let reason = match (replacement, slot.job) {
+            _ if !self.is_acknowledged(live, slot) => Reason::NotAcknowledged { node },
+            (_, None) => Reason::Emptying { node },
+            (Some(it), Some(_)) => {
+                Reason::Replacing { node, phase: it.phase.word(), agent_waits: it.waits_for.clone() }
+            }
+            (None, Some(_)) => Reason::Replacing { node, phase: ReplacementPhase::Accepted.word(), agent_waits: None },
+        };
+        follow.wait_slot(self.path_of(service), &slot.id, reason);
+    }
+
+    fn wait_for_silence(
+        &self,
+        live: &Live,
+        service: &Service,
+        slot: &Slot,
+        moves_at: Option<Tick>,
+        cx: &Context<'_>,
+        follow: &mut Followup,
+    ) {
+        let silence = live.pulse(slot.node).silence(cx.tick);
+        let replaced_in = moves_at.map(|at| at.since(cx.tick));
+        let reason = Reason::NodeSilent { node: self.node_name(slot.node), silence, replaced_in };
+        follow.wait_slot(self.path_of(service), &slot.id, reason);
+    }
+
+    /// Whether a node's newest picture is of a set that already said what the slot shall have.
+    pub(crate) fn is_acknowledged(&self, live: &Live, slot: &Slot) -> bool {
+        let epoch = self.meta().map(|meta| meta.epoch);
+        let held = live.report(slot.node).and_then(|report| report.generation);
+        held.is_some_and(|held| Some(held.epoch) == epoch && held.number >= slot.generation)
+    }
+
+    /// The services that a node's change may matter to: those with slots there, and those that wait in its environments.
+    pub fn touched_by_node(&self, live: &Live, node: NodeId) -> crate::cluster::Touched {
+        let mut touched: crate::cluster::Touched = self.slots_on(node).map(|slot| slot.id.service).collect();
+        let waits = live
+            .waits
+            .keys()
+            .filter(|id| self.get::<Service>(id).is_some_and(|service| self.is_allotted(service.environment, node)));
+        touched.extend(waits);
+        touched
     }
 }

@@ -1,13 +1,18 @@
 //! What agents say, taken in: readings go to `Live`, what is to be stored goes to the records.
 
 use crate::cluster::command::Refusal;
+use crate::cluster::event::{Event, EventKind};
 use crate::cluster::live::Live;
+use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{NodeId, RequestId, SessionId};
+use crate::liveness::{HEARTBEAT, Liveness};
 use crate::message::{Hello, ResolvedImage};
 use crate::report::{NodeReport, Use};
 use crate::time::Tick;
+use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 impl Cluster {
     /// An agent begins a session, which ends the node's earlier one. After the commit the rim answers with `Welcome`, then
@@ -19,33 +24,84 @@ impl Cluster {
         hello: Hello,
         cx: &mut Context<'_>,
     ) -> Result<Touched, Refusal> {
-        let _ = (live, session, hello, cx);
-        Ok(Touched::new())
+        let meta = self.meta().ok_or_else(|| Refusal::conflict("this controller has no cluster yet"))?;
+        if hello.cluster != meta.cluster {
+            let sentence = format!("the agent belongs to cluster {}, this is {}", hello.cluster, meta.cluster);
+            return Err(Refusal::refused(sentence));
+        }
+        let epoch = meta.epoch;
+        let Some(node) = self.get::<Node>(&hello.node).cloned() else {
+            return Err(Refusal::not_found(format!("there is no node {} any more", hello.node))
+                .hint("join again with a new token from `lap node token create`"));
+        };
+        if node.boot.is_some_and(|boot| boot != hello.boot) {
+            self.tell_of_node(cx, EventKind::NodeTrouble, &node.name, "its machine was started again".into());
+        }
+        self.edit::<Node>(&node.id, |node| {
+            node.boot = Some(hello.boot);
+            node.architecture.clone_from(&hello.architecture);
+            // The node has a later set than this store remembers having sent: the store went back. What is sent from now
+            // on must be newer still, or the agent would rightly refuse it.
+            if let Some(held) = hello.report.generation.filter(|held| held.epoch == epoch)
+                && held.number > node.generation
+            {
+                node.generation = held.number + 1;
+            }
+        });
+        live.asks.retain(|_, ask| ask.node != node.id);
+        let known = live.node_mut(node.id);
+        known.session = Some(session);
+        known.pulse.beat(cx.tick);
+        known.version = hello.version;
+        known.clock_skew = i64::try_from(i128::from(hello.wall.0) - i128::from(cx.wall.0)).unwrap_or(i64::MAX);
+        let had_twin = known.has_twin();
+        known.show_boot(hello.boot);
+        known.report = None;
+        if known.has_twin() && !had_twin {
+            let sentence = "two machines take turns under this node's identity: remove the copy of its state folder";
+            self.tell_of_node(cx, EventKind::NodeTrouble, &node.name, sentence.into());
+        }
+        Ok(self.report(live, node.id, session, hello.report, cx))
     }
 
     /// An agent's newest picture of its node. One from a session that has ended is dropped.
     pub fn report(
         &mut self,
         live: &mut Live,
-        node: NodeId,
+        id: NodeId,
         session: SessionId,
         report: NodeReport,
         cx: &mut Context<'_>,
     ) -> Touched {
-        let _ = (live, node, session, report, cx);
-        Touched::new()
+        if live.session(id) != Some(session) || !self.nodes.contains_key(&id) {
+            return Touched::new();
+        }
+        let known = live.node_mut(id);
+        known.pulse.beat(cx.tick);
+        // A picture that was overtaken by one of a newer set tells nothing new.
+        let newer = |held: &NodeReport| match (held.generation, report.generation) {
+            (Some(held), Some(new)) => held.epoch == new.epoch && held.number > new.number,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if known.report.as_ref().is_some_and(newer) {
+            return Touched::new();
+        }
+        self.edit::<Node>(&id, |node| node.capacity = report.capacity);
+        known.report = Some(report.clone());
+        self.take_outcomes(&report, cx);
+        self.settle_slots(live, id, &report);
+        self.touched_by_node(live, id)
     }
 
     /// A node's stream has ended. Nothing is lost yet: it may come back within its lease.
-    pub fn session_ended(
-        &mut self,
-        live: &mut Live,
-        node: NodeId,
-        session: SessionId,
-        cx: &mut Context<'_>,
-    ) -> Touched {
-        let _ = (live, node, session, cx);
-        Touched::new()
+    pub fn session_ended(&mut self, live: &mut Live, node: NodeId, session: SessionId) -> Touched {
+        if live.session(node) != Some(session) {
+            return Touched::new();
+        }
+        live.node_mut(node).session = None;
+        live.asks.retain(|_, ask| ask.node != node);
+        self.touched_by_node(live, node)
     }
 
     /// The answer to a question about an image. One that nobody waits for any more is dropped.
@@ -56,27 +112,88 @@ impl Cluster {
         request: RequestId,
         outcome: Result<ResolvedImage, String>,
     ) -> Touched {
-        let _ = (live, node, request, outcome);
-        Touched::new()
+        match live.asks.get(&request) {
+            Some(ask) if ask.node == node => {
+                let deployment = ask.deployment;
+                live.asks.remove(&request);
+                live.answers.entry(deployment).or_default().insert(node, outcome);
+                [deployment.0].into()
+            }
+            Some(_) | None => Touched::new(),
+        }
     }
 
-    /// Silence may mean something now: tells which nodes are believed otherwise than before. To be called at `Live::wake`.
+    /// Silence, or a sign of life after silence, means something: tells which nodes are believed otherwise than before. To
+    /// be called at the start, at `Live::wake`, and whenever that is not in the future.
     pub fn pass_time(&mut self, live: &mut Live, cx: &mut Context<'_>) -> Touched {
-        let _ = (live, cx);
-        Touched::new()
+        let mut touched = Touched::new();
+        let gone: Vec<NodeId> = live.nodes.keys().copied().filter(|id| !self.nodes.contains_key(id)).collect();
+        for id in gone {
+            live.nodes.remove(&id);
+        }
+        let nodes: Vec<(NodeId, String)> = self.all::<Node>().map(|node| (node.id, node.name.clone())).collect();
+        for (id, name) in nodes {
+            let known = live.node_mut(id);
+            let now = known.pulse.read(cx.tick);
+            if now == known.told {
+                continue;
+            }
+            known.told = now;
+            let silence = known.pulse.silence(cx.tick);
+            let sentence = match now {
+                Liveness::Ready => "it is ready".into(),
+                Liveness::Suspect => format!("it has been silent for {silence}"),
+                Liveness::Lost => format!("it is lost, silent for {silence}"),
+            };
+            self.tell_of_node(cx, EventKind::NodeLiveness, &name, sentence);
+            touched.extend(self.touched_by_node(live, id));
+        }
+        touched
+    }
+
+    fn tell_of_node(&mut self, cx: &Context<'_>, kind: EventKind, name: &str, sentence: String) {
+        let path = format!("node/{name}");
+        self.note(Event { kind, path, sentence, wall: cx.wall, by: None, deployment: None });
+    }
+
+    /// What an operator should look at on a node, as sentences.
+    pub fn node_troubles(&self, live: &Live, node: NodeId, now: Tick) -> Vec<String> {
+        let Some(known) = live.nodes.get(&node) else { return Vec::new() };
+        let mut troubles = Vec::new();
+        if known.pulse.read(now) != Liveness::Ready {
+            troubles.push(format!("it has been silent for {}", known.pulse.silence(now)));
+        }
+        if known.has_twin() {
+            troubles.push("two machines take turns under its identity".into());
+        }
+        // Less than a heartbeat may be the way of the message.
+        if known.clock_skew.unsigned_abs() > HEARTBEAT.0 {
+            let (skew, side) =
+                (known.clock_skew.unsigned_abs() / 1000, if known.clock_skew > 0 { "ahead of" } else { "behind" });
+            troubles.push(format!("its clock is {skew} s {side} the controller's"));
+        }
+        troubles.extend(known.report.iter().flat_map(|report| report.troubles.clone()));
+        troubles
     }
 }
 
 impl Live {
     /// A sign of life. False if this is not the node's session any more: the rim then ends the stream without an answer.
     pub fn heartbeat(&mut self, node: NodeId, session: SessionId, used: Use, now: Tick) -> bool {
-        let _ = (node, session, used, now);
+        if self.session(node) != Some(session) {
+            return false;
+        }
+        let known = self.node_mut(node);
+        known.pulse.beat(now);
+        known.used = used;
         true
     }
 
-    /// When `pass_time` is due if nothing is heard.
+    /// When `pass_time` is due if nothing is heard; now, if a belief has changed that was not told yet.
     pub fn wake(&self, now: Tick) -> Option<Tick> {
-        let _ = now;
-        None
+        let due = |known: &crate::cluster::live::LiveNode| {
+            if known.pulse.read(now) != known.told { Some(now) } else { known.pulse.wake(now) }
+        };
+        self.nodes.values().filter_map(due).min()
     }
 }

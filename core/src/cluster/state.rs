@@ -11,6 +11,7 @@ use crate::time::Wall;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The cluster itself: one record.
@@ -90,6 +91,8 @@ pub struct Active {
     pub scale: u32,
     /// The deployment that made it so.
     pub deployment: DeploymentId,
+    /// That deployment's number.
+    pub deployment_number: u32,
 }
 
 /// An immutable snapshot of a service's spec with its image bound.
@@ -245,6 +248,17 @@ pub enum DeploymentFailure {
     },
 }
 
+impl fmt::Display for DeploymentFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeploymentFailure::Job { slot, node, failure } => {
+                write!(f, "{}.{} on {node}: {failure}", slot.target, slot.number)
+            }
+            DeploymentFailure::Image { said } => f.write_str(said),
+        }
+    }
+}
+
 /// One of the places to fill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
@@ -258,6 +272,25 @@ pub struct Slot {
     pub previous: Vec<SlotJob>,
     /// The number of the node's assignment set that first said so. A report of an older one is no evidence.
     pub generation: u64,
+    /// How it went, once the node has reported that; none while it is under way.
+    pub outcome: Option<SlotOutcome>,
+    /// The deployment that gave it back what it had, when one failed: each does so once.
+    pub reverted_by: Option<u32>,
+}
+
+/// How it went with the job that a slot was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum SlotOutcome {
+    /// It fills the slot alone. How it is now is a reading.
+    Settled,
+    /// It did not get ready or did not stay so.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The job that has the slot again.
+        old: Option<JobId>,
+    },
 }
 
 /// A job as its slot knows it.

@@ -1,11 +1,17 @@
 //! What people are told of a service.
 
 use crate::cluster::Cluster;
+use crate::cluster::apply::jobs_word;
+use crate::cluster::evidence::jobs_of;
 use crate::cluster::live::Live;
+use crate::cluster::paths::slot_word;
+use crate::cluster::state::*;
 use crate::ids::{NodeId, ServiceId, SlotId};
+use crate::liveness::Liveness;
 use crate::report::{Failure, Health, JobPhase, ReplacementReport};
 use crate::time::Tick;
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -81,13 +87,140 @@ pub struct SlotJobStatus {
 impl Cluster {
     /// How a service is. None if it is not there.
     pub fn status(&self, live: &Live, service: ServiceId, now: Tick) -> Option<ServiceStatus> {
-        let _ = (live, service, now);
-        None
+        let service = self.get::<Service>(&service)?;
+        let slots: Vec<SlotStatus> = self.slots_of(service.id).map(|slot| self.slot_status(live, slot, now)).collect();
+        let healthy = slots.iter().filter(|slot| slot.revision.is_some() && slot.is_healthy()).count() as u32;
+        let wanted = self.wanted_jobs(service);
+        let (state, message) = self.judge(service, &slots, healthy, wanted);
+        Some(ServiceStatus { state, message, healthy, wanted, slots })
     }
 
     /// Why a service is not simply as wanted: sentences, the most important first; one that says so if all is well.
     pub fn why(&self, live: &Live, service: ServiceId, now: Tick) -> Vec<String> {
-        let _ = (live, service, now);
-        Vec::new()
+        let Some(record) = self.get::<Service>(&service) else { return Vec::new() };
+        let Some(status) = self.status(live, service, now) else { return Vec::new() };
+        let mut sentences = Vec::new();
+        let last = self.last_deployment(record);
+        if let Some(last) = last
+            && let Some(failure) = &last.failure
+        {
+            sentences.push(format!("deployment {} {}: {failure}", last.number, failed_word(last.phase)));
+        }
+        sentences.extend(live.waits.get(&service).into_iter().flatten().map(|waiting| waiting.to_string()));
+        for slot in &status.slots {
+            if let Some(trouble) = &slot.trouble {
+                let sentence = format!("{} on {}: {trouble}", slot_word(&slot.slot), self.node_name(slot.node));
+                // The deployment's failure is one slot's trouble; it is said once.
+                if !sentences.iter().any(|said| said.contains(&sentence)) {
+                    sentences.push(sentence);
+                }
+            }
+        }
+        if sentences.is_empty() {
+            sentences.push(format!("{}: {}", self.path_of(record), status.message));
+        }
+        sentences
     }
+
+    /// How many jobs there should be: what the deployment under way wants, or what the last completed one made.
+    fn wanted_jobs(&self, service: &Service) -> u32 {
+        match (service.deleting, self.unfinished(service), service.active) {
+            (true, _, _) => 0,
+            (false, Some(deployment), _) if deployment.phase != DeploymentPhase::Reverting => deployment.spec.scale,
+            (false, _, active) => active.map_or(0, |active| active.scale),
+        }
+    }
+
+    /// The table of states, first match wins.
+    fn judge(&self, service: &Service, slots: &[SlotStatus], healthy: u32, wanted: u32) -> (ServiceState, String) {
+        if service.deleting {
+            return (ServiceState::Deleting, format!("it is being removed; {} to empty", slots_word(slots.len())));
+        }
+        let last = self.last_deployment(service);
+        let failed = last.filter(|last| matches!(last.phase, DeploymentPhase::Failed | DeploymentPhase::Reverting));
+        let failure = failed.and_then(|last| Some((last, last.failure.as_ref()?)));
+        let trouble = slots.iter().find_map(|slot| Some((slot, slot.trouble.as_ref()?)));
+        let serving = slots.iter().any(SlotStatus::is_healthy);
+        let why_not = match (failure, trouble) {
+            (Some((last, failure)), _) => {
+                Some(format!("deployment {} {}: {failure}", last.number, failed_word(last.phase)))
+            }
+            (None, Some((slot, trouble))) => {
+                Some(format!("{} on {}: {trouble}", slot_word(&slot.slot), self.node_name(slot.node)))
+            }
+            (None, None) => None,
+        };
+        let count = format!("{healthy} of {} healthy", jobs_word(wanted));
+        match (service.active, serving, why_not) {
+            (None, _, Some(why)) if failed.is_some() => (ServiceState::Unhealthy, why),
+            (None, _, why) => (ServiceState::Starting, with(count, why)),
+            (Some(_), true, None) if healthy >= wanted => (ServiceState::Healthy, count),
+            // A deployment under way that takes nothing from the traffic impairs nothing.
+            (Some(active), true, None) if healthy >= active.scale => (ServiceState::Healthy, count),
+            (Some(_), true, why) => (ServiceState::Degraded, with(count, why)),
+            (Some(_), false, why) => (ServiceState::Unhealthy, with(count, why)),
+        }
+    }
+
+    fn slot_status(&self, live: &Live, slot: &Slot, now: Tick) -> SlotStatus {
+        let fresh = live.liveness(slot.node, now) == Liveness::Ready;
+        let report = live.report(slot.node);
+        let jobs: Vec<SlotJobStatus> = report
+            .into_iter()
+            .flat_map(|report| jobs_of(report, slot))
+            .map(|job| SlotJobStatus {
+                job: job.job,
+                attempt: job.attempt,
+                phase: job.phase,
+                health: if fresh { job.health } else { Health::Unknown },
+                failure: job.failure.clone(),
+                memory_bytes: job.memory_bytes,
+                cpu_milli: job.cpu_milli,
+                address: job.address,
+            })
+            .collect();
+        let replacement = report.and_then(|report| report.replacements.iter().find(|it| it.slot == slot.id)).cloned();
+        let trouble = self.slot_trouble(live, slot, &jobs, fresh, now);
+        let revision = slot.job.map(|job| job.revision);
+        SlotStatus { slot: slot.id.clone(), node: slot.node, revision, jobs, replacement, trouble }
+    }
+
+    fn slot_trouble(&self, live: &Live, slot: &Slot, jobs: &[SlotJobStatus], fresh: bool, now: Tick) -> Option<String> {
+        let wanted = slot.job?;
+        if !fresh {
+            let silence = live.pulse(slot.node).silence(now);
+            return Some(format!("its node has been silent for {silence}, so how it is is not known"));
+        }
+        if let Some(SlotOutcome::Failed { failure, .. }) = &slot.outcome {
+            return Some(failure.to_string());
+        }
+        let own = jobs.iter().find(|job| job.job == wanted.job)?;
+        let failure = own.failure.as_ref().filter(|_| own.health != Health::Healthy)?;
+        match own.attempt {
+            0 | 1 => Some(failure.to_string()),
+            attempt => Some(format!("attempt {attempt} follows after {failure}")),
+        }
+    }
+}
+
+impl SlotStatus {
+    /// Whether one of its jobs can serve.
+    pub fn is_healthy(&self) -> bool {
+        self.jobs.iter().any(|job| job.phase == JobPhase::Running && job.health == Health::Healthy)
+    }
+}
+
+fn failed_word(phase: DeploymentPhase) -> &'static str {
+    if phase == DeploymentPhase::Reverting { "is going back" } else { "failed" }
+}
+
+fn with(count: String, why: Option<String>) -> String {
+    match why {
+        Some(why) => format!("{count}; {why}"),
+        None => count,
+    }
+}
+
+fn slots_word(slots: usize) -> String {
+    if slots == 1 { "1 slot is left".into() } else { format!("{slots} slots are left") }
 }

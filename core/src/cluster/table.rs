@@ -282,6 +282,11 @@ impl Cluster {
         self.undo[point.undo..].iter().map(|(key, _)| key).collect::<BTreeSet<_>>().len()
     }
 
+    /// How many changes wait for `take_changes`; a record that changed twice counts twice.
+    pub fn changes_waiting(&self) -> usize {
+        self.undo.len()
+    }
+
     /// The records that changed since the last call, with what is to be stored; none for a removed one. To be committed
     /// in one transaction, with the events. When that fails, the store must be loaded again before deciding on.
     pub fn take_changes(&mut self) -> Vec<(Key, Option<Record>)> {

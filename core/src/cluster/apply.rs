@@ -1,0 +1,347 @@
+//! Applying a file: what it means, checked as a whole, and then recorded.
+//!
+//! `weigh` finds every mistake and says what would become of each service; `lap plan` shows that, and apply records it.
+//! So the two cannot differ.
+
+use crate::assignment::ServicePath;
+use crate::cluster::command::{Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Outcome, Refusal};
+use crate::cluster::event::EventKind;
+use crate::cluster::paths::hosts_of;
+use crate::cluster::queue::Order;
+use crate::cluster::state::*;
+use crate::cluster::{Cluster, Context, Touched};
+use crate::ids::{ApplicationId, EnvironmentId, ServiceId};
+use crate::policy::{ApplicationKind, JOBS_PER_SERVICE, Policy, SERVICES_PER_APPLICATION, why_not_a_name};
+use crate::spec::ServiceSpec;
+use crate::time::Millis;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+impl Cluster {
+    /// What applying a file would do. Makes the same checks and changes nothing.
+    pub fn plan_apply(&self, apply: &Apply) -> Result<Vec<Applied>, Vec<Refusal>> {
+        let mut refusals = self.refuse_names(apply);
+        refusals.extend(self.refuse_quota(apply));
+        let mut routes = self.routes_except(apply);
+        let mut plan = Vec::new();
+        for environment in &apply.environments {
+            let Some((policy, existing)) = self.environment_for(apply, environment, &mut refusals) else { continue };
+            for service in &environment.services {
+                let path = path(apply, environment, service);
+                let place = format!("environments.{}.services.{}", environment.name, service.name);
+                refusals.extend(refuse_scale(&service.spec, policy, &environment.name, &place));
+                refusals.extend(self.refuse_routes(&service.spec, &path, &place, &mut routes));
+                let known = existing.and_then(|id| self.services_of(id).find(|known| known.name == service.name));
+                if known.is_some_and(|known| known.deleting) {
+                    refusals.push(being_removed(&path).at(&place));
+                }
+                plan.push(self.weigh(known, existing, path, &service.spec));
+            }
+        }
+        if refusals.is_empty() { Ok(plan) } else { Err(refusals) }
+    }
+
+    /// Records what a file says.
+    pub(crate) fn apply(&mut self, apply: &Apply, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
+        let mut plan = self.plan_apply(apply)?;
+        if self.application_named(&apply.application).is_err() {
+            self.create_application(&apply.application, cx).map_err(|refusal| alloc::vec![refusal])?;
+        }
+        let mut touched = Touched::new();
+        for applied in &mut plan {
+            let environment = self
+                .environment_named(&applied.path.application, &applied.path.environment)
+                .map_err(|refusal| alloc::vec![refusal])?
+                .id;
+            self.record_applied(applied, environment, cx);
+            touched.extend(applied.service);
+        }
+        let warnings = plan.iter().flat_map(|applied| applied.warnings.clone()).collect();
+        Ok(Outcome { answer: Answer::Applied(plan), warnings, touched })
+    }
+
+    fn record_applied(&mut self, applied: &mut Applied, environment: EnvironmentId, cx: &mut Context<'_>) {
+        let known = self.services_of(environment).find(|known| known.name == applied.path.service).cloned();
+        let service = known.unwrap_or_else(|| self.create_service(applied, environment, cx));
+        applied.service = Some(service.id);
+        let (revision, why) = match applied.change {
+            Change::None => {
+                applied.deployment = service.unfinished;
+                return;
+            }
+            Change::Retry { failed } => (None, format!("deployment {failed} failed and is tried again")),
+            Change::Create { jobs } => (None, format!("new service with {}", jobs_word(jobs))),
+            Change::Scale { from, to } => (self.revision_aimed_at(&service), format!("scale {from} -> {to}")),
+            Change::Replace { .. } => (None, "the spec was changed".to_string()),
+        };
+        let trigger = Trigger { kind: TriggerKind::Apply, by: cx.by.clone(), why };
+        let renew = match applied.change {
+            Change::Scale { .. } => self.renew_aimed_at(&service),
+            Change::None | Change::Retry { .. } | Change::Create { .. } | Change::Replace { .. } => None,
+        };
+        let order = Order { spec: applied.after.clone(), revision, renew_from: renew, trigger };
+        applied.deployment = Some(self.queue(service.id, order, cx));
+    }
+
+    fn create_service(&mut self, applied: &Applied, environment: EnvironmentId, cx: &mut Context<'_>) -> Service {
+        let service = Service {
+            id: ServiceId(cx.ids.mint()),
+            environment,
+            name: applied.path.service.clone(),
+            spec: applied.after.clone(),
+            spec_number: 0,
+            active: None,
+            unfinished: None,
+            last_deployment: 0,
+            last_revision: 0,
+            deleting: false,
+            created: cx.wall,
+        };
+        self.put(service.clone());
+        self.tell(cx, EventKind::ServiceCreated, &applied.path, format!("{} created the service", cx.by));
+        service
+    }
+
+    /// What a spec means for a service.
+    fn weigh(
+        &self,
+        known: Option<&Service>,
+        environment: Option<EnvironmentId>,
+        path: ServicePath,
+        spec: &ServiceSpec,
+    ) -> Applied {
+        let mut warnings = Vec::new();
+        if environment.is_none_or(|id| self.nodes_of(id).next().is_none()) {
+            let of = format!("{}/{}", path.application, path.environment);
+            warnings
+                .push(format!("no node is attached to {of}: {path} waits until `lap env attach-node` gives it one"));
+        }
+        if spec.scale == 1 && spec.deploy.overlap > Millis(0) {
+            warnings.push(format!(
+                "{path} has scale 1 and an overlap of {}: for that long two jobs of it are up",
+                spec.deploy.overlap
+            ));
+        }
+        Applied {
+            path,
+            service: known.map(|known| known.id),
+            before: known.map(|known| known.spec.clone()),
+            after: spec.clone(),
+            change: self.change(known, spec),
+            deployment: None,
+            warnings,
+        }
+    }
+
+    fn change(&self, known: Option<&Service>, spec: &ServiceSpec) -> Change {
+        let Some(known) = known else { return Change::Create { jobs: spec.scale } };
+        let last = self.last_deployment(known);
+        let failed = last.filter(|last| matches!(last.phase, DeploymentPhase::Failed | DeploymentPhase::Reverting));
+        let jobs = self.slots_of(known.id).filter(|slot| slot.job.is_some()).count() as u32;
+        match failed {
+            Some(failed) if known.spec == *spec => Change::Retry { failed: failed.number },
+            None if known.spec == *spec && last.is_some() => Change::None,
+            None if last.is_some() && same_but_scale(&known.spec, spec) => {
+                Change::Scale { from: known.spec.scale, to: spec.scale }
+            }
+            Some(_) | None => Change::Replace { jobs: jobs.min(spec.scale), scale_from: jobs, scale_to: spec.scale },
+        }
+    }
+
+    /// The environment's policy and, if it is there, its id. One that will come with the application counts as there.
+    fn environment_for(
+        &self,
+        apply: &Apply,
+        environment: &ApplyEnvironment,
+        refusals: &mut Vec<Refusal>,
+    ) -> Option<(Policy, Option<EnvironmentId>)> {
+        if self.application_named(&apply.application).is_err() {
+            let fresh = ApplicationKind::Project.environments();
+            if let Some((_, policy)) = fresh.into_iter().find(|(name, _)| *name == environment.name) {
+                return Some((policy, None));
+            }
+            refusals.push(
+                Refusal::not_found(format!(
+                    "{} is created as a project, with development, staging and production; {} is none of them",
+                    apply.application, environment.name
+                ))
+                .at(format!("environments.{}", environment.name))
+                .hint(format!(
+                    "`lap app create {0}`, then `lap env create {0}/{1}`",
+                    apply.application, environment.name
+                )),
+            );
+            return None;
+        }
+        match self.environment_named(&apply.application, &environment.name) {
+            Ok(found) => Some((found.policy, Some(found.id))),
+            Err(refusal) => {
+                refusals.push(refusal.at(format!("environments.{}", environment.name)));
+                None
+            }
+        }
+    }
+
+    fn refuse_names(&self, apply: &Apply) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        if let Some(why) = why_not_a_name(&apply.application) {
+            refusals.push(Refusal::invalid(why).at("application"));
+        }
+        if apply.environments.is_empty() {
+            refusals.push(
+                Refusal::invalid("the file names no environment")
+                    .hint("name one in it, or on the command line with --env"),
+            );
+        }
+        let mut seen = BTreeSet::new();
+        for environment in &apply.environments {
+            for service in &environment.services {
+                let place = format!("environments.{}.services.{}", environment.name, service.name);
+                if !seen.insert((&environment.name, &service.name)) {
+                    refusals.push(Refusal::invalid(format!("{} is there twice", service.name)).at(&place));
+                }
+                refusals.extend(why_not_a_name(&service.name).map(|why| Refusal::invalid(why).at(&place)));
+            }
+        }
+        refusals
+    }
+
+    /// The quota counts names: one service in three environments is one.
+    fn refuse_quota(&self, apply: &Apply) -> Option<Refusal> {
+        let application: Option<ApplicationId> = self.application_named(&apply.application).ok().map(|found| found.id);
+        let of = |id: EnvironmentId| self.get::<Environment>(&id).map(|environment| environment.application);
+        let known =
+            self.all::<Service>().filter(|service| application.is_some() && of(service.environment) == application);
+        let mut names: BTreeSet<&str> = known.map(|service| service.name.as_str()).collect();
+        let before = names.len();
+        names.extend(apply.environments.iter().flat_map(|it| &it.services).map(|service| service.name.as_str()));
+        (names.len() > SERVICES_PER_APPLICATION && names.len() > before).then(|| {
+            Refusal::refused(format!(
+                "{} would have {} services; the quota of services per application is {SERVICES_PER_APPLICATION}",
+                apply.application,
+                names.len()
+            ))
+            .at("services")
+            .hint("remove a service with `lap rm`, or make a second application")
+        })
+    }
+
+    /// Who has which host and path, but for the services that the file will set anew.
+    fn routes_except(&self, apply: &Apply) -> BTreeMap<(String, String), ServicePath> {
+        let set: BTreeSet<(&str, &str)> = apply
+            .environments
+            .iter()
+            .flat_map(|it| it.services.iter().map(|service| (it.name.as_str(), service.name.as_str())))
+            .collect();
+        let mut routes = BTreeMap::new();
+        for service in self.all::<Service>() {
+            let path = self.path_of(service);
+            let own = path.application == apply.application
+                && set.contains(&(path.environment.as_str(), path.service.as_str()));
+            if own {
+                continue;
+            }
+            for route in self.routes_of(service, &path) {
+                routes.insert(route, path.clone());
+            }
+        }
+        routes
+    }
+
+    /// Host and path of what a service asks for and, where that is older, of what its jobs still serve.
+    fn routes_of(&self, service: &Service, path: &ServicePath) -> Vec<(String, String)> {
+        let mut routes = routes(&service.spec, path, self.domain());
+        let active = service.active.and_then(|active| self.get::<Revision>(&(service.id, active.revision)));
+        routes.extend(active.into_iter().flat_map(|revision| {
+            let with_hosts = revision.spec.ports.iter().zip(&revision.hosts);
+            with_hosts.filter_map(|(port, host)| Some((host.clone()?, port.path.clone().unwrap_or_else(|| "/".into()))))
+        }));
+        routes
+    }
+
+    fn refuse_routes(
+        &self,
+        spec: &ServiceSpec,
+        path: &ServicePath,
+        place: &str,
+        taken: &mut BTreeMap<(String, String), ServicePath>,
+    ) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for (i, port) in spec.ports.iter().enumerate().filter(|(_, port)| port.public) {
+            let place = format!("{place}.ports.{i}");
+            let host = hosts_of(spec, path, self.domain()).get(i).cloned().flatten().unwrap_or_default();
+            // A label of a host has at most 63 characters; the default one is put together from three names.
+            if host.split('.').any(|label| label.len() > 63) {
+                refusals.push(
+                    Refusal::invalid(format!("the host {host} has a part of more than 63 characters"))
+                        .at(format!("{place}.host"))
+                        .hint("name a shorter host"),
+                );
+            }
+            let route = (host, port.path.clone().unwrap_or_else(|| "/".into()));
+            if let Some(other) = taken.get(&route) {
+                let (host, prefix) = &route;
+                let whose = if other == path { "another port of it".into() } else { other.to_string() };
+                refusals.push(
+                    Refusal::conflict(format!("{host}{prefix} already leads to {whose}"))
+                        .at(format!("{place}.host"))
+                        .hint("take another host or path"),
+                );
+            } else {
+                taken.insert(route, path.clone());
+            }
+        }
+        refusals
+    }
+
+    pub(crate) fn domain(&self) -> &str {
+        self.meta().map_or("internal", |meta| &meta.domain)
+    }
+}
+
+fn routes(spec: &ServiceSpec, path: &ServicePath, domain: &str) -> Vec<(String, String)> {
+    let hosts = hosts_of(spec, path, domain);
+    let with_hosts = spec.ports.iter().zip(hosts);
+    with_hosts.filter_map(|(port, host)| Some((host?, port.path.clone().unwrap_or_else(|| "/".into())))).collect()
+}
+
+/// Why an environment does not allow so many jobs.
+pub(crate) fn refuse_scale(spec: &ServiceSpec, policy: Policy, environment: &str, place: &str) -> Option<Refusal> {
+    let scale = spec.scale;
+    let refusal = if scale == 0 {
+        Refusal::invalid("a scale of 0 runs nothing").hint("`lap rm` removes a service")
+    } else if scale > JOBS_PER_SERVICE {
+        Refusal::refused(format!("{scale} jobs are wanted; the quota of jobs per service is {JOBS_PER_SERVICE}"))
+    } else if scale > policy.max_scale {
+        let max = policy.max_scale;
+        Refusal::refused(format!("{scale} jobs are wanted; the policy of {environment} allows a service {max}"))
+    } else {
+        return None;
+    };
+    Some(refusal.at(format!("{place}.scale")))
+}
+
+pub(crate) fn being_removed(path: &ServicePath) -> Refusal {
+    Refusal::conflict(format!("{path} is being removed"))
+        .hint("wait until it is gone; `lap why` says what it waits for")
+}
+
+/// Whether only the number of jobs differs.
+pub(crate) fn same_but_scale(a: &ServiceSpec, b: &ServiceSpec) -> bool {
+    a.scale == b.scale && a == b || ServiceSpec { scale: b.scale, ..a.clone() } == *b
+}
+
+fn path(apply: &Apply, environment: &ApplyEnvironment, service: &ApplyService) -> ServicePath {
+    ServicePath {
+        application: apply.application.clone(),
+        environment: environment.name.clone(),
+        service: service.name.clone(),
+    }
+}
+
+/// `1 job`, `3 jobs`.
+pub(crate) fn jobs_word(jobs: u32) -> String {
+    if jobs == 1 { "1 job".into() } else { format!("{jobs} jobs") }
+}

@@ -1,0 +1,282 @@
+//! Applications and environments, and the nodes that are given to them.
+
+use crate::cluster::command::{Answer, Enrol, NewJoinToken, Outcome, Refusal};
+use crate::cluster::event::EventKind;
+use crate::cluster::live::Live;
+use crate::cluster::paths::slot_word;
+use crate::cluster::state::*;
+use crate::cluster::{Cluster, Context, Touched};
+use crate::ids::{ApplicationId, EnvironmentId, NodeId, TokenId};
+use crate::liveness::Liveness;
+use crate::policy::{ApplicationKind, Policy, why_not_a_name};
+use crate::time::Wall;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+fn outcome(answer: Answer) -> Outcome {
+    Outcome { answer, warnings: Vec::new(), touched: Touched::new() }
+}
+
+impl Cluster {
+    pub(crate) fn create_application(&mut self, name: &str, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+        if let Some(why) = why_not_a_name(name) {
+            return Err(Refusal::invalid(why).at("application"));
+        }
+        if self.application_named(name).is_ok() {
+            return Err(Refusal::conflict(format!("there is an application {name} already")));
+        }
+        let id = ApplicationId(cx.ids.mint());
+        let kind = ApplicationKind::Project;
+        self.put(Application { id, name: name.into(), kind, created: cx.wall });
+        self.tell(cx, EventKind::ApplicationCreated, name, format!("{} created the application", cx.by));
+        for (environment, policy) in kind.environments() {
+            self.add_environment(id, environment, policy, cx);
+        }
+        Ok(outcome(Answer::Application(id)))
+    }
+
+    pub(crate) fn create_environment(
+        &mut self,
+        application: &str,
+        name: &str,
+        cx: &mut Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let of = self.application_named(application)?.id;
+        if let Some(why) = why_not_a_name(name) {
+            return Err(Refusal::invalid(why));
+        }
+        if self.environment_named(application, name).is_ok() {
+            return Err(Refusal::conflict(format!("{application} has an environment {name} already")));
+        }
+        Ok(outcome(Answer::Environment(self.add_environment(of, name, Policy::default_of(name), cx))))
+    }
+
+    fn add_environment(
+        &mut self,
+        of: ApplicationId,
+        name: &str,
+        policy: Policy,
+        cx: &mut Context<'_>,
+    ) -> EnvironmentId {
+        let id = EnvironmentId(cx.ids.mint());
+        self.put(Environment { id, application: of, name: name.into(), policy, created: cx.wall });
+        let sentence = format!("{} created the environment", cx.by);
+        self.tell(cx, EventKind::EnvironmentCreated, self.environment_path(id), sentence);
+        id
+    }
+
+    pub(crate) fn attach_node(&mut self, of: (&str, &str), node: &str, cx: &Context<'_>) -> Result<Outcome, Refusal> {
+        let environment = self.environment_named(of.0, of.1)?.id;
+        let node = self.node_named(node)?.id;
+        if self.allotments.contains_key(&(environment, node)) {
+            return Ok(outcome(Answer::Unchanged));
+        }
+        Ok(Outcome { touched: self.allot(environment, node, cx), ..outcome(Answer::Recorded) })
+    }
+
+    fn allot(&mut self, environment: EnvironmentId, node: NodeId, cx: &Context<'_>) -> Touched {
+        self.put(Allotment { environment, node, created: cx.wall });
+        let sentence = format!("{} gave it the node {}", cx.by, self.node_name(node));
+        self.tell(cx, EventKind::Allotment, self.environment_path(environment), sentence);
+        self.services_of(environment).map(|service| service.id).collect()
+    }
+
+    pub(crate) fn detach_node(
+        &mut self,
+        live: &Live,
+        of: (&str, &str),
+        node: &str,
+        force: bool,
+        cx: &Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let environment = self.environment_named(of.0, of.1)?.id;
+        let node = self.node_named(node)?.clone();
+        if !self.allotments.contains_key(&(environment, node.id)) {
+            return Err(Refusal::conflict(format!("{} is not attached to {}/{}", node.name, of.0, of.1)));
+        }
+        self.refuse_while_used(live, &node, Some(environment), force, cx)?;
+        self.remove::<Allotment>((environment, node.id));
+        // What the node should run has changed: jobs of this environment are not named in its set any more.
+        self.edit::<Node>(&node.id, |node| node.generation += 1);
+        let sentence = format!("{} took the node {} back", cx.by, node.name);
+        self.tell(cx, EventKind::Allotment, self.environment_path(environment), sentence);
+        let touched = self.services_of(environment).map(|service| service.id).collect();
+        Ok(Outcome { touched, ..outcome(Answer::Recorded) })
+    }
+
+    pub(crate) fn remove_node(
+        &mut self,
+        live: &Live,
+        name: &str,
+        force: bool,
+        cx: &Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let node = self.node_named(name)?.clone();
+        self.refuse_while_used(live, &node, None, force, cx)?;
+        let touched = self.slots_on(node.id).map(|slot| slot.id.service).collect();
+        let given: Vec<_> = self.all::<Allotment>().filter(|it| it.node == node.id).map(|it| it.environment).collect();
+        for environment in given {
+            self.remove::<Allotment>((environment, node.id));
+        }
+        self.remove::<Node>(node.id);
+        self.tell(cx, EventKind::NodeRemoved, format!("node/{name}"), format!("{} removed the node", cx.by));
+        Ok(Outcome { touched, ..outcome(Answer::Recorded) })
+    }
+
+    /// Jobs run on a node, for one environment or any: it is not taken away, unless by force from a Lost one.
+    fn refuse_while_used(
+        &self,
+        live: &Live,
+        node: &Node,
+        environment: Option<EnvironmentId>,
+        force: bool,
+        cx: &Context<'_>,
+    ) -> Result<(), Refusal> {
+        let jobs: Vec<String> = self
+            .slots_on(node.id)
+            .filter_map(|slot| Some((slot, self.services.get(&slot.id.service)?)))
+            .filter(|(_, service)| environment.is_none_or(|environment| service.environment == environment))
+            .map(|(slot, service)| {
+                let path = self.path_of(service);
+                format!("{}/{}/{} ({})", path.application, path.environment, path.service, slot_word(&slot.id))
+            })
+            .collect();
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let name = &node.name;
+        let sentence = format!("jobs run on {name}: {}", jobs.join(", "));
+        match live.liveness(node.id, cx.tick) {
+            Liveness::Lost if force => Ok(()),
+            Liveness::Lost => Err(Refusal::refused(sentence).hint("the node is lost: --force starts them elsewhere")),
+            Liveness::Ready | Liveness::Suspect if force => {
+                Err(Refusal::refused(format!("{sentence}, and {name} is not lost, so --force does not apply"))
+                    .hint("remove or scale down these services first"))
+            }
+            Liveness::Ready | Liveness::Suspect => {
+                Err(Refusal::refused(sentence).hint("remove or scale down these services first"))
+            }
+        }
+    }
+
+    pub(crate) fn create_join_token(&mut self, new: NewJoinToken, cx: &Context<'_>) -> Result<Outcome, Refusal> {
+        let environment = match &new.environment {
+            Some((application, environment)) => Some(self.environment_named(application, environment)?.id),
+            None => None,
+        };
+        if let Some(why) = new.node_name.as_deref().and_then(why_not_a_name) {
+            return Err(Refusal::invalid(why));
+        }
+        let expires = cx.wall + new.lifetime;
+        self.put(JoinToken {
+            id: new.id,
+            hash: new.hash,
+            created: cx.wall,
+            by: cx.by.clone(),
+            expires,
+            environment,
+            node_name: new.node_name,
+            cidr: new.cidr,
+            used_by: None,
+        });
+        let sentence = format!("{} created a join token, good for one node and {}", cx.by, new.lifetime);
+        self.tell(cx, EventKind::JoinTokenCreated, format!("node-token/{}", new.id), sentence);
+        Ok(outcome(Answer::Recorded))
+    }
+
+    /// A node joins with a ticket, which is used up by that in the same change.
+    pub(crate) fn enrol(&mut self, enrol: Enrol, cx: &Context<'_>) -> Result<Outcome, Refusal> {
+        let token = self.good_token(&enrol, cx.wall)?;
+        if let Some(why) = why_not_a_name(&enrol.name) {
+            return Err(Refusal::invalid(why).hint("set the node's name in the agent's configuration"));
+        }
+        if self.node_named(&enrol.name).is_ok() {
+            return Err(Refusal::conflict(format!("there is a node {} already", enrol.name))
+                .hint("set another name in the agent's configuration, or remove the old node with `lap node rm`"));
+        }
+        self.put(Node {
+            id: enrol.node,
+            name: enrol.name.clone(),
+            architecture: enrol.architecture,
+            labels: BTreeMap::new(),
+            wish: Wish::Open,
+            joined: cx.wall,
+            boot: None,
+            capacity: enrol.capacity,
+            generation: 1,
+            certificates: [Certificate { serial: enrol.serial, expires: enrol.expires }].into(),
+        });
+        let sentence = format!("the node joined with a token of {}", token.by);
+        self.tell(cx, EventKind::NodeJoined, format!("node/{}", enrol.name), sentence);
+        let touched = match token.environment.filter(|id| self.environments.contains_key(id)) {
+            Some(environment) => self.allot(environment, enrol.node, cx),
+            None => Touched::new(),
+        };
+        self.put(JoinToken { used_by: Some(enrol.node), ..token });
+        Ok(Outcome { touched, ..outcome(Answer::Node(enrol.node)) })
+    }
+
+    fn good_token(&self, enrol: &Enrol, now: Wall) -> Result<JoinToken, Refusal> {
+        let unknown = || Refusal::refused("this join token is not one of this cluster's").hint(NEW_TOKEN);
+        let token = self.get::<JoinToken>(&enrol.token).ok_or_else(unknown)?;
+        // A wrong secret and an unknown id are answered alike: who guesses learns nothing.
+        if token.hash != enrol.hash {
+            return Err(unknown());
+        }
+        if let Some(node) = token.used_by {
+            let sentence = format!("this join token was used already, by {}", self.node_name(node));
+            return Err(Refusal::refused(sentence).hint(NEW_TOKEN));
+        }
+        if now >= token.expires {
+            return Err(Refusal::refused("this join token has expired").hint(NEW_TOKEN));
+        }
+        if !enrol.address_allowed {
+            let cidr = token.cidr.as_deref().unwrap_or("another network");
+            return Err(Refusal::refused(format!("this join token is only for nodes in {cidr}")));
+        }
+        if let Some(name) = token.node_name.as_ref().filter(|name| **name != enrol.name) {
+            return Err(Refusal::refused(format!(
+                "this join token is only for the node {name}, not for {}",
+                enrol.name
+            )));
+        }
+        Ok(token.clone())
+    }
+
+    /// A renewed certificate. Those that have ended are forgotten with the same change.
+    pub(crate) fn record_certificate(
+        &mut self,
+        node: NodeId,
+        serial: String,
+        expires: Wall,
+        cx: &Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        if !self.nodes.contains_key(&node) {
+            return Err(Refusal::not_found(format!("there is no node {node}")));
+        }
+        self.edit::<Node>(&node, |node| {
+            node.certificates.retain(|certificate| certificate.expires > cx.wall);
+            node.certificates.push(Certificate { serial, expires });
+        });
+        Ok(outcome(Answer::Recorded))
+    }
+
+    pub(crate) fn create_operator_token(
+        &mut self,
+        id: TokenId,
+        hash: String,
+        name: String,
+        cx: &Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        if let Some(why) = why_not_a_name(&name) {
+            return Err(Refusal::invalid(why));
+        }
+        self.tell(cx, EventKind::OperatorTokenCreated, &name, format!("{} created a token for {name}", cx.by));
+        self.put(OperatorToken { id, hash, name, created: cx.wall });
+        Ok(outcome(Answer::Recorded))
+    }
+}
+
+const NEW_TOKEN: &str = "`lap node token create` makes a new one";

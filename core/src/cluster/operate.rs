@@ -1,0 +1,139 @@
+//! What operators do to one service: another image, new jobs, an older revision, another number, an end.
+
+use crate::assignment::ServicePath;
+use crate::cluster::apply::{being_removed, refuse_scale};
+use crate::cluster::command::{Answer, Outcome, Refusal};
+use crate::cluster::event::EventKind;
+use crate::cluster::queue::{Order, never_ran, trigger};
+use crate::cluster::state::*;
+use crate::cluster::{Cluster, Context};
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+impl Cluster {
+    /// Another image: resolved anew even if its name is the same, as a tag may have moved.
+    pub(crate) fn deploy(&mut self, path: &ServicePath, image: &str, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+        let service = self.operable(path)?;
+        if image.is_empty() || image.contains(char::is_whitespace) {
+            return Err(Refusal::invalid(format!("\"{image}\" is not the name of an image")));
+        }
+        let mut spec = service.spec.clone();
+        let why = if spec.image.reference == image {
+            format!("image {image}, looked up again")
+        } else {
+            format!("image {} -> {image}", spec.image.reference)
+        };
+        spec.image.reference = image.to_string();
+        let trigger = trigger(TriggerKind::Deploy, why, cx);
+        Ok(self.queue_one(service.id, Order { spec, revision: None, renew_from: None, trigger }, cx))
+    }
+
+    /// New jobs of what runs or is on its way.
+    pub(crate) fn redeploy(&mut self, path: &ServicePath, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+        let service = self.operable(path)?;
+        let renew_from = Some(service.last_deployment + 1);
+        let (spec, revision) = match (self.unfinished(&service), service.active) {
+            (Some(unfinished), _) => (unfinished.spec.clone(), unfinished.revision),
+            (None, Some(active)) => {
+                let revision = self.kept_revision(&service, active.revision)?;
+                (crate::spec::ServiceSpec { scale: active.scale, ..revision.spec.clone() }, Some(active.revision))
+            }
+            (None, None) => return Err(never_ran(path)),
+        };
+        let why = revision.map_or("new jobs".to_string(), |number| format!("new jobs of r{number}"));
+        let trigger = trigger(TriggerKind::Redeploy, why, cx);
+        Ok(self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx))
+    }
+
+    /// An older revision, as many jobs as now.
+    pub(crate) fn rollback(
+        &mut self,
+        path: &ServicePath,
+        to: Option<u32>,
+        cx: &mut Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let service = self.operable(path)?;
+        let active = service.active.ok_or_else(|| never_ran(path))?;
+        let to = match to {
+            Some(to) => to,
+            None if service.unfinished.is_some() => active.revision,
+            None => self.revision_before(&service, active.revision).ok_or_else(|| {
+                Refusal::conflict(format!("{path} has no completed revision before r{}", active.revision))
+                    .hint("name one with --to; `lap deployments` lists them")
+            })?,
+        };
+        if to == active.revision && service.unfinished.is_none() {
+            return Err(Refusal::conflict(format!("{path} runs r{to} already"))
+                .hint("`lap redeploy` gives it new jobs of the same revision"));
+        }
+        let revision = self.kept_revision(&service, to)?;
+        let spec = crate::spec::ServiceSpec { scale: service.spec.scale, ..revision.spec.clone() };
+        let trigger = trigger(TriggerKind::Rollback, format!("back from r{} to r{to}", active.revision), cx);
+        Ok(self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, trigger }, cx))
+    }
+
+    /// Another number of jobs of what runs or is on its way. No job that stays is replaced.
+    pub(crate) fn scale(&mut self, path: &ServicePath, scale: u32, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+        let service = self.operable(path)?;
+        let (current, from) = match (self.unfinished(&service), service.active) {
+            (Some(unfinished), _) => (unfinished.spec.clone(), unfinished.spec.scale),
+            (None, Some(active)) => (self.kept_revision(&service, active.revision)?.spec.clone(), active.scale),
+            (None, None) => return Err(never_ran(path)),
+        };
+        let policy = self.get::<Environment>(&service.environment).map(|environment| environment.policy);
+        let spec = crate::spec::ServiceSpec { scale, ..current };
+        if let Some(policy) = policy
+            && let Some(refusal) = refuse_scale(&spec, policy, &path.environment, &format!("services.{}", path.service))
+        {
+            return Err(refusal);
+        }
+        if scale == from {
+            return Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched: [].into() });
+        }
+        let trigger = trigger(TriggerKind::Scale, format!("scale {from} -> {scale}"), cx);
+        let revision = self.revision_aimed_at(&service);
+        let renew_from = self.renew_aimed_at(&service);
+        Ok(self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx))
+    }
+
+    /// Ends a service: its slots are emptied, then it is gone. Asked twice, nothing more happens.
+    pub(crate) fn remove_service(&mut self, path: &ServicePath, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+        let mut service = self.service_at(path)?.clone();
+        let touched = [service.id].into();
+        if service.deleting {
+            return Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched });
+        }
+        if let Some(number) = service.unfinished.take() {
+            self.end_superseded(&service, number, None, cx);
+        }
+        service.deleting = true;
+        self.put(service);
+        self.tell(cx, EventKind::ServiceRemoving, path, format!("{} removes the service", cx.by));
+        Ok(Outcome { answer: Answer::Recorded, warnings: Vec::new(), touched })
+    }
+
+    /// A service that is not being removed.
+    fn operable(&self, path: &ServicePath) -> Result<Service, Refusal> {
+        let service = self.service_at(path)?;
+        if service.deleting { Err(being_removed(path)) } else { Ok(service.clone()) }
+    }
+
+    fn kept_revision(&self, service: &Service, number: u32) -> Result<&Revision, Refusal> {
+        self.get::<Revision>(&(service.id, number)).ok_or_else(|| {
+            let kept: Vec<_> = self.revisions_of(service.id).map(|revision| format!("r{}", revision.number)).collect();
+            let path = self.path_of(service);
+            Refusal::not_found(format!("{path} has no revision r{number}"))
+                .hint(format!("kept are {}", kept.join(", ")))
+        })
+    }
+
+    /// The newest kept revision before this one that a deployment has completed.
+    fn revision_before(&self, service: &Service, active: u32) -> Option<u32> {
+        let completed = |number: u32| {
+            self.deployments_of(service.id)
+                .any(|it| it.phase == DeploymentPhase::Complete && it.revision == Some(number))
+        };
+        self.revisions_of(service.id).map(|it| it.number).rev().find(|&number| number < active && completed(number))
+    }
+}

@@ -1,0 +1,114 @@
+//! Recording a deployment: the one place where one comes to be.
+
+use crate::cluster::command::{Answer, Outcome, Refusal};
+use crate::cluster::event::EventKind;
+use crate::cluster::state::*;
+use crate::cluster::{Cluster, Context};
+use crate::ids::{DeploymentId, ServiceId};
+use crate::spec::ServiceSpec;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// What a new deployment shall bring about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// What shall run, and how many.
+    pub spec: ServiceSpec,
+    /// The revision, if no image has to be resolved.
+    pub revision: Option<u32>,
+    /// As `Deployment::renew_from`.
+    pub renew_from: Option<u32>,
+    /// Why.
+    pub trigger: Trigger,
+}
+
+impl Cluster {
+    /// Records a deployment, which supersedes the unfinished one, and what it asks for as the service's spec.
+    pub(crate) fn queue(&mut self, id: ServiceId, order: Order, cx: &mut Context<'_>) -> u32 {
+        let Some(mut service) = self.get::<Service>(&id).cloned() else { return 0 };
+        let number = service.last_deployment + 1;
+        if let Some(older) = service.unfinished {
+            self.end_superseded(&service, older, Some(number), cx);
+        }
+        if service.spec != order.spec || service.spec_number == 0 {
+            service.spec = order.spec.clone();
+            service.spec_number += 1;
+        }
+        let why = order.trigger.why.clone();
+        let deployment = Deployment {
+            id: DeploymentId(cx.ids.mint()),
+            service: id,
+            number,
+            trigger: order.trigger,
+            spec: order.spec,
+            revision: order.revision,
+            renew_from: order.renew_from,
+            from: service.active.map(|active| active.revision),
+            phase: DeploymentPhase::Queued,
+            reached: vec![(DeploymentPhase::Queued, cx.wall)],
+            failure: None,
+            outcomes: Vec::new(),
+        };
+        let sentence = format!(
+            "deployment {number} is queued: {} by {}, {why}",
+            deployment.trigger.kind.word(),
+            deployment.trigger.by
+        );
+        service.last_deployment = number;
+        service.unfinished = Some(number);
+        self.put(deployment);
+        self.put(service.clone());
+        self.tell_of(cx, EventKind::Deployment, &service, Some(number), sentence);
+        number
+    }
+
+    /// Ends an unfinished deployment in favour of a newer one, or of the service's end.
+    pub(crate) fn end_superseded(&mut self, service: &Service, older: u32, by: Option<u32>, cx: &Context<'_>) {
+        self.edit::<Deployment>(&(service.id, older), |deployment| {
+            deployment.phase = DeploymentPhase::Superseded;
+            deployment.reached.push((DeploymentPhase::Superseded, cx.wall));
+        });
+        let sentence = match by {
+            Some(by) => format!("deployment {older} is superseded by deployment {by}"),
+            None => format!("deployment {older} is superseded: the service is being removed"),
+        };
+        self.tell_of(cx, EventKind::Deployment, service, Some(older), sentence);
+    }
+
+    /// The revision that the service is on its way to, or else has. None while it is not known yet.
+    pub(crate) fn revision_aimed_at(&self, service: &Service) -> Option<u32> {
+        match self.unfinished(service) {
+            Some(deployment) => deployment.revision,
+            None => service.active.map(|active| active.revision),
+        }
+    }
+
+    /// From which deployment on jobs are new enough, if a redeploy is under way.
+    pub(crate) fn renew_aimed_at(&self, service: &Service) -> Option<u32> {
+        self.unfinished(service).and_then(|deployment| deployment.renew_from)
+    }
+
+    /// The deployment under way.
+    pub fn unfinished(&self, service: &Service) -> Option<&Deployment> {
+        self.get::<Deployment>(&(service.id, service.unfinished?))
+    }
+
+    /// Records a deployment for one service and answers with it.
+    pub(crate) fn queue_one(&mut self, id: ServiceId, order: Order, cx: &mut Context<'_>) -> Outcome {
+        let number = self.queue(id, order, cx);
+        Outcome { answer: Answer::Deployment { service: id, number }, warnings: Vec::new(), touched: [id].into() }
+    }
+}
+
+/// A trigger by whoever asks now.
+pub(crate) fn trigger(kind: TriggerKind, why: String, cx: &Context<'_>) -> Trigger {
+    Trigger { kind, by: cx.by.clone(), why }
+}
+
+/// What stands against a deployment of a service that has never run.
+pub(crate) fn never_ran(path: &crate::assignment::ServicePath) -> Refusal {
+    Refusal::conflict(format!("no deployment of {path} has been completed yet"))
+        .hint("`lap why` says what the last one waits for or why it failed; `lap deploy` tries another image")
+}

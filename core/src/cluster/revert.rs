@@ -1,0 +1,108 @@
+//! Going back: every slot gets what was active before the deployment that failed.
+//!
+//! A slot whose old job still runs is given that job again, which its agent has kept for this. A slot whose old job is
+//! gone gets a fresh job of the old revision. A slot that had none is emptied. Each slot is given back once: if the old
+//! revision does not run any more either, going back ends all the same and the slot says what is wrong.
+
+use crate::cluster::deployment::slots_up_to;
+use crate::cluster::live::Live;
+use crate::cluster::slots::fresh_job;
+use crate::cluster::state::*;
+use crate::cluster::{Cluster, Context, Followup};
+use crate::ids::SlotId;
+use alloc::vec::Vec;
+
+/// What going back means for one slot.
+enum Back {
+    /// It has what it shall have.
+    There,
+    /// What is under way must end first.
+    Wait,
+    /// It is given a job that its node still has.
+    Old(SlotJob),
+    /// It is given a fresh job of the active revision.
+    Fresh,
+    /// It is emptied.
+    Empty,
+}
+
+impl Cluster {
+    /// Reverting: one round over all slots. True if anything changed.
+    pub(crate) fn revert(
+        &mut self,
+        live: &Live,
+        service: &Service,
+        deployment: &Deployment,
+        cx: &mut Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let kept = self.slots_to_keep(service);
+        let slots: Vec<Slot> = self.slots_of(service.id).cloned().collect();
+        let mut changed = false;
+        let mut waits = false;
+        for slot in &slots {
+            let job = match self.back(live, service, deployment, slot, &kept) {
+                Back::There => continue,
+                Back::Wait => {
+                    self.wait_for_slot(live, service, slot, cx, follow);
+                    waits = true;
+                    continue;
+                }
+                Back::Old(job) => Some(job),
+                Back::Fresh => service.active.map(|active| fresh_job(active.revision, deployment, cx)),
+                Back::Empty => None,
+            };
+            self.give(&slot.id, slot.node, job);
+            self.edit::<Slot>(&slot.id, |slot| slot.reverted_by = Some(deployment.number));
+            changed = true;
+        }
+        changed || (!waits && self.end_failed(service, deployment, cx))
+    }
+
+    /// The slots that the active revision wants.
+    pub(crate) fn slots_to_keep(&self, service: &Service) -> Vec<SlotId> {
+        let Some(active) = service.active else { return Vec::new() };
+        let Some(revision) = self.get::<Revision>(&(service.id, active.revision)) else { return Vec::new() };
+        slots_up_to(service, revision.spec.target(), active.scale)
+    }
+
+    /// The table of going back, first match wins.
+    fn back(&self, live: &Live, service: &Service, deployment: &Deployment, slot: &Slot, kept: &[SlotId]) -> Back {
+        let (Some(active), true) = (service.active, kept.contains(&slot.id)) else {
+            // It was not there before: nothing to go back to.
+            return if slot.job.is_some() { Back::Empty } else { Back::Wait };
+        };
+        // It was there and is being emptied: it had nothing left to lose.
+        let Some(job) = slot.job else { return Back::Fresh };
+        let own = job.deployment_number == deployment.number;
+        let old = |of: &SlotJob| of.revision == active.revision;
+        match &slot.outcome {
+            // Given back already: a kept job that turned out to be gone is followed by a fresh one, which is the last.
+            Some(SlotOutcome::Failed { .. }) if slot.reverted_by == Some(deployment.number) && own => Back::There,
+            Some(SlotOutcome::Failed { .. }) if slot.reverted_by == Some(deployment.number) => Back::Fresh,
+            Some(SlotOutcome::Settled) if old(&job) => Back::There,
+            None if slot.reverted_by == Some(deployment.number) => Back::Wait,
+            // Not begun by this deployment: whatever it has, it has had before.
+            Some(SlotOutcome::Failed { .. }) | None if old(&job) && !own => Back::There,
+            Some(SlotOutcome::Failed { old: has, .. }) => {
+                match slot.previous.iter().find(|it| Some(it.job) == *has && old(it)) {
+                    Some(kept) => Back::Old(*kept),
+                    None => Back::Fresh,
+                }
+            }
+            Some(SlotOutcome::Settled) => Back::Fresh,
+            // Behind the switch the agent goes on alone, to Done or back; the end will be known then.
+            None if self.is_switched(live, slot) || old(&job) => Back::Wait,
+            None => match slot.previous.iter().find(|it| old(it)) {
+                Some(kept) => Back::Old(*kept),
+                None => Back::Fresh,
+            },
+        }
+    }
+
+    fn is_switched(&self, live: &Live, slot: &Slot) -> bool {
+        let replacements = live.report(slot.node).into_iter().flat_map(|report| &report.replacements);
+        let new = slot.job.map(|job| job.job);
+        replacements.into_iter().any(|it| it.slot == slot.id && it.new == new && it.phase.is_after_switch())
+    }
+}

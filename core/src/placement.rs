@@ -1,0 +1,275 @@
+//! Which node gets a job.
+//!
+//! Of the nodes of the environment that can take it, the one with the fewest jobs of the same service, so that losing a
+//! node costs a service as little as possible; of those the one with the largest share of its memory free; of those the
+//! one with the smallest id, so that the same question always has the same answer. A node that cannot take it says why.
+
+use crate::cluster::state::Wish;
+use crate::ids::NodeId;
+use crate::liveness::Liveness;
+use crate::report::Capacity;
+use crate::spec::Size;
+use crate::time::Millis;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::fmt;
+
+/// A node that is allotted to the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// What its operator wants.
+    pub wish: Wish,
+    /// What is believed of it.
+    pub liveness: Liveness,
+    /// For how long it has been silent.
+    pub silence: Millis,
+    /// What it has to give.
+    pub capacity: Capacity,
+    /// What of it is not given to jobs yet.
+    pub free: Capacity,
+    /// Whether it can get the image: any can from a registry, only some hold one that is nowhere else.
+    pub has_image: bool,
+    /// Jobs of the same service there.
+    pub neighbours: u32,
+}
+
+/// Why a node cannot take a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    /// The operator wants no new jobs there.
+    Cordoned,
+    /// It is silent.
+    Silent {
+        /// For how long.
+        silence: Millis,
+        /// Whether its lease has ended.
+        lost: bool,
+    },
+    /// Only other nodes hold the image.
+    NoImage,
+    /// Too little of a processor.
+    Cpu {
+        /// Wanted, in thousandths of a core.
+        wanted: u32,
+        /// Free.
+        free: u32,
+        /// In all.
+        capacity: u32,
+    },
+    /// Too little memory.
+    Memory {
+        /// Wanted, in bytes.
+        wanted: u64,
+        /// Free.
+        free: u64,
+        /// In all.
+        capacity: u64,
+    },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Cordoned => f.write_str("it is cordoned"),
+            Unfit::Silent { silence, lost: false } => write!(f, "it has been silent for {silence}"),
+            Unfit::Silent { silence, lost: true } => write!(f, "it is lost, silent for {silence}"),
+            Unfit::NoImage => f.write_str("it does not hold the image, which comes from no registry"),
+            Unfit::Cpu { wanted, free, capacity } => {
+                write!(f, "{} cpu wanted, {} of {} free", Cores(*wanted), Cores(*free), Cores(*capacity))
+            }
+            Unfit::Memory { wanted, free, capacity } => {
+                write!(
+                    f,
+                    "{} MiB of memory wanted, {} of {} MiB free",
+                    wanted.div_ceil(1 << 20),
+                    free >> 20,
+                    capacity >> 20
+                )
+            }
+        }
+    }
+}
+
+/// Thousandths of a core as `0.50`.
+struct Cores(u32);
+
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02}", self.0 / 1000, self.0 % 1000 / 10)
+    }
+}
+
+/// The place of one job, or each node's name and why it cannot take it.
+pub type Place = Result<NodeId, Vec<(String, String)>>;
+
+/// Places so many jobs of one service and one size, one after the other, each seeing the ones before.
+pub fn place(jobs: usize, size: &Size, mut candidates: Vec<Candidate>) -> Vec<Place> {
+    (0..jobs).map(|_| place_one(size, &mut candidates)).collect()
+}
+
+fn place_one(size: &Size, candidates: &mut [Candidate]) -> Place {
+    let best = candidates
+        .iter_mut()
+        .filter(|candidate| unfit(candidate, size).is_none())
+        .min_by_key(|candidate| (candidate.neighbours, Reverse(free_share(candidate)), candidate.node));
+    match best {
+        Some(candidate) => {
+            candidate.free = candidate.free.minus([size]);
+            candidate.neighbours += 1;
+            Ok(candidate.node)
+        }
+        None => Err(candidates
+            .iter()
+            .filter_map(|candidate| Some((candidate.name.clone(), unfit(candidate, size)?.to_string())))
+            .collect()),
+    }
+}
+
+/// The first reason, in the order in which an operator would rule them out.
+pub fn unfit(candidate: &Candidate, size: &Size) -> Option<Unfit> {
+    let Candidate { free, capacity, silence, .. } = candidate;
+    match candidate.liveness {
+        Liveness::Lost => return Some(Unfit::Silent { silence: *silence, lost: true }),
+        Liveness::Suspect => return Some(Unfit::Silent { silence: *silence, lost: false }),
+        Liveness::Ready => {}
+    }
+    if candidate.wish == Wish::Cordoned {
+        return Some(Unfit::Cordoned);
+    }
+    if !candidate.has_image {
+        return Some(Unfit::NoImage);
+    }
+    if size.memory_bytes > free.memory_bytes {
+        let wanted = size.memory_bytes;
+        return Some(Unfit::Memory { wanted, free: free.memory_bytes, capacity: capacity.memory_bytes });
+    }
+    if size.cpu_milli > free.cpu_milli {
+        return Some(Unfit::Cpu { wanted: size.cpu_milli, free: free.cpu_milli, capacity: capacity.cpu_milli });
+    }
+    None
+}
+
+/// Thousandths of the memory that are free.
+fn free_share(candidate: &Candidate) -> u64 {
+    let all = candidate.capacity.memory_bytes.max(1);
+    u64::try_from(u128::from(candidate.free.memory_bytes) * 1000 / u128::from(all)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn node(id: u128) -> Candidate {
+        let capacity = Capacity { cpu_milli: 4000, memory_bytes: 1024 * MIB };
+        Candidate {
+            node: NodeId(id),
+            name: format!("node-{id}"),
+            wish: Wish::Open,
+            liveness: Liveness::Ready,
+            silence: Millis(0),
+            capacity,
+            free: capacity,
+            has_image: true,
+            neighbours: 0,
+        }
+    }
+
+    fn size(cpu_milli: u32, mib: u64) -> Size {
+        Size { cpu_milli, memory_bytes: mib * MIB, pids: 512 }
+    }
+
+    #[test]
+    fn the_jobs_of_a_service_are_spread_over_the_nodes() {
+        let places = place(4, &size(100, 64), vec![node(1), node(2), node(3)]);
+        assert_eq!(places, vec![Ok(NodeId(1)), Ok(NodeId(2)), Ok(NodeId(3)), Ok(NodeId(1))]);
+    }
+
+    #[test]
+    fn of_two_nodes_with_as_many_jobs_the_emptier_one_is_taken() {
+        let mut full = node(1);
+        full.free.memory_bytes = 100 * MIB;
+        assert_eq!(place(1, &size(100, 64), vec![full, node(2)]), vec![Ok(NodeId(2))]);
+    }
+
+    #[test]
+    fn each_node_that_cannot_take_a_job_says_why() {
+        let mut cordoned = node(1);
+        cordoned.wish = Wish::Cordoned;
+        let mut lost = node(2);
+        (lost.liveness, lost.silence) = (Liveness::Lost, Millis::secs(90));
+        let mut full = node(3);
+        full.free = Capacity { cpu_milli: 200, memory_bytes: 100 * MIB };
+        let mut without = node(4);
+        without.has_image = false;
+        let mut busy = node(5);
+        busy.free.cpu_milli = 200;
+        let places = place(1, &size(500, 256), vec![cordoned, lost, full, without, busy]);
+        let sentences: Vec<String> = places
+            .into_iter()
+            .next()
+            .unwrap()
+            .unwrap_err()
+            .into_iter()
+            .map(|(node, why)| format!("{node}: {why}"))
+            .collect();
+        assert_eq!(
+            sentences,
+            [
+                "node-1: it is cordoned",
+                "node-2: it is lost, silent for 90 s",
+                "node-3: 256 MiB of memory wanted, 100 of 1024 MiB free",
+                "node-4: it does not hold the image, which comes from no registry",
+                "node-5: 0.50 cpu wanted, 0.20 of 4.00 free",
+            ]
+        );
+    }
+
+    fn any_candidate() -> impl Strategy<Value = Candidate> {
+        (0u128..6, 0u32..2000, 0u64..512, 0u8..3, any::<bool>(), any::<bool>(), 0u32..4).prop_map(
+            |(id, cpu, mib, liveness, cordoned, has_image, neighbours)| {
+                let mut it = node(id);
+                it.free = Capacity { cpu_milli: cpu, memory_bytes: mib * MIB };
+                it.liveness = [Liveness::Ready, Liveness::Suspect, Liveness::Lost][usize::from(liveness)];
+                it.wish = if cordoned { Wish::Cordoned } else { Wish::Open };
+                it.has_image = has_image;
+                it.neighbours = neighbours;
+                it
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_node_gets_more_than_it_has_and_none_that_may_not_gets_any(
+            candidates in prop::collection::btree_map(0u128..6, any_candidate(), 0..6),
+            jobs in 0usize..10, cpu in 1u32..900, mib in 1u64..200,
+        ) {
+            let candidates: Vec<Candidate> =
+                candidates.into_iter().map(|(id, mut it)| { it.node = NodeId(id); it }).collect();
+            let size = size(cpu, mib);
+            let places = place(jobs, &size, candidates.clone());
+            prop_assert_eq!(&places, &place(jobs, &size, candidates.clone()), "the same question, the same answer");
+            for candidate in &candidates {
+                let given = places.iter().filter(|it| it.as_ref() == Ok(&candidate.node)).count() as u64;
+                prop_assert!(given * u64::from(cpu) <= u64::from(candidate.free.cpu_milli));
+                prop_assert!(given * mib * MIB <= candidate.free.memory_bytes);
+                let may = candidate.wish == Wish::Open && candidate.liveness == Liveness::Ready && candidate.has_image;
+                prop_assert!(may || given == 0);
+            }
+            for refused in places.iter().filter_map(|it| it.as_ref().err()) {
+                prop_assert_eq!(refused.len(), candidates.len(), "each node has a sentence");
+                prop_assert!(refused.iter().all(|(_, why)| !why.is_empty()));
+            }
+        }
+    }
+}
