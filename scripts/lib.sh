@@ -220,7 +220,7 @@ need_docker() {
         return
     fi
     [[ -z ${DOCKER_HOST:-} ]] || die "no Docker engine answers at DOCKER_HOST=$DOCKER_HOST"
-    ((EUID == 0)) || die "no Docker engine answers (or this user may not ask it). Run as root, or: sudo systemctl start docker; sudo usermod -aG docker $USER"
+    ((EUID == 0)) || die "no Docker engine answers (or this user may not ask it). Run as root, or: sudo systemctl start docker; sudo usermod -aG docker $(id -un)"
 
     mkdir -p "$ENGINE_STATE"
     if [[ -d /run/systemd/system ]]; then
@@ -327,6 +327,7 @@ hello_binary() { printf '%s/target/static/%s/debug/hello\n' "$ROOT" "$(host_trip
 hello_image() {
     local version=$1 context image=lapstrake-hello:$1 output setting
     shift
+    [[ -x $(hello_binary) ]] || build_hello
     context=$(mktemp -d "$ROOT/target/static/image.XXXXXX")
     cp "$(hello_binary)" "$context/hello"
     {

@@ -73,11 +73,14 @@ pub struct Report {
 
 /// Percentiles of the latency of the answers in time.
 #[derive(Debug, Default, Serialize)]
-#[allow(missing_docs)]
 pub struct Latency {
+    /// Half of the answers took no longer.
     pub p50: f64,
+    /// All but one in a hundred took no longer.
     pub p99: f64,
+    /// All but one in a thousand took no longer.
     pub p99_9: f64,
+    /// The slowest took this long.
     pub max: f64,
 }
 

@@ -19,14 +19,17 @@ pub struct Target {
 
 /// Why a URL is no target.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum TargetError {
+    /// It cannot be read, or names no server.
     #[error("{0} is not a URL like http://127.0.0.1:8080/")]
     NotAUrl(String),
+    /// Its scheme is another one.
     #[error("{0}: only http is spoken here")]
     NotHttp(String),
+    /// A name, which may lead anywhere, and elsewhere tomorrow.
     #[error("{0} is a name: give an address, and the name with --host")]
     NotAnAddress(String),
+    /// Somebody else's machine.
     #[error(
         "{0} is neither an address of this machine nor a private one behind a bridge or a veth of it: \
          a load goes nowhere else"
