@@ -1,1 +1,67 @@
-//! TODO
+//! Lapstrake's agent: makes a node run what the controller assigned to it, alone if need be.
+//!
+//! `engine` is the loop. `observe`, `probe` and `proxies` tell it what is; the decisions are `lapstrake_core::node`'s;
+//! `ledger` remembers them; `execute` carries them out through `runtime`, `network` and `proxies`. `link` is what a session
+//! with the controller uses of all this.
+
+pub mod clock;
+pub mod config;
+pub mod crash;
+mod durable;
+pub mod engine;
+pub mod execute;
+pub mod identity;
+pub mod join;
+pub mod ledger;
+pub mod link;
+pub mod network;
+pub mod observe;
+pub mod probe;
+pub mod proxies;
+pub mod runtime;
+pub mod session;
+pub mod tls;
+
+use config::Config;
+use engine::{Engine, EngineError, Machine};
+use identity::{Identity, IdentityError};
+use network::{Fence, nft::Nft};
+use runtime::{Owner, docker::DockerRuntime};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Why the agent ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The node does not know who it is.
+    #[error("this node's identity is not known")]
+    Identity(#[from] IdentityError),
+    /// The engine could not begin.
+    #[error("the agent cannot begin")]
+    Engine(#[from] EngineError),
+}
+
+/// Runs the agent of a joined node on its Docker engine until `shutdown`. The jobs keep running.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let identity = Identity::load(&config.state_dir)?;
+    let owner = Owner { cluster: identity.cluster, node: identity.node };
+    let machine = Machine {
+        runtime: Arc::new(DockerRuntime::new(&config.docker_host, owner)),
+        fence: Fence::Nftables(Nft::new(&config.network.nft_table)),
+    };
+    run_on(config, identity, machine, shutdown).await
+}
+
+/// Runs the agent on a machine of the caller's, for tests in one process.
+pub async fn run_on(
+    config: Config,
+    identity: Identity,
+    machine: Machine,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let engine = Engine::open(&config, &identity, machine)?;
+    // A unit that waits for the agent may go on; without systemd nobody listens.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    engine.run(shutdown).await;
+    Ok(())
+}

@@ -1,2 +1,122 @@
-//! TODO
-fn main() {}
+//! Arguments, configuration and signals of the agent.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use lapstrake_agent::config::Config;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Where the configuration is looked for when none is named; it need not be there.
+const USUAL_CONFIG: &str = "/etc/lapstrake/agent.toml";
+
+/// Lapstrake's agent: makes this machine run what its controller assigned to it.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the agent of a machine that has joined.
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only read the configuration and say what is wrong with it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Join a cluster with a token from `lap node token create`.
+    Join {
+        /// The token.
+        token: String,
+        /// Where the controller's agents' port is.
+        #[arg(long, value_name = "HOST:PORT")]
+        controller: String,
+        /// The node's name, instead of the configured one.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file [default: /etc/lapstrake/agent.toml, if it is there].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config> {
+        let usual = PathBuf::from(USUAL_CONFIG);
+        match &self.config {
+            Some(path) => Ok(Config::load(path)?),
+            None if usual.exists() => Ok(Config::load(&usual)?),
+            None => Config::default().completed().map_err(anyhow::Error::msg),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match act(arguments.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lapstrake-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(verb: Verb) -> Result<()> {
+    // The only provider that is compiled in; a second call, of a test, changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match verb {
+        Verb::Run { config, check } => {
+            let config = config.load()?;
+            if check {
+                println!("the configuration is good");
+                return Ok(());
+            }
+            start_log(&config.log)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let shutdown = CancellationToken::new();
+                let signals = watch_signals(shutdown.clone())?;
+                let outcome = lapstrake_agent::run(config, shutdown).await;
+                signals.abort();
+                outcome.map_err(anyhow::Error::from)
+            })
+        }
+        Verb::Join { token: _, controller: _, name: _, config } => {
+            config.load()?;
+            bail!("joining is not built yet")
+        }
+    }
+}
+
+fn start_log(filter: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("log: {filter:?} is no filter"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// The first signal asks for an orderly end.
+fn watch_signals(shutdown: CancellationToken) -> Result<tokio::task::JoinHandle<()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ends; the jobs keep running");
+        shutdown.cancel();
+    }))
+}

@@ -1,0 +1,131 @@
+//! The ledger on disk: the agent's memory over its own death.
+//!
+//! One file, replaced whole. Environment variables of jobs are in it, so only root may read it; sealing them with a key
+//! kept apart comes together with secrets, which are what is worth sealing.
+
+use crate::crash::crash_point;
+use crate::durable;
+use lapstrake_core::node::ledger::{LEDGER_FORMAT, Ledger};
+use serde::Deserialize;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a ledger cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The folder, the lock or the file cannot be used.
+    #[error("{path} cannot be used")]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another agent has the folder.
+    #[error("another agent runs on {0}")]
+    Locked(PathBuf),
+    /// A newer agent wrote it; this one could lose what it does not understand.
+    #[error(
+        "the ledger {path} has format {found}, this agent knows up to {LEDGER_FORMAT}: install the newer agent again"
+    )]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It cannot be put into text.
+    #[error("the ledger cannot be serialized")]
+    Unserializable(#[source] serde_json::Error),
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub enum Found {
+    /// A whole ledger.
+    Whole(Box<Ledger>),
+    /// None: the node's first start.
+    Nothing,
+    /// A file that is no ledger; it was put aside. The agent starts from an empty ledger, which stops nothing, and adopts
+    /// what runs by its labels.
+    Corrupt {
+        /// Where the file is now.
+        kept: PathBuf,
+        /// What is wrong with it.
+        said: String,
+    },
+}
+
+/// The ledger's place. While this lives, no second agent can have it.
+#[derive(Debug)]
+pub struct LedgerFile {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Read before the rest, which an older reader may not understand.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+impl LedgerFile {
+    /// Takes the folder for this process and reads what is there.
+    pub fn open(state_dir: &Path) -> Result<(Self, Found), LedgerError> {
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LedgerError::Unusable { path, source }
+        };
+        std::fs::create_dir_all(state_dir).map_err(unusable(state_dir))?;
+        let lock_path = state_dir.join("agent.lock");
+        let lock = File::create(&lock_path).map_err(unusable(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LedgerError::Locked(state_dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(LedgerError::Unusable { path: lock_path, source }),
+        }
+        let file = LedgerFile { path: state_dir.join("ledger.json"), _lock: lock };
+        let found = file.read()?;
+        Ok((file, found))
+    }
+
+    fn read(&self) -> Result<Found, LedgerError> {
+        let text = match std::fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(source) => return Err(LedgerError::Unusable { path: self.path.clone(), source }),
+        };
+        match serde_json::from_slice::<Format>(&text) {
+            Ok(Format { format }) if format > LEDGER_FORMAT => {
+                return Err(LedgerError::Newer { path: self.path.clone(), found: format });
+            }
+            Ok(_) => {}
+            Err(error) => return self.put_aside(&error),
+        }
+        match serde_json::from_slice(&text) {
+            Ok(ledger) => Ok(Found::Whole(Box::new(ledger))),
+            Err(error) => self.put_aside(&error),
+        }
+    }
+
+    fn put_aside(&self, error: &serde_json::Error) -> Result<Found, LedgerError> {
+        let free = (1..).map(|n| self.path.with_file_name(format!("ledger.corrupt-{n}"))).find(|path| !path.exists());
+        let kept = free.unwrap_or_else(|| self.path.with_file_name("ledger.corrupt"));
+        match std::fs::rename(&self.path, &kept) {
+            Ok(()) => Ok(Found::Corrupt { kept, said: error.to_string() }),
+            Err(source) => Err(LedgerError::Unusable { path: self.path.clone(), source }),
+        }
+    }
+
+    /// Writes it. When this returns, a crash does not lose it; when it fails, the old one is still there.
+    pub fn write(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+        let text = serde_json::to_vec(ledger).map_err(LedgerError::Unserializable)?;
+        crash_point("ledger.before-write");
+        durable::replace(&self.path, &text, 0o600, || crash_point("ledger.before-rename"))
+            .map_err(|source| LedgerError::Unusable { path: self.path.clone(), source })?;
+        crash_point("ledger.after-write");
+        Ok(())
+    }
+}

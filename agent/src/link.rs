@@ -1,0 +1,104 @@
+//! What a session with the controller uses of the engine: it brings sets, and takes reports away.
+
+use crate::clock::Clock;
+use crate::observe::View;
+use crate::runtime::{LogLine, LogRange, Runtime};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use lapstrake_core::assignment::AssignmentSet;
+use lapstrake_core::ids::{JobId, SlotId};
+use lapstrake_core::message::Elsewhere;
+use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::report::{NodeReport, Use};
+use lapstrake_core::spec::ImageSource;
+use lapstrake_core::time::Tick;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What became of an assignment set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetOutcome {
+    /// The ledger holds it.
+    Accepted,
+    /// The ledger holds it already, or a newer one.
+    Older,
+    /// The ledger could not be written. The engine keeps the newest such set and tries again; nothing has followed from it.
+    NotWritten(String),
+}
+
+/// A set on its way to the engine.
+pub(crate) struct SetOrder {
+    pub(crate) set: AssignmentSet,
+    pub(crate) reply: oneshot::Sender<SetOutcome>,
+}
+
+/// The engine's other end. A clone is the same one.
+#[derive(Clone)]
+pub struct EngineLink {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) view: View,
+    pub(crate) clock: Clock,
+    pub(crate) sets: mpsc::Sender<SetOrder>,
+    pub(crate) elsewhere: watch::Sender<Option<Vec<Elsewhere>>>,
+    pub(crate) reports: watch::Receiver<NodeReport>,
+    pub(crate) waits: watch::Receiver<Vec<(SlotId, String)>>,
+    pub(crate) used: watch::Receiver<Use>,
+}
+
+impl EngineLink {
+    /// Hands over a set and waits until the ledger holds it, or not. `None` when the engine has ended.
+    pub async fn apply(&self, set: AssignmentSet) -> Option<SetOutcome> {
+        let (reply, outcome) = oneshot::channel();
+        self.sets.send(SetOrder { set, reply }).await.ok()?;
+        outcome.await.ok()
+    }
+
+    /// Hands over where jobs of other nodes run; the newest counts.
+    pub fn set_elsewhere(&self, elsewhere: Vec<Elsewhere>) {
+        self.elsewhere.send_replace(Some(elsewhere));
+    }
+
+    /// Says until when the controller counts this node as known: `lease` after *sending* the heartbeat that was answered.
+    pub fn set_lease(&self, ends: Tick) {
+        self.view.change(|seen| seen.lease_ends.replace(ends) != Some(ends));
+    }
+
+    /// The picture for the controller; changes after every change.
+    pub fn reports(&self) -> watch::Receiver<NodeReport> {
+        self.reports.clone()
+    }
+
+    /// What waits, and why.
+    pub fn waits(&self) -> watch::Receiver<Vec<(SlotId, String)>> {
+        self.waits.clone()
+    }
+
+    /// What the machine uses; read it for each heartbeat.
+    pub fn used(&self) -> Use {
+        *self.used.borrow()
+    }
+
+    /// The clock that leases are told in.
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// What an image reference means now, or in words why that is not known.
+    pub async fn resolve_image(&self, image: &ImageSource) -> Result<String, String> {
+        self.runtime.resolve(image).await.map_err(|error| error.to_string())
+    }
+
+    /// What a job's newest attempt writes and wrote, or in words why there is nothing. The stream ends with the container
+    /// or, without `follow`, at the present end.
+    pub async fn logs(
+        &self,
+        job: JobId,
+        range: LogRange,
+    ) -> Result<BoxStream<'static, Result<LogLine, String>>, String> {
+        let all = Attempt { job, number: 0 }..=Attempt { job, number: u32::MAX };
+        let newest = self.view.read(|seen| seen.containers.range(all).next_back().map(|(attempt, _)| *attempt));
+        let newest = newest.ok_or_else(|| format!("the job {job} has no container on this node"))?;
+        let lines = self.runtime.logs(newest, range).await.map_err(|error| error.to_string())?;
+        Ok(lines.map(|line| line.map_err(|error| error.to_string())).boxed())
+    }
+}

@@ -1,0 +1,208 @@
+//! What the agent sees, kept in one place.
+//!
+//! Several observers write here side by side: the engine's list and hints, the checks, the proxies, the host's numbers, the
+//! outcomes of actions. Readers get a whole picture, and are woken when it changes.
+
+pub mod cgroup;
+pub mod containers;
+pub mod usage;
+
+use lapstrake_core::node::seen::{Attempt, Container, Seen};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// The picture. A clone is the same one.
+#[derive(Clone)]
+pub struct View(Arc<Inner>);
+
+struct Inner {
+    seen: watch::Sender<Seen>,
+    order: Mutex<Order>,
+    troubles: Mutex<BTreeMap<&'static str, String>>,
+}
+
+/// Puts looks and actions in order: what was asked before an action ended must not undo what the action showed.
+#[derive(Default)]
+struct Order {
+    clock: u64,
+    settled: BTreeMap<Attempt, u64>,
+}
+
+/// When a question was asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark(u64);
+
+impl View {
+    /// A picture in which nothing but this is known yet.
+    pub fn new(seen: Seen) -> Self {
+        let seen = watch::Sender::new(seen);
+        View(Arc::new(Inner { seen, order: Mutex::default(), troubles: Mutex::default() }))
+    }
+
+    /// The picture as it is.
+    pub fn snapshot(&self) -> Seen {
+        self.0.seen.borrow().clone()
+    }
+
+    /// Reads a part of the picture.
+    pub fn read<T>(&self, part: impl FnOnce(&Seen) -> T) -> T {
+        part(&self.0.seen.borrow())
+    }
+
+    /// Tells of changes.
+    pub fn subscribe(&self) -> watch::Receiver<Seen> {
+        self.0.seen.subscribe()
+    }
+
+    /// Changes the picture; `change` says whether it matters, that is whether readers shall be woken.
+    pub fn change(&self, change: impl FnOnce(&mut Seen) -> bool) {
+        self.0.seen.send_if_modified(change);
+    }
+
+    /// Wakes the readers although the picture is the same: an action has ended.
+    pub fn wake(&self) {
+        self.0.seen.send_modify(|_| ());
+    }
+
+    /// Says or takes back what keeps the node from working; each source has one sentence.
+    pub fn trouble(&self, source: &'static str, said: Option<String>) {
+        let mut troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = match said {
+            Some(said) => troubles.insert(source, said.clone()).is_none_or(|before| before != said),
+            None => troubles.remove(source).is_some(),
+        };
+        if changed {
+            let sentences: Vec<String> = troubles.values().cloned().collect();
+            if !sentences.is_empty() {
+                tracing::warn!(troubles = ?sentences, "the node has troubles");
+            }
+            self.change(|seen| {
+                seen.troubles = sentences;
+                true
+            });
+        }
+    }
+
+    /// To be taken before the engine is asked about containers.
+    pub fn mark(&self) -> Mark {
+        Mark(self.order().clock)
+    }
+
+    /// Takes in what the engine said about one container to a question that was asked at `mark`. Newer knowledge stays, and
+    /// so does a refusal of ours, which the engine does not know, until the container runs or is removed.
+    pub fn settle(&self, attempt: Attempt, mark: Mark, found: Option<Container>) {
+        let mut order = self.order();
+        if order.settled.get(&attempt).is_some_and(|settled| *settled > mark.0) {
+            return;
+        }
+        order.note(attempt);
+        self.change(|seen| {
+            let before = seen.containers.get(&attempt);
+            match (before, found) {
+                (Some(Container::Refused { .. }), None | Some(Container::Created)) => false,
+                (before, Some(found)) if before == Some(&found) => false,
+                (Some(before), Some(found)) if rank(&found) < rank(before) => false,
+                (_, Some(found)) => {
+                    seen.containers.insert(attempt, carried_over(before, found));
+                    true
+                }
+                (_, None) => {
+                    seen.addresses.remove(&attempt);
+                    seen.containers.remove(&attempt).is_some()
+                }
+            }
+        });
+    }
+
+    /// Takes in what an action of ours showed, whatever was asked before.
+    pub fn decide(&self, attempt: Attempt, change: impl FnOnce(&mut Seen)) {
+        self.order().note(attempt);
+        self.change(|seen| {
+            change(seen);
+            true
+        });
+    }
+
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.0.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Order {
+    fn note(&mut self, attempt: Attempt) {
+        self.clock += 1;
+        let clock = self.clock;
+        self.settled.insert(attempt, clock);
+        // Attempts are never reused; what is a thousand answers old cannot meet a question of before.
+        self.settled.retain(|_, at| *at + 1_000 > clock);
+    }
+}
+
+/// A container only moves forward.
+const fn rank(container: &Container) -> u8 {
+    match container {
+        Container::Created => 0,
+        Container::Refused { .. } => 1,
+        Container::Running { .. } => 2,
+        Container::Exited { .. } => 3,
+    }
+}
+
+/// A second look at a running container does not make it younger, nor forget its stop signal and its numbers.
+fn carried_over(before: Option<&Container>, found: Container) -> Container {
+    match (before, found) {
+        (Some(running @ Container::Running { .. }), Container::Running { .. }) => running.clone(),
+        (_, found) => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapstrake_core::ids::JobId;
+    use lapstrake_core::time::{Millis, Tick};
+
+    const ATTEMPT: Attempt = Attempt { job: JobId(1), number: 1 };
+
+    fn running() -> Container {
+        Container::Running { since: Tick(5), terminated: false, memory_bytes: 0, cpu_milli: 0 }
+    }
+
+    fn exited() -> Container {
+        Container::Exited { code: 0, out_of_memory: false, ran: Millis(1), last_lines: Vec::new() }
+    }
+
+    #[test]
+    fn a_list_from_before_a_start_does_not_hide_the_started_container() {
+        let view = View::new(Seen::default());
+        let asked = view.mark();
+        view.decide(ATTEMPT, |seen| {
+            seen.containers.insert(ATTEMPT, running());
+        });
+        view.settle(ATTEMPT, asked, None);
+        assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&running()));
+        view.settle(ATTEMPT, view.mark(), None);
+        assert!(view.snapshot().containers.is_empty(), "a later list is believed");
+    }
+
+    #[test]
+    fn a_slow_look_does_not_bring_an_ended_process_back_to_life() {
+        let view = View::new(Seen::default());
+        view.settle(ATTEMPT, view.mark(), Some(exited()));
+        view.settle(ATTEMPT, view.mark(), Some(running()));
+        assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&exited()));
+    }
+
+    #[test]
+    fn a_refusal_is_not_forgotten_because_the_engine_lists_the_corpse() {
+        let view = View::new(Seen::default());
+        let refused = Container::Refused { said: "no such executable".into(), at: Tick(1) };
+        view.decide(ATTEMPT, |seen| {
+            seen.containers.insert(ATTEMPT, refused.clone());
+        });
+        view.settle(ATTEMPT, view.mark(), Some(Container::Created));
+        view.settle(ATTEMPT, view.mark(), None);
+        assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&refused));
+    }
+}

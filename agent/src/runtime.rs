@@ -1,0 +1,215 @@
+//! What a container engine does for the agent: few verbs, each told by what holds when it returns.
+//!
+//! A verb that fails with `Unreachable` may or may not have happened; the observer's next list tells. Every verb has its
+//! own deadline and never waits longer.
+
+pub mod docker;
+pub mod fake;
+mod oom;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use lapstrake_core::assignment::{BoundImage, RunSpec};
+use lapstrake_core::ids::{ClusterId, EnvironmentId, NodeId, SlotId};
+use lapstrake_core::node::action::Subnet;
+use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::probe::Answer;
+use lapstrake_core::spec::{Check, ImageSource};
+use lapstrake_core::time::Millis;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Why a verb failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// The engine does not hold the image.
+    #[error("{0}")]
+    NoSuchImage(String),
+    /// A container that is not ours has the name.
+    #[error("{0}")]
+    NameTaken(String),
+    /// There is no such container or network.
+    #[error("{0}")]
+    NotThere(String),
+    /// The engine answered, and said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The engine did not answer, or not in time.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// The outcome of a verb.
+pub type Outcome<'a, T> = BoxFuture<'a, Result<T, RuntimeError>>;
+
+/// Whose containers and networks these are: an agent sees and touches no others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node, because several agents may share an engine in tests.
+    pub node: NodeId,
+}
+
+/// A container to make and start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOrder {
+    /// Which.
+    pub attempt: Attempt,
+    /// For labels.
+    pub slot: SlotId,
+    /// Its static address.
+    pub address: Ipv4Addr,
+    /// What runs.
+    pub run: RunSpec,
+}
+
+/// The coarse state, as a list tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brief {
+    /// Made, not started.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its process has ended.
+    Exited,
+}
+
+/// An entry of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its coarse state.
+    pub brief: Brief,
+    /// Its static address.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// The state, as a closer look tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// Made, not started.
+    Created,
+    /// Its process runs.
+    Running {
+        /// The process, for its cgroup; 0 when there is none to look at.
+        pid: u32,
+    },
+    /// Its process has ended.
+    Exited {
+        /// Exit code; 128 + the signal's number when killed.
+        code: i64,
+        /// Whether the kernel killed it at its memory limit.
+        out_of_memory: bool,
+        /// How long it ran.
+        ran: Millis,
+    },
+}
+
+impl Look {
+    /// The coarse state.
+    pub const fn brief(&self) -> Brief {
+        match self {
+            Look::Created => Brief::Created,
+            Look::Running { .. } => Brief::Running,
+            Look::Exited { .. } => Brief::Exited,
+        }
+    }
+}
+
+/// Something happened to a container: a reason to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    /// Which container.
+    pub attempt: Attempt,
+    /// The engine's wall clock in seconds, to go on from after a broken stream.
+    pub at: i64,
+}
+
+/// A piece of a job's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Which attempt wrote it.
+    pub attempt: u32,
+    /// Whether it went to standard error.
+    pub to_stderr: bool,
+    /// The line without its end, invalid UTF-8 replaced.
+    pub text: String,
+}
+
+/// Which part of the output is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    /// So many of the last lines first; `None` for all.
+    pub tail: Option<u32>,
+    /// Whether to go on when the end is reached.
+    pub follow: bool,
+}
+
+/// How a command in a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecEnd {
+    /// Its exit code.
+    pub code: i64,
+    /// The beginning of what it wrote, at most 200 bytes.
+    pub output: String,
+}
+
+/// A container engine.
+pub trait Runtime: Send + Sync + 'static {
+    /// All of this owner's containers. What is missing does not exist.
+    fn list(&self) -> Outcome<'_, BTreeMap<Attempt, Listed>>;
+
+    /// One container; `None` when it does not exist.
+    fn look(&self, attempt: Attempt) -> Outcome<'_, Option<Look>>;
+
+    /// Hints about this owner's containers, from `since` (the engine's seconds) or from now. The stream is established
+    /// when this returns; what happens afterwards is in it, until it ends or fails.
+    fn hints(&self, since: Option<i64>) -> Outcome<'_, BoxStream<'static, Result<Hint, RuntimeError>>>;
+
+    /// The container exists and its process was started, now or by an earlier call. A corpse of an earlier call is
+    /// removed on the way. `Refused` may leave a corpse.
+    fn run<'a>(&'a self, order: &'a RunOrder) -> Outcome<'a, ()>;
+
+    /// The image's stop signal was sent. `NotThere` when the container or its process is gone.
+    fn terminate(&self, attempt: Attempt) -> Outcome<'_, ()>;
+
+    /// SIGKILL was sent. `NotThere` when the container or its process is gone.
+    fn kill(&self, attempt: Attempt) -> Outcome<'_, ()>;
+
+    /// The container and its anonymous volumes are gone. `NotThere` when they were already. Refused while it runs.
+    fn remove(&self, attempt: Attempt) -> Outcome<'_, ()>;
+
+    /// The last lines that a container wrote, oldest first.
+    fn last_lines(&self, attempt: Attempt, count: u32) -> Outcome<'_, Vec<String>>;
+
+    /// What a container writes and wrote. The stream ends with the container or, without `follow`, at the present end.
+    fn logs(&self, attempt: Attempt, range: LogRange)
+    -> Outcome<'_, BoxStream<'static, Result<LogLine, RuntimeError>>>;
+
+    /// The command ran to its end in the container. It may run on there after the deadline.
+    fn exec<'a>(&'a self, attempt: Attempt, command: &'a [String], deadline: Duration) -> Outcome<'a, ExecEnd>;
+
+    /// The engine holds the image. An image that is bound to the node is only looked for.
+    fn pull<'a>(&'a self, image: &'a BoundImage) -> Outcome<'a, ()>;
+
+    /// What a reference means now: `repository@sha256:…` of the registry, or the engine's image id for local ones.
+    fn resolve<'a>(&'a self, image: &'a ImageSource) -> Outcome<'a, String>;
+
+    /// The environment's bridge stands with this subnet; its interface's name. Refused when it stands with another one.
+    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String>;
+
+    /// The environment's bridge is gone. `NotThere` when it was already.
+    fn remove_network(&self, environment: EnvironmentId) -> Outcome<'_, ()>;
+
+    /// The interfaces of all of this owner's bridges.
+    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>>;
+
+    /// The folder that holds images and containers, for the disk's numbers.
+    fn root(&self) -> Outcome<'_, std::path::PathBuf>;
+
+    /// The answer to a check, from a runtime whose jobs have no network of their own; `None` to ask over the network.
+    fn answer(&self, _attempt: Attempt, _check: &Check) -> Option<Answer> {
+        None
+    }
+}

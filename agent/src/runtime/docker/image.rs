@@ -1,0 +1,169 @@
+//! Images and the bridges of environments.
+
+use super::{ASK, DockerRuntime, WORK, wire, within};
+use crate::network::bridge_name;
+use crate::runtime::RuntimeError;
+use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListNetworksOptionsBuilder};
+use futures_util::StreamExt;
+use lapstrake_core::assignment::BoundImage;
+use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::node::action::Subnet;
+use lapstrake_core::spec::{ImageSource, Pull};
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// A registry that sends nothing for so long has stalled.
+const PULL_SILENCE: Duration = Duration::from_secs(60);
+/// A large image over a slow line; the replacement's own time limit is usually shorter.
+const PULL: Duration = Duration::from_secs(30 * 60);
+/// A registry's answer to one small question.
+const REGISTRY: Duration = Duration::from_secs(30);
+/// The engine's option that names a bridge's interface.
+const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
+
+impl DockerRuntime {
+    pub(super) async fn get_image(&self, image: &BoundImage) -> Result<(), RuntimeError> {
+        let docker = self.engine().await?;
+        match within(ASK, "inspect image", docker.inspect_image(image.pinned())).await {
+            Ok(_) => return Ok(()),
+            Err(RuntimeError::NoSuchImage(_) | RuntimeError::NotThere(_)) => {}
+            Err(error) => return Err(error),
+        }
+        match image {
+            BoundImage::Id { id, .. } => Err(RuntimeError::NoSuchImage(format!("the node does not hold {id}"))),
+            BoundImage::Digest { pinned, .. } => match tokio::time::timeout(PULL, self.download(pinned)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(RuntimeError::Refused(format!("not done within {} min", PULL.as_secs() / 60))),
+            },
+        }
+    }
+
+    async fn download(&self, pinned: &str) -> Result<(), RuntimeError> {
+        let options = CreateImageOptionsBuilder::default().from_image(pinned).build();
+        let docker = self.engine().await?.clone();
+        let mut progress = Box::pin(docker.create_image(Some(options), None, None));
+        loop {
+            match tokio::time::timeout(PULL_SILENCE, progress.next()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(step))) => {
+                    if let Some(said) = step.error_detail.and_then(|detail| detail.message) {
+                        return Err(RuntimeError::Refused(said));
+                    }
+                }
+                Ok(Some(Err(error))) => return Err(wire::failed(error)),
+                Err(_) => {
+                    let silence = PULL_SILENCE.as_secs();
+                    return Err(RuntimeError::Refused(format!("the registry sent nothing for {silence} s")));
+                }
+            }
+        }
+    }
+
+    pub(super) async fn meaning_of(&self, image: &ImageSource) -> Result<String, RuntimeError> {
+        let docker = self.engine().await?;
+        match image.pull {
+            Pull::Local => {
+                let found = within(ASK, "inspect image", docker.inspect_image(&image.reference)).await?;
+                found.id.ok_or_else(|| RuntimeError::Refused("the engine told no id of the image".into()))
+            }
+            Pull::Registry => {
+                let asked = docker.inspect_registry_image(&image.reference, None);
+                let told = within(REGISTRY, "the registry", asked).await?;
+                let digest = told.descriptor.digest;
+                let digest = digest.ok_or_else(|| RuntimeError::Refused("the registry told no digest".into()))?;
+                Ok(format!("{}@{digest}", repository(&image.reference)))
+            }
+        }
+    }
+
+    pub(super) fn network_name(&self, environment: EnvironmentId) -> String {
+        format!("lap-{}-{environment}", self.owner.node)
+    }
+
+    async fn own_networks(&self) -> Result<Vec<(EnvironmentId, Network)>, RuntimeError> {
+        let filters = HashMap::from([("label".to_owned(), wire::owner_filter(self.owner))]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let listed = within(ASK, "list networks", self.engine().await?.list_networks(Some(options))).await?;
+        let environment = |network: &Network| -> Option<EnvironmentId> {
+            network.labels.as_ref()?.get(&wire::label("environment"))?.parse().ok()
+        };
+        Ok(listed.into_iter().filter_map(|network| Some((environment(&network)?, network))).collect())
+    }
+
+    pub(super) async fn bridges(&self) -> Result<BTreeMap<EnvironmentId, String>, RuntimeError> {
+        let listed = self.own_networks().await?;
+        let bridge = |network: Network| network.options?.get(BRIDGE_OPTION).cloned();
+        Ok(listed.into_iter().filter_map(|(environment, network)| Some((environment, bridge(network)?))).collect())
+    }
+
+    pub(super) async fn make_network(
+        &self,
+        environment: EnvironmentId,
+        subnet: Subnet,
+    ) -> Result<String, RuntimeError> {
+        let bridge = bridge_name(self.owner.node, environment);
+        let wanted = format!("{}/{}", subnet.base, subnet.prefix);
+        if let Some((_, found)) = self.own_networks().await?.into_iter().find(|(owner, _)| *owner == environment) {
+            let has = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+            if has.iter().any(|range| range.subnet.as_deref() == Some(&wanted)) {
+                return Ok(bridge);
+            }
+            return Err(RuntimeError::Refused(format!(
+                "the environment's bridge {bridge} stands, but not with {wanted}"
+            )));
+        }
+        let gateway = Ipv4Addr::from(u32::from(subnet.base) + 1);
+        let range = IpamConfig { subnet: Some(wanted), gateway: Some(gateway.to_string()), ..Default::default() };
+        let labels = [
+            ("cluster", self.owner.cluster.to_string()),
+            ("node", self.owner.node.to_string()),
+            ("environment", environment.to_string()),
+        ];
+        let request = NetworkCreateRequest {
+            name: self.network_name(environment),
+            driver: Some("bridge".into()),
+            ipam: Some(Ipam { config: Some(vec![range]), ..Default::default() }),
+            enable_ipv6: Some(false),
+            options: Some(HashMap::from([(BRIDGE_OPTION.to_owned(), bridge.clone())])),
+            labels: Some(labels.into_iter().map(|(word, value)| (wire::label(word), value)).collect()),
+            ..Default::default()
+        };
+        within(WORK, "create network", self.engine().await?.create_network(request)).await?;
+        Ok(bridge)
+    }
+
+    pub(super) async fn drop_network(&self, environment: EnvironmentId) -> Result<(), RuntimeError> {
+        let name = self.network_name(environment);
+        within(WORK, "remove network", self.engine().await?.remove_network(&name)).await
+    }
+}
+
+/// The reference without its tag and digest.
+fn repository(reference: &str) -> &str {
+    let reference = reference.split_once('@').map_or(reference, |(before, _)| before);
+    match reference.rsplit_once(':') {
+        // A colon before the last slash belongs to the registry's port.
+        Some((before, after)) if !after.contains('/') => before,
+        Some(_) | None => reference,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repository;
+
+    #[test]
+    fn a_repository_is_a_reference_without_tag_and_digest() {
+        for (reference, wanted) in [
+            ("nginx", "nginx"),
+            ("nginx:1.27", "nginx"),
+            ("registry.example.com/shop/web:1.4.2", "registry.example.com/shop/web"),
+            ("127.0.0.1:5000/web", "127.0.0.1:5000/web"),
+            ("127.0.0.1:5000/web:1@sha256:00", "127.0.0.1:5000/web"),
+        ] {
+            assert_eq!(repository(reference), wanted);
+        }
+    }
+}

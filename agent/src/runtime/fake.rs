@@ -1,0 +1,357 @@
+//! An engine in memory, for tests of everything above it. Its images behave as scripted, by reference.
+
+use super::{Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RunOrder, Runtime, RuntimeError};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use lapstrake_core::assignment::BoundImage;
+use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::node::action::Subnet;
+use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::probe::Answer;
+use lapstrake_core::spec::{Check, ImageSource, Pull};
+use lapstrake_core::time::Millis;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_stream::wrappers::BroadcastStream;
+
+/// How an image behaves. The default one is there, starts at once, is healthy at once and stops when asked.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// How long getting it takes.
+    pub pull_takes: Duration,
+    /// Why it cannot be got.
+    pub pull_fails: Option<String>,
+    /// Why its container cannot be started; a corpse is left.
+    pub start_fails: Option<String>,
+    /// How long after its start it answers well; `None` for never.
+    pub healthy_after: Option<Duration>,
+    /// How it ends by itself.
+    pub exits: Option<Exit>,
+    /// How long it goes on after the stop signal; `None` for ever.
+    pub stops_after: Option<Duration>,
+}
+
+/// How a process ends by itself.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    /// How long after its start.
+    pub after: Duration,
+    /// With which code.
+    pub code: i64,
+    /// Whether the kernel killed it at its memory limit.
+    pub out_of_memory: bool,
+    /// What it wrote.
+    pub lines: Vec<String>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Script {
+            pull_takes: Duration::ZERO,
+            pull_fails: None,
+            start_fails: None,
+            healthy_after: Some(Duration::ZERO),
+            exits: None,
+            stops_after: Some(Duration::ZERO),
+        }
+    }
+}
+
+/// The engine. A clone is the same engine, so that a restarted agent meets what the earlier one left.
+#[derive(Clone)]
+pub struct FakeRuntime {
+    inner: Arc<Mutex<Inner>>,
+    hints: broadcast::Sender<Hint>,
+}
+
+#[derive(Default)]
+struct Inner {
+    scripts: BTreeMap<String, Script>,
+    images: BTreeSet<String>,
+    containers: BTreeMap<Attempt, Made>,
+    networks: BTreeMap<EnvironmentId, Subnet>,
+    down: Option<String>,
+    done: Vec<(&'static str, Attempt)>,
+}
+
+struct Made {
+    order: RunOrder,
+    script: Script,
+    look: Look,
+    started: Instant,
+    lines: Vec<String>,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        FakeRuntime { inner: Arc::default(), hints: broadcast::channel(1024).0 }
+    }
+}
+
+impl FakeRuntime {
+    /// Lets images of this reference behave so from now on.
+    pub fn script(&self, reference: &str, script: Script) {
+        self.lock().scripts.insert(reference.to_owned(), script);
+    }
+
+    /// Lets every call fail with this, until `None`.
+    pub fn set_down(&self, said: Option<&str>) {
+        self.lock().down = said.map(str::to_owned);
+    }
+
+    /// Every `run`, `terminate`, `kill` and `remove` that took effect, oldest first.
+    pub fn done(&self) -> Vec<(&'static str, Attempt)> {
+        self.lock().done.clone()
+    }
+
+    /// The containers that run.
+    pub fn running(&self) -> Vec<Attempt> {
+        let runs = |made: &Made| made.look.brief() == Brief::Running;
+        self.lock().containers.iter().filter(|(_, made)| runs(made)).map(|(attempt, _)| *attempt).collect()
+    }
+
+    /// Ends a running container as by a crash of its process.
+    pub fn crash(&self, attempt: Attempt, code: i64) {
+        self.end(attempt, code, false);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn up(&self) -> Result<MutexGuard<'_, Inner>, RuntimeError> {
+        let inner = self.lock();
+        match &inner.down {
+            Some(said) => Err(RuntimeError::Unreachable(said.clone())),
+            None => Ok(inner),
+        }
+    }
+
+    fn tell(&self, attempt: Attempt) {
+        // Nobody listens before the agent has started.
+        let _ = self.hints.send(Hint { attempt, at: 0 });
+    }
+
+    fn end(&self, attempt: Attempt, code: i64, out_of_memory: bool) {
+        let mut inner = self.lock();
+        let Some(made) = inner.containers.get_mut(&attempt) else { return };
+        if made.look.brief() != Brief::Running {
+            return;
+        }
+        let ran = Millis(u64::try_from(made.started.elapsed().as_millis()).unwrap_or(0));
+        made.look = Look::Exited { code, out_of_memory, ran };
+        drop(inner);
+        self.tell(attempt);
+    }
+
+    fn end_later(&self, attempt: Attempt, after: Duration, code: i64, out_of_memory: bool) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            engine.end(attempt, code, out_of_memory);
+        });
+    }
+
+    fn start(&self, order: &RunOrder) -> Result<(), RuntimeError> {
+        let mut inner = self.up()?;
+        let attempt = order.attempt;
+        if inner.containers.get(&attempt).is_some_and(|made| made.look != Look::Created) {
+            return Ok(());
+        }
+        if !inner.images.contains(order.run.image.pinned()) {
+            return Err(RuntimeError::NoSuchImage(format!("No such image: {}", order.run.image.pinned())));
+        }
+        if !inner.networks.contains_key(&order.run.environment) {
+            return Err(RuntimeError::Refused("network not found".into()));
+        }
+        let clash = |made: &Made| made.look.brief() == Brief::Running && made.order.address == order.address;
+        let script = inner.scripts.get(order.run.image.reference()).cloned().unwrap_or_default();
+        let refusal = match &script.start_fails {
+            Some(said) => Some(said.clone()),
+            None if inner.containers.values().any(clash) => Some("Address already in use".to_owned()),
+            None => None,
+        };
+        let look = if refusal.is_some() { Look::Created } else { Look::Running { pid: 0 } };
+        let exit = script.exits.clone();
+        let lines = exit.as_ref().map(|exit| exit.lines.clone()).unwrap_or_default();
+        let made = Made { order: order.clone(), script, look, started: Instant::now(), lines };
+        inner.containers.insert(attempt, made);
+        if let Some(said) = refusal {
+            return Err(RuntimeError::Refused(said));
+        }
+        inner.done.push(("run", attempt));
+        drop(inner);
+        self.tell(attempt);
+        if let Some(exit) = exit {
+            self.end_later(attempt, exit.after, exit.code, exit.out_of_memory);
+        }
+        Ok(())
+    }
+
+    fn signal(&self, attempt: Attempt, word: &'static str) -> Result<(), RuntimeError> {
+        let mut inner = self.up()?;
+        let made = inner.containers.get(&attempt).filter(|made| made.look.brief() == Brief::Running);
+        let stops_after = match made {
+            None => return Err(RuntimeError::NotThere(format!("{} does not run", attempt.job))),
+            Some(_) if word == "kill" => Some(Duration::ZERO),
+            Some(made) => made.script.stops_after,
+        };
+        inner.done.push((word, attempt));
+        drop(inner);
+        if let Some(after) = stops_after {
+            self.end_later(attempt, after, if word == "kill" { 137 } else { 143 }, false);
+        }
+        Ok(())
+    }
+
+    fn drop_container(&self, attempt: Attempt) -> Result<(), RuntimeError> {
+        let mut inner = self.up()?;
+        match inner.containers.get(&attempt).map(|made| made.look.brief()) {
+            None => Err(RuntimeError::NotThere(format!("No such container: {}", attempt.job))),
+            Some(Brief::Running) => Err(RuntimeError::Refused("cannot remove a running container".into())),
+            Some(Brief::Created | Brief::Exited) => {
+                inner.containers.remove(&attempt);
+                inner.done.push(("remove", attempt));
+                Ok(())
+            }
+        }
+    }
+
+    async fn get_image(&self, image: &BoundImage) -> Result<(), RuntimeError> {
+        let script = self.up()?.scripts.get(image.reference()).cloned().unwrap_or_default();
+        tokio::time::sleep(script.pull_takes).await;
+        let mut inner = self.up()?;
+        match script.pull_fails {
+            Some(said) => Err(RuntimeError::Refused(said)),
+            None => {
+                inner.images.insert(image.pinned().to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    fn lines_of(&self, attempt: Attempt) -> Result<Vec<String>, RuntimeError> {
+        let inner = self.up()?;
+        let made = inner.containers.get(&attempt);
+        made.map(|made| made.lines.clone()).ok_or_else(|| RuntimeError::NotThere("No such container".into()))
+    }
+}
+
+/// A digest that is always the same for a reference and looks like one.
+fn digest(reference: &str) -> String {
+    // FNV-1a: nothing here has to resist anybody.
+    let hash =
+        |seed: u64| reference.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let words = [0xcbf2_9ce4_8422_2325, 1, 2, 3].map(|seed| format!("{:016x}", hash(seed)));
+    format!("sha256:{}", words.concat())
+}
+
+fn last(lines: Vec<String>, count: Option<u32>) -> Vec<String> {
+    let skip = count.map_or(0, |count| lines.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX)));
+    lines.into_iter().skip(skip).collect()
+}
+
+impl Runtime for FakeRuntime {
+    fn list(&self) -> Outcome<'_, BTreeMap<Attempt, Listed>> {
+        Box::pin(async {
+            let entry = |made: &Made| Listed { brief: made.look.brief(), address: Some(made.order.address) };
+            Ok(self.up()?.containers.iter().map(|(attempt, made)| (*attempt, entry(made))).collect())
+        })
+    }
+    fn look(&self, attempt: Attempt) -> Outcome<'_, Option<Look>> {
+        Box::pin(async move { Ok(self.up()?.containers.get(&attempt).map(|made| made.look.clone())) })
+    }
+    fn hints(&self, _since: Option<i64>) -> Outcome<'_, BoxStream<'static, Result<Hint, RuntimeError>>> {
+        Box::pin(async {
+            let _up = self.up()?;
+            let lagged = |_| RuntimeError::Unreachable("events were missed".into());
+            Ok(BroadcastStream::new(self.hints.subscribe()).map(move |hint| hint.map_err(lagged)).boxed())
+        })
+    }
+    fn run<'a>(&'a self, order: &'a RunOrder) -> Outcome<'a, ()> {
+        Box::pin(async move { self.start(order) })
+    }
+    fn terminate(&self, attempt: Attempt) -> Outcome<'_, ()> {
+        Box::pin(async move { self.signal(attempt, "terminate") })
+    }
+    fn kill(&self, attempt: Attempt) -> Outcome<'_, ()> {
+        Box::pin(async move { self.signal(attempt, "kill") })
+    }
+    fn remove(&self, attempt: Attempt) -> Outcome<'_, ()> {
+        Box::pin(async move { self.drop_container(attempt) })
+    }
+    fn last_lines(&self, attempt: Attempt, count: u32) -> Outcome<'_, Vec<String>> {
+        Box::pin(async move { Ok(last(self.lines_of(attempt)?, Some(count))) })
+    }
+    fn logs(
+        &self,
+        attempt: Attempt,
+        range: LogRange,
+    ) -> Outcome<'_, BoxStream<'static, Result<LogLine, RuntimeError>>> {
+        Box::pin(async move {
+            let line = move |text| Ok(LogLine { attempt: attempt.number, to_stderr: false, text });
+            Ok(stream::iter(last(self.lines_of(attempt)?, range.tail)).map(line).boxed())
+        })
+    }
+    fn exec<'a>(&'a self, attempt: Attempt, _command: &'a [String], _deadline: Duration) -> Outcome<'a, ExecEnd> {
+        Box::pin(async move {
+            match self.up()?.containers.get(&attempt).map(|made| made.look.brief()) {
+                Some(Brief::Running) => Ok(ExecEnd { code: 0, output: String::new() }),
+                Some(Brief::Created | Brief::Exited) | None => Err(RuntimeError::NotThere("it does not run".into())),
+            }
+        })
+    }
+    fn pull<'a>(&'a self, image: &'a BoundImage) -> Outcome<'a, ()> {
+        Box::pin(self.get_image(image))
+    }
+    fn resolve<'a>(&'a self, image: &'a ImageSource) -> Outcome<'a, String> {
+        Box::pin(async move {
+            let inner = self.up()?;
+            if let Some(said) = inner.scripts.get(&image.reference).and_then(|script| script.pull_fails.clone()) {
+                return Err(RuntimeError::NoSuchImage(said));
+            }
+            Ok(match image.pull {
+                Pull::Local => digest(&image.reference),
+                Pull::Registry => format!("{}@{}", image.reference.replace(':', "-"), digest(&image.reference)),
+            })
+        })
+    }
+    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String> {
+        Box::pin(async move {
+            let stands = *self.up()?.networks.entry(environment).or_insert(subnet);
+            if stands == subnet {
+                Ok(environment.to_string())
+            } else {
+                Err(RuntimeError::Refused("another subnet".into()))
+            }
+        })
+    }
+    fn remove_network(&self, environment: EnvironmentId) -> Outcome<'_, ()> {
+        Box::pin(async move {
+            let mut inner = self.up()?;
+            if inner.containers.values().any(|made| made.order.run.environment == environment) {
+                return Err(RuntimeError::Refused("the network has active endpoints".into()));
+            }
+            let removed = inner.networks.remove(&environment);
+            removed.map(drop).ok_or_else(|| RuntimeError::NotThere("no such network".into()))
+        })
+    }
+    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>> {
+        Box::pin(async { Ok(self.up()?.networks.keys().map(|id| (*id, id.to_string())).collect()) })
+    }
+    fn root(&self) -> Outcome<'_, PathBuf> {
+        Box::pin(async { Ok(PathBuf::from("/")) })
+    }
+    fn answer(&self, attempt: Attempt, _check: &Check) -> Option<Answer> {
+        let inner = self.lock();
+        let Some(made) = inner.containers.get(&attempt).filter(|made| made.look.brief() == Brief::Running) else {
+            return Some(Answer::Bad("connection refused".into()));
+        };
+        let good = made.script.healthy_after.is_some_and(|after| made.started.elapsed() >= after);
+        Some(if good { Answer::Good } else { Answer::Bad("status 503: starting".into()) })
+    }
+}
