@@ -106,6 +106,14 @@ fn the_caller_chooses_the_environments_and_otherwise_the_file_does() {
 }
 
 #[test]
+fn more_environments_than_one_file_can_be_for_are_refused() {
+    let many: Vec<Name> = (0..33).map(|n| name(&format!("e{n}"))).collect();
+    let problems = parse(SMALL.as_bytes(), &many).expect_err("they are too many");
+    assert!(problems[0].message.starts_with("33 environments are named"), "{problems:?}");
+    assert_eq!(parse(SMALL.as_bytes(), &many[1..]).map(|file| file.environments.len()), Ok(32));
+}
+
+#[test]
 fn a_service_knows_where_its_key_stands() {
     let file = parse(SMALL.as_bytes(), &[name("production")]).expect("the file is good");
     let declared = &file.environments["production"]["web"];

@@ -151,7 +151,7 @@ fn environments(
     findings: &mut Findings,
 ) -> BTreeSet<Name> {
     if !wanted.is_empty() {
-        return wanted.iter().take(MAX_ENVIRONMENTS).cloned().collect();
+        return bounded(wanted.iter().cloned().collect(), file.key("services"), findings);
     }
     let named: BTreeSet<Name> = overlays.into_iter().flat_map(BTreeMap::keys).filter_map(|n| n.parse().ok()).collect();
     let refused = file.has("environments") && overlays.is_none_or(|overlays| !overlays.is_empty());
@@ -161,10 +161,15 @@ fn environments(
         let hint = "add `environments: { production: {} }`, or name one with `--env`".to_owned();
         findings.error_with_hint(start_of_key, "no environment is named", hint);
     }
-    if named.len() > MAX_ENVIRONMENTS {
-        let message = format!("the file names {} environments, and it can be for {MAX_ENVIRONMENTS}", named.len());
-        findings.error(file.key("environments"), message);
+    bounded(named, file.key("environments"), findings)
+}
+
+fn bounded(named: BTreeSet<Name>, place: Span, findings: &mut Findings) -> BTreeSet<Name> {
+    if named.len() <= MAX_ENVIRONMENTS {
+        return named;
     }
+    let message = format!("{} environments are named, and a file can be for {MAX_ENVIRONMENTS}", named.len());
+    findings.error(place, message);
     named.into_iter().take(MAX_ENVIRONMENTS).collect()
 }
 
