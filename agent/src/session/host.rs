@@ -1,0 +1,123 @@
+//! What a session needs from the rest of the agent, and what it brings.
+
+use crate::link::EngineLink;
+use crate::runtime::LogRange;
+use futures_util::StreamExt;
+use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason};
+use lapstrake::limits;
+use lapstrake_core::assignment::AssignmentSet;
+use lapstrake_core::ids::JobId;
+use lapstrake_core::message::{Elsewhere, ResolvedImage};
+use lapstrake_core::report::{NodeReport, Use};
+use lapstrake_core::spec::ImageSource;
+use lapstrake_core::time::Tick;
+use std::future::Future;
+use tokio::sync::{mpsc, watch};
+
+/// Under which name the node's troubles have this one.
+const TROUBLE: &str = "session";
+
+/// Lines that are handed over together when they are there already.
+const BATCH: usize = 256;
+
+/// The node as a session sees it. The calls that are not futures must not wait.
+pub trait Host: Send + Sync + 'static {
+    /// The node's picture of itself; every change is sent, the newest only.
+    fn reports(&self) -> watch::Receiver<NodeReport>;
+
+    /// What the machine uses now, for the next heartbeat: the last reading.
+    fn used(&self) -> Use;
+
+    /// Takes what the node should run from now on, or refuses it. While this waits, newer sets replace each other.
+    fn apply(&self, set: AssignmentSet) -> impl Future<Output = ()> + Send;
+
+    /// Takes what runs on other nodes.
+    fn set_elsewhere(&self, services: Vec<Elsewhere>);
+
+    /// The controller counts on this node until then, in ticks of this boot.
+    fn set_lease(&self, ends: Tick);
+
+    /// Why there is no session, as a sentence for the node's troubles; `None` as soon as there is one.
+    fn set_trouble(&self, sentence: Option<String>);
+
+    /// Asks the engine what an image means now. Dropped when the session ends.
+    fn resolve_image(&self, image: ImageSource) -> impl Future<Output = Result<ResolvedImage, String>> + Send;
+
+    /// Reads a job's output into `lines` and says why it ended. A full channel is a slow reader: wait. A closed one is
+    /// a reader who left: return anything. Dropped when the session ends.
+    fn logs(
+        &self,
+        job: JobId,
+        tail: Option<u32>,
+        follow: bool,
+        lines: mpsc::Sender<Vec<LogLine>>,
+    ) -> impl Future<Output = LogsEnd> + Send;
+}
+
+impl Host for EngineLink {
+    fn reports(&self) -> watch::Receiver<NodeReport> {
+        EngineLink::reports(self)
+    }
+
+    fn used(&self) -> Use {
+        EngineLink::used(self)
+    }
+
+    async fn apply(&self, set: AssignmentSet) {
+        let number = set.generation.number;
+        let outcome = EngineLink::apply(self, set).await;
+        tracing::debug!(number, ?outcome, "an assignment set came");
+    }
+
+    fn set_elsewhere(&self, services: Vec<Elsewhere>) {
+        EngineLink::set_elsewhere(self, services);
+    }
+
+    fn set_lease(&self, ends: Tick) {
+        EngineLink::set_lease(self, ends);
+    }
+
+    fn set_trouble(&self, sentence: Option<String>) {
+        self.view.trouble(TROUBLE, sentence);
+    }
+
+    async fn resolve_image(&self, image: ImageSource) -> Result<ResolvedImage, String> {
+        EngineLink::resolve_image(self, &image).await.map(|pinned| ResolvedImage { pinned })
+    }
+
+    async fn logs(&self, job: JobId, tail: Option<u32>, follow: bool, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
+        let cannot_read = |said| LogsEnd { reason: LogsEndReason::CannotRead, said };
+        let read = match EngineLink::logs(self, job, LogRange { tail, follow }).await {
+            Ok(read) => read,
+            Err(said) => return cannot_read(said),
+        };
+        let mut read = read.ready_chunks(BATCH);
+        while let Some(some) = read.next().await {
+            let mut batch = Vec::with_capacity(some.len());
+            let mut failure = None;
+            for line in some {
+                match line {
+                    Ok(line) => batch.extend(pieces(line.to_stderr, line.text, self)),
+                    Err(said) => failure = Some(said),
+                }
+            }
+            if lines.send(batch).await.is_err() {
+                break;
+            }
+            if let Some(said) = failure {
+                return cannot_read(said);
+            }
+        }
+        LogsEnd { reason: LogsEndReason::Complete, said: String::new() }
+    }
+}
+
+/// A line in pieces that the wire takes.
+fn pieces(to_stderr: bool, text: String, link: &EngineLink) -> Vec<LogLine> {
+    let source = if to_stderr { LogSource::Stderr } else { LogSource::Stdout };
+    let at = link.clock().wall();
+    if text.is_empty() {
+        return vec![LogLine { source, at, text: Vec::new() }];
+    }
+    text.as_bytes().chunks(limits::LOG_LINE_BYTES).map(|piece| LogLine { source, at, text: piece.to_vec() }).collect()
+}
