@@ -1,0 +1,92 @@
+//! The TLS of the two listeners, which changes while they run.
+//!
+//! The controller's own certificate lives in memory only: every start makes a new one, and so does the running process
+//! long before the present one ends. Who accepts a connection takes the newest configuration for it.
+
+use super::{Ca, CaError};
+use arc_swap::ArcSwap;
+use lapstrake_core::time::Millis;
+use lapstrake_pki::authority::{CLOCK_SKEW, Life};
+use lapstrake_pki::{mint, provider};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// How long the controller's own certificate counts.
+const SERVER_LIFE: Millis = Millis::secs(30 * 24 * 3600);
+/// When a new one is made: a machine that sleeps for days wakes up with days left.
+const RENEW_AFTER: Millis = Millis::secs(10 * 24 * 3600);
+/// The wall clock may be set and the machine may sleep: it is looked at this often.
+const LOOK_EVERY: Millis = Millis::secs(600);
+
+/// The newest TLS configuration of each listener.
+pub struct LiveTls {
+    ca: Arc<Ca>,
+    names: Vec<String>,
+    /// The agents' listener: TLS 1.3, HTTP/2, a client certificate if there is one.
+    pub control: Arc<ArcSwap<ServerConfig>>,
+    /// The operators' listener: no client certificates.
+    pub api: Arc<ArcSwap<ServerConfig>>,
+}
+
+impl LiveTls {
+    /// Makes the first certificate, for the cluster's name and these host names and IP addresses.
+    pub fn new(ca: Arc<Ca>, names: Vec<String>) -> Result<LiveTls, CaError> {
+        let (control, api) = configs(&ca, &names)?;
+        Ok(LiveTls { ca, names, control: Arc::new(ArcSwap::from(control)), api: Arc::new(ArcSwap::from(api)) })
+    }
+
+    /// Makes a new certificate and puts it before every connection from now on. Open ones go on.
+    pub fn renew(&self) -> Result<(), CaError> {
+        let (control, api) = configs(&self.ca, &self.names)?;
+        self.control.store(control);
+        self.api.store(api);
+        Ok(())
+    }
+
+    /// Renews in time until the shutdown.
+    pub async fn keep_fresh(&self, shutdown: CancellationToken) {
+        let mut made = mint::wall();
+        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK_EVERY.std())).await.is_some() {
+            if mint::wall() < made + RENEW_AFTER {
+                continue;
+            }
+            match self.renew() {
+                Ok(()) => made = mint::wall(),
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the controller's certificate was not renewed"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn configs(ca: &Ca, names: &[String]) -> Result<(Arc<ServerConfig>, Arc<ServerConfig>), CaError> {
+    let life = Life { back: CLOCK_SKEW, ahead: SERVER_LIFE };
+    let leaf = ca.authority.certify_server(names, mint::wall(), life)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.authority.certificate().clone())?;
+    let nodes = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut control = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(nodes)
+        .with_single_cert(leaf.chain.clone(), leaf.key.clone_key())?;
+    control.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would bring a client certificate that was good once.
+    control.session_storage = Arc::new(NoServerSessionStorage {});
+    control.send_tls13_tickets = 0;
+    let mut api = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain, leaf.key)?;
+    api.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((Arc::new(control), Arc::new(api)))
+}

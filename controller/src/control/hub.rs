@@ -1,0 +1,145 @@
+//! What the control channel needs from the controller's engine. Everything that decides is behind it.
+
+use super::outbox::Outbox;
+use lapstrake_core::ids::{EpochId, NodeId, RequestId, SessionId, TokenId};
+use lapstrake_core::message::{Hello, ResolvedImage};
+use lapstrake_core::report::{NodeReport, Use};
+use lapstrake_core::time::Millis;
+use lapstrake_pki::fingerprint::Fingerprint;
+use lapstrake_pki::token::SecretHash;
+use std::future::Future;
+use std::net::IpAddr;
+
+/// What a machine has shown that wants to become a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applicant {
+    /// The join token's id.
+    pub token: TokenId,
+    /// The hash of the secret that came with it, to be compared with the stored one.
+    pub secret: SecretHash,
+    /// The key for which it wants a certificate. A used token and the key that used it give the same node again.
+    pub key: Fingerprint,
+    /// The name that it should have; `None` for one made from the host name.
+    pub name: Option<String>,
+    /// The machine's host name.
+    pub hostname: String,
+    /// The agent's version.
+    pub version: String,
+    /// Processor architecture as in image platforms.
+    pub architecture: String,
+    /// From where it came.
+    pub address: IpAddr,
+}
+
+/// The node that a machine has become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+}
+
+/// Why a machine does not become a node. Its `Display` is what the person reads who ran the command.
+///
+/// Whoever knows a token's secret is told what is wrong with the token; to everybody else it is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnrolRefusal {
+    /// There is no such token, or the secret is wrong.
+    #[error("this controller does not know this join token; it was deleted, or it is another controller's")]
+    UnknownToken,
+    /// Another key has used it.
+    #[error("this join token was used already; `lap node token create` prints another one")]
+    UsedToken,
+    /// Too late.
+    #[error("this join token has expired; `lap node token create` prints another one")]
+    ExpiredToken,
+    /// The token is only for other addresses.
+    #[error("this join token is not meant for a machine at {0}")]
+    OtherAddress(IpAddr),
+    /// The token is only for another name.
+    #[error("this join token is only for a node with the name {0}")]
+    OtherName(String),
+    /// Another node has the name.
+    #[error("there is a node with the name {0} already; choose another one with --name")]
+    NameTaken(String),
+    /// It cannot be a name.
+    #[error("{name:?} cannot be a node's name: {why}")]
+    NotAName {
+        /// What was asked for.
+        name: String,
+        /// What a name must be.
+        why: String,
+    },
+    /// The controller cannot write, or stops. Another try may succeed.
+    #[error("the controller cannot take a node now: {0}")]
+    Unavailable(String),
+}
+
+/// On what terms a session is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// The epoch whose controller has the inventory.
+    pub epoch: EpochId,
+    /// How long the agent may count on being known after sending a heartbeat that was answered.
+    pub lease: Millis,
+    /// How often it shall send one.
+    pub heartbeat: Millis,
+}
+
+/// Why a session is not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HelloRefusal {
+    /// Its certificate is good, but the node was removed.
+    #[error(
+        "this controller does not know this node; it was removed, or the controller's store is older than the node"
+    )]
+    UnknownNode,
+    /// Two machines have its identity.
+    #[error("two machines take turns as this node, so neither is believed; remove the node and join both again")]
+    Twins,
+    /// The controller cannot write, or stops. Another try may succeed.
+    #[error("the controller cannot take the session now: {0}")]
+    Unavailable(String),
+}
+
+/// The engine as the control channel sees it.
+///
+/// The channel calls for a session in this order: `hello`; any number of `heartbeat`, `report` and `resolved`; `ended`,
+/// once. Before the `hello` of a node's next session, its earlier session's `outbox` leads nowhere, but its `ended` may
+/// still come later: compare the session.
+pub trait Hub: Send + Sync + 'static {
+    /// Makes a node, or finds the one that the same token and key made. When it returns, the node is recorded.
+    fn enrol(&self, applicant: Applicant) -> impl Future<Output = Result<Enrolled, EnrolRefusal>> + Send;
+
+    /// Whether this node exists and is not revoked. Asked at every call, so it must not wait.
+    fn knows(&self, node: NodeId) -> bool;
+
+    /// Takes a node's inventory. When it returns, the inventory is recorded, this session is the node's only one, and the
+    /// words put into the outbox follow the welcome.
+    fn hello(
+        &self,
+        session: SessionId,
+        hello: Hello,
+        address: IpAddr,
+        outbox: Outbox,
+    ) -> impl Future<Output = Result<Terms, HelloRefusal>> + Send;
+
+    /// A sign of life. It is answered when this returns, so it must not wait.
+    fn heartbeat(&self, node: NodeId, session: SessionId, used: Use);
+
+    /// The node's newest picture. While this waits, newer pictures replace each other and none is queued.
+    fn report(&self, node: NodeId, session: SessionId, report: NodeReport) -> impl Future<Output = ()> + Send;
+
+    /// The answer to a question put into the outbox.
+    fn resolved(
+        &self,
+        node: NodeId,
+        session: SessionId,
+        request: RequestId,
+        outcome: Result<ResolvedImage, String>,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// The session has ended, for whatever reason. Must not wait.
+    fn ended(&self, node: NodeId, session: SessionId);
+}

@@ -1,0 +1,297 @@
+//! One session of a node, controller's side, and the calls for logs.
+
+use super::hub::{HelloRefusal, Hub};
+use super::outbox::{Outbox, SessionOver};
+use super::sessions::Sessions;
+use super::{Limits, caller};
+use crate::ca::Ca;
+use lapstrake::convert::LogsWord;
+use lapstrake::v1;
+use lapstrake::v1::agent_service_server::AgentService;
+use lapstrake_core::ids::{NodeId, RequestId, SessionId};
+use lapstrake_core::message::{AgentWord, ControllerWord, Hello, ResolvedImage};
+use lapstrake_core::report::NodeReport;
+use lapstrake_core::time::Millis;
+use lapstrake_pki::mint;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Answers to questions on their way to the hub. A node has at most as many questions.
+const ANSWERS: usize = 64;
+/// The controller counts a lease a second longer than the agent, who counts from sending.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Serves nodes.
+pub(super) struct AgentDesk<H> {
+    pub ca: Arc<Ca>,
+    pub hub: Arc<H>,
+    pub sessions: Arc<Sessions>,
+    pub limits: Limits,
+}
+
+type Words = Pin<Box<dyn Stream<Item = Result<v1::OpenSessionResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl<H: Hub> AgentService for AgentDesk<H> {
+    type OpenSessionStream = Outgoing;
+
+    async fn open_session(
+        &self,
+        request: Request<Streaming<v1::OpenSessionRequest>>,
+    ) -> Result<Response<Outgoing>, Status> {
+        let node = caller(&request, self.ca.cluster(), &*self.hub)?;
+        let address = request.extensions().get::<super::connection::Peer>().map(|peer| peer.address.ip());
+        let address = address.ok_or_else(|| Status::internal("the connection is not known"))?;
+        let mut heard = request.into_inner();
+        let hello = self.hello(node, &mut heard).await?;
+        let session = SessionId(mint::id());
+        let outbox = Outbox::default();
+        let lease = self.welcome(node, session, hello, address, &outbox).await?;
+        let listener = Listener {
+            hub: self.hub.clone(),
+            sessions: self.sessions.clone(),
+            node,
+            session,
+            outbox: outbox.clone(),
+            silence: lease.std() + GRACE,
+        };
+        tokio::spawn(listener.listen(heard));
+        Ok(Response::new(Outgoing::new(outbox)))
+    }
+
+    async fn stream_logs(
+        &self,
+        request: Request<Streaming<v1::StreamLogsRequest>>,
+    ) -> Result<Response<v1::StreamLogsResponse>, Status> {
+        let node = caller(&request, self.ca.cluster(), &*self.hub)?;
+        let mut heard = request.into_inner();
+        let first = timeout(self.limits.first_word_time, heard.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no word came"))??;
+        let opening = first.map(LogsWord::try_from).transpose().map_err(malformed)?;
+        let Some(LogsWord::Opening { request, job }) = opening else {
+            return Err(Status::invalid_argument("the first word of StreamLogs must be an opening"));
+        };
+        let reader = self.sessions.logs.answer(request, node, job);
+        let reader = reader.ok_or_else(|| Status::not_found("nobody waits for this output"))?;
+        pass_on(request, heard, reader).await?;
+        Ok(Response::new(v1::StreamLogsResponse {}))
+    }
+}
+
+/// Carries lines to their reader until the end, or until the reader has gone.
+async fn pass_on(
+    request: RequestId,
+    mut heard: Streaming<v1::StreamLogsRequest>,
+    reader: mpsc::Sender<LogsWord>,
+) -> Result<(), Status> {
+    loop {
+        let word = tokio::select! {
+            word = heard.message() => word?,
+            () = reader.closed() => return Ok(()),
+        };
+        let word = match word.map(LogsWord::try_from) {
+            None => return Ok(()),
+            Some(Err(error)) if error.is_unknown_word() => continue,
+            Some(Err(error)) => return Err(malformed(error)),
+            Some(Ok(LogsWord::Opening { .. })) => {
+                return Err(Status::invalid_argument(format!("the request {request} was opened twice")));
+            }
+            Some(Ok(word)) => word,
+        };
+        let last = matches!(word, LogsWord::End(_));
+        if reader.send(word).await.is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+impl<H: Hub> AgentDesk<H> {
+    /// The first word, checked against the certificate.
+    async fn hello(&self, node: NodeId, heard: &mut Streaming<v1::OpenSessionRequest>) -> Result<Hello, Status> {
+        let first = timeout(self.limits.first_word_time, heard.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello came in time"))??
+            .ok_or_else(|| Status::invalid_argument("the stream ended before a hello"))?;
+        let AgentWord::Hello(hello) = AgentWord::try_from(first).map_err(malformed)? else {
+            return Err(Status::invalid_argument("the first word of a session must be a hello"));
+        };
+        if hello.cluster != self.ca.cluster() {
+            return Err(Status::permission_denied(format!("the hello is for the cluster {}", hello.cluster)));
+        }
+        if hello.node != node {
+            let said = format!("the hello is of the node {}, the certificate of the node {node}", hello.node);
+            return Err(Status::permission_denied(said));
+        }
+        Ok(hello)
+    }
+
+    /// Gives the hello to the hub and makes the session the node's only one.
+    async fn welcome(
+        &self,
+        node: NodeId,
+        session: SessionId,
+        hello: Hello,
+        address: IpAddr,
+        outbox: &Outbox,
+    ) -> Result<Millis, Status> {
+        let version = hello.version.clone();
+        let turn = self.sessions.turn(node).await;
+        let terms = self.hub.hello(session, hello, address, outbox.clone()).await.map_err(|refusal| {
+            tracing::warn!(%node, %address, %refusal, "a session was refused");
+            not_opened(&refusal)
+        })?;
+        turn.take(session, outbox.clone());
+        outbox.welcome(ControllerWord::Welcome {
+            session,
+            epoch: terms.epoch,
+            lease: terms.lease,
+            heartbeat: terms.heartbeat,
+            trust: self.ca.trust_pem().to_owned(),
+        });
+        tracing::info!(%node, %session, %address, %version, "a session is open");
+        Ok(terms.lease)
+    }
+}
+
+/// Hears one agent until its session is over.
+struct Listener<H> {
+    hub: Arc<H>,
+    sessions: Arc<Sessions>,
+    node: NodeId,
+    session: SessionId,
+    outbox: Outbox,
+    silence: Duration,
+}
+
+type Answer = (RequestId, Result<ResolvedImage, String>);
+
+impl<H: Hub> Listener<H> {
+    async fn listen(self, heard: Streaming<v1::OpenSessionRequest>) {
+        // The newest report waits here while the hub takes an earlier one; heartbeats do not wait behind it.
+        let (reports, newest) = watch::channel(None);
+        let (answers, answered) = mpsc::channel(ANSWERS);
+        let over = tokio::select! {
+            over = self.hear(heard, reports, answers) => over,
+            over = self.outbox.ended() => over,
+            () = self.carry(newest, answered) => SessionOver::Gone,
+        };
+        tracing::info!(node = %self.node, session = %self.session, %over, "a session is over");
+        self.outbox.end(over);
+        self.sessions.leave(self.node, self.session);
+        self.hub.ended(self.node, self.session);
+    }
+
+    async fn hear(
+        &self,
+        mut heard: Streaming<v1::OpenSessionRequest>,
+        reports: watch::Sender<Option<NodeReport>>,
+        answers: mpsc::Sender<Answer>,
+    ) -> SessionOver {
+        loop {
+            let word = match timeout(self.silence, heard.message()).await {
+                Err(_) => return SessionOver::Silent,
+                Ok(Err(_)) | Ok(Ok(None)) => return SessionOver::Gone,
+                Ok(Ok(Some(word))) => word,
+            };
+            match AgentWord::try_from(word) {
+                Err(error) if error.is_unknown_word() => {}
+                Err(error) => return SessionOver::Broke(error.to_string()),
+                Ok(AgentWord::Hello(_)) => return SessionOver::Broke("a session has one hello".into()),
+                Ok(AgentWord::Heartbeat { number, used }) => {
+                    self.hub.heartbeat(self.node, self.session, used);
+                    self.outbox.answer_heartbeat(number);
+                }
+                Ok(AgentWord::Report(report)) => {
+                    reports.send_replace(Some(report));
+                }
+                Ok(AgentWord::ImageResolved { request, outcome }) => {
+                    if answers.try_send((request, outcome)).is_err() {
+                        return SessionOver::Broke("more answers came than questions were asked".into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries reports and answers to the hub, one at a time.
+    async fn carry(&self, mut newest: watch::Receiver<Option<NodeReport>>, mut answered: mpsc::Receiver<Answer>) {
+        loop {
+            tokio::select! {
+                Ok(()) = newest.changed() => {
+                    let report = newest.borrow_and_update().clone();
+                    if let Some(report) = report {
+                        self.hub.report(self.node, self.session, report).await;
+                    }
+                }
+                Some((request, outcome)) = answered.recv() => {
+                    self.hub.resolved(self.node, self.session, request, outcome).await;
+                }
+                else => return,
+            }
+        }
+    }
+}
+
+/// The controller's words on their way to one agent. gRPC takes the next one when the connection has room for it.
+pub(super) struct Outgoing {
+    words: Words,
+    outbox: Outbox,
+}
+
+impl Outgoing {
+    fn new(outbox: Outbox) -> Outgoing {
+        let words = futures_util::stream::unfold(Some(outbox.clone()), |outbox| async move {
+            let outbox = outbox?;
+            match outbox.next().await {
+                Ok(word) => Some((Ok(word.into()), Some(outbox))),
+                Err(over) => Some((Err(closing(&over)), None)),
+            }
+        });
+        Outgoing { words: Box::pin(words), outbox }
+    }
+}
+
+impl Stream for Outgoing {
+    type Item = Result<v1::OpenSessionResponse, Status>;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.words.as_mut().poll_next(cx)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.outbox.end(SessionOver::Gone);
+    }
+}
+
+fn closing(over: &SessionOver) -> Status {
+    let said = over.to_string();
+    match over {
+        SessionOver::Superseded => Status::aborted(said),
+        SessionOver::Removed => Status::unauthenticated(said),
+        SessionOver::Broke(_) => Status::invalid_argument(said),
+        SessionOver::Silent => Status::deadline_exceeded(said),
+        SessionOver::Gone | SessionOver::Stopping => Status::unavailable(said),
+    }
+}
+
+fn not_opened(refusal: &HelloRefusal) -> Status {
+    let said = refusal.to_string();
+    match refusal {
+        HelloRefusal::UnknownNode => Status::unauthenticated(said),
+        HelloRefusal::Twins => Status::failed_precondition(said),
+        HelloRefusal::Unavailable(_) => Status::unavailable(said),
+    }
+}
+
+fn malformed(error: lapstrake::convert::Malformed) -> Status {
+    Status::invalid_argument(error.to_string())
+}

@@ -1,0 +1,97 @@
+//! Who has a session now: at most one for each node.
+
+use super::logs::{LogRequests, Logs, NoLogs};
+use super::outbox::{Outbox, SessionOver};
+use lapstrake_core::ids::{JobId, NodeId, SessionId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OwnedMutexGuard;
+
+/// The sessions of all nodes. Made before the engine and the listener, and given to both.
+#[derive(Default)]
+pub struct Sessions {
+    seats: Mutex<HashMap<NodeId, Arc<Seat>>>,
+    pub(super) logs: Arc<LogRequests>,
+}
+
+/// A node's place. It stays when the session ends; there are as many as nodes that ever had a session with this process.
+#[derive(Default)]
+struct Seat {
+    /// Held from a hello to its answer, so that of two hellos of one node the one that the hub answered last is the one
+    /// that stays.
+    order: Arc<tokio::sync::Mutex<()>>,
+    live: Mutex<Option<(SessionId, Outbox)>>,
+}
+
+/// A node's turn to open a session.
+pub(super) struct Turn {
+    seat: Arc<Seat>,
+    _order: OwnedMutexGuard<()>,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new() -> Arc<Sessions> {
+        Arc::default()
+    }
+
+    /// Cuts the session of a node, for example because it was removed. Nothing happens when it has none.
+    pub fn cut(&self, node: NodeId, reason: SessionOver) {
+        if let Some((_, outbox)) = self.seat(node).live() {
+            outbox.end(reason);
+        }
+    }
+
+    /// Asks a node for the output of one of its jobs.
+    pub fn logs(&self, node: NodeId, job: JobId, tail: Option<u32>, follow: bool) -> Result<Logs, NoLogs> {
+        let (_, outbox) =
+            self.seat(node).live().filter(|(_, outbox)| outbox.over().is_none()).ok_or(NoLogs::NoSession)?;
+        let logs = self.logs.open(node, job)?;
+        outbox.send_logs(logs.request(), job, tail, follow).map_err(|_| NoLogs::Busy)?;
+        Ok(logs)
+    }
+
+    /// Ends all sessions, because the controller stops.
+    pub(super) fn end_all(&self) {
+        let seats: Vec<_> = self.seats.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for (_, outbox) in seats.iter().filter_map(|seat| seat.live()) {
+            outbox.end(SessionOver::Stopping);
+        }
+    }
+
+    pub(super) async fn turn(&self, node: NodeId) -> Turn {
+        let seat = self.seat(node);
+        let order = seat.order.clone().lock_owned().await;
+        Turn { seat, _order: order }
+    }
+
+    /// Forgets a session that has ended, if it is still the node's.
+    pub(super) fn leave(&self, node: NodeId, session: SessionId) {
+        let seat = self.seat(node);
+        let mut live = seat.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if live.as_ref().is_some_and(|(present, _)| *present == session) {
+            *live = None;
+        }
+    }
+
+    fn seat(&self, node: NodeId) -> Arc<Seat> {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.entry(node).or_default().clone()
+    }
+}
+
+impl Seat {
+    fn live(&self) -> Option<(SessionId, Outbox)> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Turn {
+    /// Makes this session the node's, and ends the one before.
+    pub(super) fn take(self, session: SessionId, outbox: Outbox) {
+        let earlier = self.seat.live.lock().unwrap_or_else(PoisonError::into_inner).replace((session, outbox));
+        if let Some((_, earlier)) = earlier {
+            earlier.end(SessionOver::Superseded);
+        }
+    }
+}
