@@ -60,8 +60,8 @@ pub struct Node {
     pub id: String,
     /// `ready`, `suspect` or `lost`.
     pub liveness: String,
-    /// When it was heard last.
-    pub heard_ms: Option<u64>,
+    /// For how long it has been silent.
+    pub silent_ms: u64,
     /// The agent's version.
     pub version: String,
     /// As in image platforms.
@@ -106,8 +106,8 @@ pub struct ServiceChange {
     pub changes: Vec<FieldChange>,
     /// What a person should know before it is done.
     pub warnings: Vec<String>,
-    /// The deployment that was created (`apply` only).
-    pub deployment: Option<String>,
+    /// The number of the deployment that was created (`apply` only).
+    pub deployment: Option<u32>,
 }
 
 /// One field of a spec that changes.
@@ -128,6 +128,8 @@ pub struct Changes {
     pub creates_application: Option<String>,
     /// Sorted by path.
     pub services: Vec<ServiceChange>,
+    /// What is allowed in the file and perhaps not meant.
+    pub warnings: Vec<String>,
 }
 
 /// A service: `GET /v1/services`, `GET /v1/services/{app}/{env}/{service}`.
@@ -204,6 +206,8 @@ pub struct Deployment {
     pub trigger: String,
     /// Whose token asked for it.
     pub by: String,
+    /// What for, in words.
+    pub why: String,
     /// The image as the person wrote it.
     pub image: String,
     /// The revision that was active before.
@@ -276,6 +280,8 @@ pub struct Event {
     pub subject: String,
     /// The sentence.
     pub text: String,
+    /// Who did it; none for what the controller did by itself.
+    pub by: Option<String>,
 }
 
 /// One line of a job's output: `GET /v1/services/…/logs`, as server-sent events.

@@ -1,2 +1,90 @@
-//! TODO
-fn main() {}
+//! Arguments, configuration and signals of the controller.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use lapstrake_controller::config::{Config, DEFAULT_PATH};
+use lapstrake_controller::run;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Lapstrake's controller: holds Applications, Environments and Services, and tells the agents what to run.
+#[derive(Parser)]
+#[command(version, after_help = "Example: lapstrake-controller run --config /etc/lapstrake/controller.toml")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the controller. The first start makes the store, the certificate authority and the first operator's token.
+    Run {
+        /// The configuration file. The default one may be absent.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+        /// Only read the configuration and say what is wrong with it.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+/// A wrong configuration, like a wrong command line.
+const WRONG: u8 = 2;
+
+fn main() -> ExitCode {
+    let Verb::Run { config: path, check } = Arguments::parse().verb;
+    let config = match Config::read(&path) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.into(), WRONG),
+    };
+    if check {
+        println!("{} is good", path.display());
+        return ExitCode::SUCCESS;
+    }
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("lapstrake-controller: {error:#}");
+    ExitCode::from(code)
+}
+
+fn start(config: Config) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log = {:?} is no filter", config.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(obey_signals(shutdown.clone()));
+        let ready = |addresses: &lapstrake_controller::Addresses| {
+            let status = format!("operators on {}, agents on {}", addresses.api, addresses.control);
+            // Without systemd there is nobody to tell.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
+        };
+        Ok(run(config, shutdown, ready).await?)
+    })
+}
+
+/// SIGTERM and SIGINT end the controller; SIGHUP is taken and, with certificates that renew themselves, needs nothing.
+async fn obey_signals(shutdown: CancellationToken) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        tracing::error!("signals cannot be received; the controller only ends by SIGKILL");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::info!("SIGHUP: certificates renew by themselves; nothing to reload"),
+        }
+    }
+    tracing::info!("ends; the nodes go on by themselves");
+    shutdown.cancel();
+}

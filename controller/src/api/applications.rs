@@ -1,0 +1,84 @@
+//! Applications and their environments.
+
+use super::caller::Caller;
+use super::problem::ApiError;
+use super::{Office, body, views};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use lapstrake_api::{ask, view};
+use lapstrake_core::cluster::command::Command;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// `GET /v1/version`: the only address that needs no token.
+pub async fn version(State(office): State<Arc<Office>>) -> Json<view::Version> {
+    Json(view::Version {
+        version: env!("CARGO_PKG_VERSION").into(),
+        cluster: office.cluster.to_string(),
+        organization: office.organization.clone(),
+    })
+}
+
+/// `GET /v1/apps`.
+pub async fn list(_: Caller, State(office): State<Arc<Office>>) -> Result<Json<Vec<view::Application>>, ApiError> {
+    Ok(Json(office.engine.look(views::applications).await?))
+}
+
+/// `POST /v1/apps`.
+pub async fn create(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    body: Body,
+) -> Result<(StatusCode, Json<view::Application>), ApiError> {
+    let ask::CreateApplication { name } = body::json(body).await?;
+    office.engine.command(Command::CreateApplication { name: name.clone() }, &caller.name).await?;
+    let all = office.engine.look(views::applications).await?;
+    let created = all.into_iter().find(|application| application.name == name);
+    let created = created.ok_or_else(|| ApiError::not_found(format!("the application {name} is gone again")))?;
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// Which environments.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    app: Option<String>,
+}
+
+/// `GET /v1/envs?app=shop`.
+pub async fn environments(
+    _: Caller,
+    State(office): State<Arc<Office>>,
+    Query(Which { app }): Query<Which>,
+) -> Result<Json<Vec<view::Environment>>, ApiError> {
+    let known = app.clone();
+    let (views, exists) = office
+        .engine
+        .look(move |look| {
+            let exists = app.as_ref().is_none_or(|app| views::applications(look).iter().any(|known| known.name == *app));
+            (views::environments(look, app.as_deref()), exists)
+        })
+        .await?;
+    match known {
+        Some(app) if !exists => Err(ApiError::not_found(format!("there is no application {app}"))),
+        Some(_) | None => Ok(Json(views)),
+    }
+}
+
+/// `POST /v1/envs`.
+pub async fn create_environment(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    body: Body,
+) -> Result<(StatusCode, Json<view::Environment>), ApiError> {
+    let ask::CreateEnvironment { application, name } = body::json(body).await?;
+    let path = format!("{application}/{name}");
+    let command = Command::CreateEnvironment { application: application.clone(), name };
+    office.engine.command(command, &caller.name).await?;
+    let all = office.engine.look(move |look| views::environments(look, Some(&application))).await?;
+    let created = all.into_iter().find(|environment| environment.path == path);
+    let created = created.ok_or_else(|| ApiError::not_found(format!("the environment {path} is gone again")))?;
+    Ok((StatusCode::CREATED, Json(created)))
+}

@@ -1,0 +1,114 @@
+//! Nodes, the tokens that they join with, and the environments that they are given to.
+
+use super::caller::Caller;
+use super::problem::ApiError;
+use super::{Office, body, views};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use lapstrake_api::{ask, view};
+use lapstrake_core::cluster::command::{Command, NewJoinToken};
+use lapstrake_core::time::Millis;
+use lapstrake_pki::mint;
+use lapstrake_pki::token::{Kind, Token};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// A join token is good for an hour unless its maker says otherwise.
+const DEFAULT_TTL: Millis = Millis::secs(3_600);
+/// And never longer than a week: it is a key that lies about in a shell's history.
+const LONGEST_TTL: Millis = Millis::secs(7 * 24 * 3_600);
+
+/// `GET /v1/nodes`.
+pub async fn list(_: Caller, State(office): State<Arc<Office>>) -> Result<Json<Vec<view::Node>>, ApiError> {
+    Ok(Json(office.engine.look(views::nodes).await?))
+}
+
+/// `GET /v1/nodes/{node}`.
+pub async fn show(
+    _: Caller,
+    State(office): State<Arc<Office>>,
+    Path(name): Path<String>,
+) -> Result<Json<view::Node>, ApiError> {
+    let all = office.engine.look(views::nodes).await?;
+    let found = all.into_iter().find(|node| node.name == name || node.id == name);
+    found.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no node {name}")))
+}
+
+/// Whether to do it though a rule stands against it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Force {
+    #[serde(default)]
+    force: bool,
+}
+
+/// `DELETE /v1/nodes/{node}?force=true`.
+pub async fn remove(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path(node): Path<String>,
+    Query(Force { force }): Query<Force>,
+) -> Result<StatusCode, ApiError> {
+    office.engine.command(Command::RemoveNode { node, force }, &caller.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/envs/{app}/{env}/nodes`.
+pub async fn attach(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path((application, environment)): Path<(String, String)>,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let ask::AttachNode { node } = body::json(body).await?;
+    office.engine.command(Command::AttachNode { application, environment, node }, &caller.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /v1/envs/{app}/{env}/nodes/{node}?force=true`.
+pub async fn detach(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path((application, environment, node)): Path<(String, String, String)>,
+    Query(Force { force }): Query<Force>,
+) -> Result<StatusCode, ApiError> {
+    let command = Command::DetachNode { application, environment, node, force };
+    office.engine.command(command, &caller.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/node-tokens`.
+pub async fn create_token(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    body: Body,
+) -> Result<(StatusCode, Json<view::JoinToken>), ApiError> {
+    let ask: ask::CreateJoinToken = body::json(body).await?;
+    let lifetime = ask.ttl_seconds.map_or(DEFAULT_TTL, Millis::secs);
+    if lifetime > LONGEST_TTL || lifetime.0 == 0 {
+        return Err(ApiError::bad_request(format!(
+            "ttl_seconds must be between 1 and {}: a join token is good for a week at most",
+            LONGEST_TTL.0 / 1_000
+        )));
+    }
+    let environment = ask.environment.map(|path| match path.split_once('/') {
+        Some((application, environment)) => Ok((application.to_owned(), environment.to_owned())),
+        None => Err(ApiError::bad_request(format!("{path} is no environment; one is written as shop/production"))),
+    });
+    let token = Token::mint(Kind::Join, office.cluster, office.authority);
+    let expires = mint::wall() + lifetime;
+    let new = NewJoinToken {
+        id: token.id,
+        hash: token.secret.hash().to_hex(),
+        lifetime,
+        environment: environment.transpose()?,
+        node_name: ask.node,
+        cidr: ask.cidr,
+    };
+    office.engine.command(Command::CreateJoinToken(new), &caller.name).await?;
+    let view =
+        view::JoinToken { token: token.text(), expires_ms: expires.0, address: office.control_address.clone() };
+    Ok((StatusCode::CREATED, Json(view)))
+}

@@ -1,0 +1,89 @@
+//! The operators' listener: TLS, limits, and one task per connection.
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// People and their programs: enough for a large team with a dashboard each, little enough memory when all are hostile.
+const CONNECTIONS: usize = 512;
+/// A handshake that takes longer is not one.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Request headers that take longer are not sent to be read.
+const HEADERS: Duration = Duration::from_secs(10);
+/// Streams of one HTTP/2 connection: a person's page has a handful.
+const STREAMS: u32 = 64;
+/// After accept() failed (no file descriptors left), it is tried again this much later.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// On shutdown, answers under way get so long.
+const FINISH: Duration = Duration::from_secs(3);
+
+/// Serves until `shutdown`. The certificate is looked up for each connection, so that a renewed one is used at once.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (acceptor, router, shutdown) =
+                    (TlsAcceptor::from(tls.load_full()), router.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    connection(stream, acceptor, router, shutdown).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the operators' port was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+    connections.close();
+    if tokio::time::timeout(FINISH, connections.wait()).await.is_err() {
+        tracing::info!(left = connections.len(), "operators' connections are cut");
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
+    // Small answers should not wait for more of the same.
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "an operator's handshake failed"),
+        Err(_) => return tracing::debug!("an operator's handshake took too long"),
+    };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(HEADERS);
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(serving);
+    let result = tokio::select! {
+        result = serving.as_mut() => result,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error, "an operator's connection ended early");
+    }
+}

@@ -1,0 +1,180 @@
+//! Services: how they are, and what is done to them.
+
+use super::caller::Caller;
+use super::problem::ApiError;
+use super::{Office, body, views};
+use crate::engine::Look;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use lapstrake_api::{ask, view};
+use lapstrake_core::assignment::ServicePath;
+use lapstrake_core::cluster::command::{Answer, Command};
+use lapstrake_core::cluster::state::{Deployment, Service};
+use lapstrake_core::ids::ServiceId;
+use serde::Deserialize;
+use std::sync::Arc;
+
+type At = Path<(String, String, String)>;
+
+/// The path in an address.
+pub fn path_in(Path((application, environment, service)): At) -> ServicePath {
+    ServicePath { application, environment, service }
+}
+
+/// Looks at one service, or says that it is not there.
+pub async fn look_at<T: Send + 'static>(
+    office: &Office,
+    path: ServicePath,
+    look: impl FnOnce(&Look<'_>, &Service) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let missing = ApiError::not_found(format!("there is no service {path}"));
+    let seen = office.engine.look(move |view| views::service_at(view.cluster, &path).map(|service| look(view, service)));
+    seen.await?.ok_or(missing)
+}
+
+/// Which services or jobs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Below {
+    below: Option<String>,
+}
+
+/// `GET /v1/services?below=shop/production`.
+pub async fn list(
+    _: Caller,
+    State(office): State<Arc<Office>>,
+    Query(Below { below }): Query<Below>,
+) -> Result<Json<Vec<view::Service>>, ApiError> {
+    Ok(Json(office.engine.look(move |look| views::services(look, below.as_deref())).await?))
+}
+
+/// `GET /v1/jobs?below=shop/production`.
+pub async fn jobs(
+    _: Caller,
+    State(office): State<Arc<Office>>,
+    Query(Below { below }): Query<Below>,
+) -> Result<Json<Vec<view::Job>>, ApiError> {
+    let services = office.engine.look(move |look| views::services(look, below.as_deref())).await?;
+    Ok(Json(services.into_iter().flat_map(|service| service.jobs).collect()))
+}
+
+/// `GET /v1/services/{app}/{env}/{service}`.
+pub async fn show(_: Caller, State(office): State<Arc<Office>>, at: At) -> Result<Json<view::Service>, ApiError> {
+    look_at(&office, path_in(at), views::service).await.map(Json)
+}
+
+/// `GET /v1/services/{app}/{env}/{service}/why`.
+pub async fn why(_: Caller, State(office): State<Arc<Office>>, at: At) -> Result<Json<view::Why>, ApiError> {
+    let look = |look: &Look<'_>, service: &Service| {
+        let mut sentences = look.cluster.why(look.live, service.id, look.now);
+        for wait in look.waits.get(&service.id).into_iter().flatten() {
+            if !sentences.contains(wait) {
+                sentences.push(wait.clone());
+            }
+        }
+        view::Why { state: views::service(look, service).state, sentences }
+    };
+    look_at(&office, path_in(at), look).await.map(Json)
+}
+
+/// `GET /v1/services/{app}/{env}/{service}/deployments`: newest first.
+pub async fn deployments(
+    _: Caller,
+    State(office): State<Arc<Office>>,
+    at: At,
+) -> Result<Json<Vec<view::Deployment>>, ApiError> {
+    look_at(&office, path_in(at), views::deployments).await.map(Json)
+}
+
+/// `GET /v1/services/{app}/{env}/{service}/deployments/{number}`.
+pub async fn deployment(
+    _: Caller,
+    State(office): State<Arc<Office>>,
+    Path((application, environment, service, number)): Path<(String, String, String, u32)>,
+) -> Result<Json<view::Deployment>, ApiError> {
+    let path = ServicePath { application, environment, service };
+    let missing = ApiError::not_found(format!("{path} has no deployment {number}"));
+    let look = move |look: &Look<'_>, service: &Service| view_of(look, service, number);
+    look_at(&office, path, look).await?.map(Json).ok_or(missing)
+}
+
+fn view_of(look: &Look<'_>, service: &Service, number: u32) -> Option<view::Deployment> {
+    let record = look.cluster.get::<Deployment>(&(service.id, number))?;
+    Some(views::deployment(look, service, record))
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/deploy`.
+pub async fn deploy(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    at: At,
+    body: Body,
+) -> Result<(StatusCode, Json<view::Deployment>), ApiError> {
+    let ask::Deploy { image } = body::json(body).await?;
+    change(&office, &caller, Command::Deploy { service: path_in(at), image }).await
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/redeploy`.
+pub async fn redeploy(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    at: At,
+) -> Result<(StatusCode, Json<view::Deployment>), ApiError> {
+    change(&office, &caller, Command::Redeploy { service: path_in(at) }).await
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/rollback`.
+pub async fn rollback(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    at: At,
+    body: Body,
+) -> Result<(StatusCode, Json<view::Deployment>), ApiError> {
+    let ask::Rollback { to } = body::json(body).await?;
+    change(&office, &caller, Command::Rollback { service: path_in(at), to }).await
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/scale`. 200 with the newest deployment when the scale is that already.
+pub async fn scale(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    at: At,
+    body: Body,
+) -> Result<(StatusCode, Json<view::Deployment>), ApiError> {
+    let ask::Scale { scale } = body::json(body).await?;
+    change(&office, &caller, Command::Scale { service: path_in(at), scale }).await
+}
+
+/// `DELETE /v1/services/{app}/{env}/{service}`: recorded; the service is gone when its slots are empty.
+pub async fn remove(caller: Caller, State(office): State<Arc<Office>>, at: At) -> Result<StatusCode, ApiError> {
+    office.engine.command(Command::RemoveService { service: path_in(at) }, &caller.name).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Carries out a command that makes a deployment, and shows it. Where nothing had to change, the newest is shown.
+async fn change(
+    office: &Office,
+    caller: &Caller,
+    command: Command,
+) -> Result<(StatusCode, Json<view::Deployment>), ApiError> {
+    let path = match &command {
+        Command::Deploy { service, .. }
+        | Command::Redeploy { service }
+        | Command::Rollback { service, .. }
+        | Command::Scale { service, .. } => service.clone(),
+        _ => return Err(ApiError::bad_request("this command makes no deployment")),
+    };
+    let outcome = office.engine.command(command, &caller.name).await?;
+    let created = match outcome.answer {
+        Answer::Deployment { service, number } => Some((service, number)),
+        _ => None,
+    };
+    let status = if created.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let missing = ApiError::not_found(format!("{path} has no deployment"));
+    let shown = look_at(office, path, move |look, service| {
+        view_of(look, service, created.map_or(service.last_deployment, |(_, number): (ServiceId, u32)| number))
+    });
+    shown.await?.map(|view| (status, Json(view))).ok_or(missing)
+}

@@ -1,0 +1,338 @@
+//! From records and readings to what people are shown. Nothing is decided here.
+
+use crate::engine::Look;
+use lapstrake_api::view;
+use lapstrake_core::assignment::ServicePath;
+use lapstrake_core::cluster::Cluster;
+use lapstrake_core::cluster::state::{
+    Allotment, Application, Deployment, DeploymentFailure, DeploymentPhase, Environment, Node, Revision, Service, Slot,
+};
+use lapstrake_core::cluster::status::{ServiceState, SlotJobStatus, SlotStatus};
+use lapstrake_core::ids::{EnvironmentId, JobId, NodeId, ServiceId, SlotId};
+use lapstrake_core::report::{Capacity, Health, JobPhase, ReplacementReport};
+use lapstrake_core::spec::Size;
+
+/// A word as the JSON form of a plain enum writes it.
+fn word(value: impl serde::Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap_or_default();
+    json.as_str().unwrap_or_default().to_owned()
+}
+
+/// `web.1`.
+pub fn slot_name(service: &Service, slot: &SlotId) -> String {
+    format!("{}.{}", service.name, slot.number)
+}
+
+/// The node's name, or its id when it is gone.
+pub fn node_name(cluster: &Cluster, node: NodeId) -> String {
+    cluster.get::<Node>(&node).map_or_else(|| node.to_string(), |node| node.name.clone())
+}
+
+/// The path of a service that is there.
+pub fn path_of(cluster: &Cluster, service: &Service) -> ServicePath {
+    let environment = cluster.get::<Environment>(&service.environment);
+    let application = environment.and_then(|environment| cluster.get::<Application>(&environment.application));
+    ServicePath {
+        application: application.map(|application| application.name.clone()).unwrap_or_default(),
+        environment: environment.map(|environment| environment.name.clone()).unwrap_or_default(),
+        service: service.name.clone(),
+    }
+}
+
+/// The service at a path.
+pub fn service_at<'a>(cluster: &'a Cluster, path: &ServicePath) -> Option<&'a Service> {
+    let environment = environment_at(cluster, &path.application, &path.environment)?;
+    cluster.all::<Service>().find(|service| service.environment == environment.id && service.name == path.service)
+}
+
+/// The environment at a path.
+pub fn environment_at<'a>(cluster: &'a Cluster, application: &str, environment: &str) -> Option<&'a Environment> {
+    let application = cluster.all::<Application>().find(|record| record.name == application)?;
+    cluster.all::<Environment>().find(|record| record.application == application.id && record.name == environment)
+}
+
+fn environment_path(cluster: &Cluster, id: EnvironmentId) -> Option<String> {
+    let environment = cluster.get::<Environment>(&id)?;
+    let application = cluster.get::<Application>(&environment.application)?;
+    Some(format!("{}/{}", application.name, environment.name))
+}
+
+/// All applications, by name.
+pub fn applications(look: &Look<'_>) -> Vec<view::Application> {
+    let mut views: Vec<_> = look.cluster.all::<Application>().map(|record| application(look.cluster, record)).collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    views
+}
+
+fn application(cluster: &Cluster, record: &Application) -> view::Application {
+    let mut environments: Vec<_> =
+        cluster.all::<Environment>().filter(|environment| environment.application == record.id).collect();
+    environments.sort_by_key(|environment| (environment.created, environment.id));
+    let holds = |service: &&Service| environments.iter().any(|environment| environment.id == service.environment);
+    view::Application {
+        name: record.name.clone(),
+        kind: word(record.kind),
+        services: cluster.all::<Service>().filter(holds).count() as u32,
+        environments: environments.iter().map(|environment| environment.name.clone()).collect(),
+    }
+}
+
+/// All environments, or those of one application, in the order in which an application moves through them.
+pub fn environments(look: &Look<'_>, application: Option<&str>) -> Vec<view::Environment> {
+    let cluster = look.cluster;
+    let mut records: Vec<(&str, &Environment)> = cluster
+        .all::<Environment>()
+        .filter_map(|record| Some((cluster.get::<Application>(&record.application)?.name.as_str(), record)))
+        .filter(|(name, _)| application.is_none_or(|wanted| wanted == *name))
+        .collect();
+    records.sort_by_key(|(name, record)| (*name, record.created, record.id));
+    records.into_iter().map(|(name, record)| environment(cluster, name, record)).collect()
+}
+
+fn environment(cluster: &Cluster, application: &str, record: &Environment) -> view::Environment {
+    let allotted = cluster.all::<Allotment>().filter(|allotment| allotment.environment == record.id);
+    let mut nodes: Vec<_> = allotted.map(|allotment| node_name(cluster, allotment.node)).collect();
+    nodes.sort();
+    let in_it = cluster.all::<Service>().filter(|service| service.environment == record.id);
+    let mut services: Vec<_> = in_it.map(|service| service.name.clone()).collect();
+    services.sort();
+    view::Environment {
+        path: format!("{application}/{}", record.name),
+        nodes,
+        services,
+        max_scale: Some(record.policy.max_scale),
+    }
+}
+
+/// All nodes, by name.
+pub fn nodes(look: &Look<'_>) -> Vec<view::Node> {
+    let mut views: Vec<_> = look.cluster.all::<Node>().map(|record| node(look, record)).collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    views
+}
+
+fn amount(capacity: Capacity) -> view::Amount {
+    view::Amount { cpu_milli: capacity.cpu_milli, memory_bytes: capacity.memory_bytes }
+}
+
+fn node(look: &Look<'_>, record: &Node) -> view::Node {
+    let cluster = look.cluster;
+    let live = look.live.nodes.get(&record.id);
+    let slots: Vec<&Slot> = cluster.all::<Slot>().filter(|slot| slot.node == record.id).collect();
+    let committed = slots.iter().filter_map(|slot| size_of(cluster, slot)).fold(view::Amount::default(), |sum, size| {
+        view::Amount { cpu_milli: sum.cpu_milli + size.cpu_milli, memory_bytes: sum.memory_bytes + size.memory_bytes }
+    });
+    let allotted = cluster.all::<Allotment>().filter(|allotment| allotment.node == record.id);
+    let mut environments: Vec<_> =
+        allotted.filter_map(|allotment| environment_path(cluster, allotment.environment)).collect();
+    environments.sort();
+    let report = look.live.report(record.id);
+    let mut troubles = report.map(|report| report.troubles.clone()).unwrap_or_default();
+    if live.is_some_and(|live| live.has_twin()) {
+        troubles.push("two machines take turns under this node's identity".into());
+    }
+    view::Node {
+        name: record.name.clone(),
+        id: record.id.to_string(),
+        liveness: look.live.liveness(record.id, look.now).word().into(),
+        silent_ms: look.live.pulse(record.id).silence(look.now).0,
+        version: live.map(|live| live.version.clone()).unwrap_or_default(),
+        architecture: record.architecture.clone(),
+        capacity: amount(record.capacity),
+        committed,
+        used: live.map(|live| view::Amount { cpu_milli: live.used.cpu_milli, memory_bytes: live.used.memory_bytes }).unwrap_or_default(),
+        environments,
+        jobs: slots.len() as u32,
+        troubles,
+        joined_ms: record.joined.0,
+    }
+}
+
+fn size_of(cluster: &Cluster, slot: &Slot) -> Option<Size> {
+    let job = slot.job.as_ref()?;
+    Some(cluster.get::<Revision>(&(slot.id.service, job.revision))?.spec.size)
+}
+
+/// All services, or those below a path, by path.
+pub fn services(look: &Look<'_>, below: Option<&str>) -> Vec<view::Service> {
+    let mut views: Vec<_> = look
+        .cluster
+        .all::<Service>()
+        .filter(|record| below.is_none_or(|below| is_below(&path_of(look.cluster, record).to_string(), below)))
+        .map(|record| service(look, record))
+        .collect();
+    views.sort_by(|a, b| a.path.cmp(&b.path));
+    views
+}
+
+fn is_below(path: &str, below: &str) -> bool {
+    path == below || path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// One service with its jobs and its newest deployment.
+pub fn service(look: &Look<'_>, record: &Service) -> view::Service {
+    let cluster = look.cluster;
+    let path = path_of(cluster, record).to_string();
+    let status = look.cluster.status(look.live, record.id, look.now);
+    let active = record.active.as_ref().map(|active| active.revision);
+    let revision = active.and_then(|number| cluster.get::<Revision>(&(record.id, number)));
+    let slots = status.as_ref().map(|status| status.slots.as_slice()).unwrap_or_default();
+    let routes = revision.or_else(|| cluster.get::<Revision>(&(record.id, record.last_revision)));
+    view::Service {
+        service_type: record.spec.service_type.name().into(),
+        state: status.as_ref().map(|status| word(status.state)).unwrap_or_else(|| word(ServiceState::Starting)),
+        message: status.as_ref().map(|status| status.message.clone()).unwrap_or_default(),
+        image: revision.map_or(&record.spec, |revision| &revision.spec).image.reference.clone(),
+        pinned: revision.map(|revision| revision.image.pinned().to_owned()),
+        revision: active,
+        scale: record.spec.scale,
+        healthy: status.as_ref().map_or(0, |status| status.healthy),
+        routes: routes.map(routes_of).unwrap_or_default(),
+        jobs: slots.iter().flat_map(|slot| jobs_of(look, record, &path, slot)).collect(),
+        deployment: newest_deployment(look, record),
+        path,
+    }
+}
+
+fn routes_of(revision: &Revision) -> Vec<String> {
+    let ports = revision.spec.ports.iter().zip(&revision.hosts);
+    ports
+        .filter_map(|(port, host)| {
+            let path = port.path.as_deref().unwrap_or("/");
+            host.as_ref().map(|host| format!("http://{host}{path}"))
+        })
+        .collect()
+}
+
+fn jobs_of(look: &Look<'_>, service: &Service, path: &str, slot: &SlotStatus) -> Vec<view::Job> {
+    let held = look.cluster.get::<Slot>(&slot.slot);
+    let wanted = held.and_then(|held| held.job);
+    let job_view = |job: JobId, seen: Option<&SlotJobStatus>| {
+        let record = held.and_then(|held| held.job.iter().chain(&held.previous).find(|record| record.job == job));
+        let silent = seen.is_none();
+        view::Job {
+            id: job.to_string(),
+            service: path.to_owned(),
+            slot: slot_name(service, &slot.slot),
+            node: Some(node_name(look.cluster, slot.node)),
+            revision: record.map_or(slot.revision.unwrap_or(0), |record| record.revision),
+            phase: seen.map_or_else(|| "unknown".into(), |seen| word(seen.phase)),
+            health: word(seen.map_or(Health::Unknown, |seen| seen.health)),
+            attempt: seen.map_or(0, |seen| seen.attempt),
+            role: role_of(job, wanted.map(|wanted| wanted.job), slot.replacement.as_ref()).into(),
+            message: seen
+                .and_then(|seen| seen.failure.as_ref().map(ToString::to_string))
+                .or_else(|| silent.then(|| slot.trouble.clone()).flatten()),
+            address: seen.and_then(|seen| seen.address).map(|address| address.to_string()),
+            memory_bytes: seen.map_or(0, |seen| seen.memory_bytes),
+            cpu_milli: seen.map_or(0, |seen| seen.cpu_milli),
+        }
+    };
+    let shown = |seen: &&SlotJobStatus| !matches!(seen.phase, JobPhase::Stopped | JobPhase::Rejected);
+    let mut views: Vec<_> = slot.jobs.iter().filter(shown).map(|seen| job_view(seen.job, Some(seen))).collect();
+    if let Some(wanted) = wanted
+        && !slot.jobs.iter().any(|seen| seen.job == wanted.job)
+    {
+        views.push(job_view(wanted.job, None));
+    }
+    views
+}
+
+fn role_of(job: JobId, wanted: Option<JobId>, replacement: Option<&ReplacementReport>) -> &'static str {
+    match replacement.filter(|replacement| !replacement.phase.is_final()) {
+        Some(replacement) if replacement.new == Some(job) => "new",
+        Some(replacement) if replacement.old == Some(job) => "old",
+        Some(_) | None if wanted == Some(job) => "current",
+        Some(_) | None => "old",
+    }
+}
+
+fn newest_deployment(look: &Look<'_>, service: &Service) -> Option<view::Deployment> {
+    let record = look.cluster.get::<Deployment>(&(service.id, service.last_deployment))?;
+    Some(deployment(look, service, record))
+}
+
+/// The deployments of a service, newest first.
+pub fn deployments(look: &Look<'_>, service: &Service) -> Vec<view::Deployment> {
+    let of_it = look.cluster.all::<Deployment>().filter(|record| record.service == service.id);
+    let mut views: Vec<_> = of_it.map(|record| deployment(look, service, record)).collect();
+    views.sort_by_key(|view| std::cmp::Reverse(view.number));
+    views
+}
+
+/// One deployment with its timeline.
+pub fn deployment(look: &Look<'_>, service: &Service, record: &Deployment) -> view::Deployment {
+    let ended = record.phase.is_final();
+    let revision = record.revision.and_then(|number| look.cluster.get::<Revision>(&(service.id, number)));
+    view::Deployment {
+        id: record.id.to_string(),
+        service: path_of(look.cluster, service).to_string(),
+        number: record.number,
+        trigger: record.trigger.kind.word().into(),
+        by: record.trigger.by.clone(),
+        why: record.trigger.why.clone(),
+        image: revision.map_or(&record.spec, |revision| &revision.spec).image.reference.clone(),
+        from: record.from,
+        revision: record.revision,
+        phase: record.phase.word().into(),
+        ended,
+        message: message_of(look, service, record),
+        created_ms: record.reached.first().map_or(0, |(_, at)| at.0),
+        reached: record.reached.iter().map(|(phase, at)| moment(phase.word(), at.0)).collect(),
+        slots: timelines(look, service, record),
+    }
+}
+
+fn moment(phase: &str, at_ms: u64) -> view::Moment {
+    view::Moment { phase: phase.into(), at_ms }
+}
+
+fn message_of(look: &Look<'_>, service: &Service, record: &Deployment) -> Option<String> {
+    match &record.failure {
+        Some(DeploymentFailure::Job { slot, node, failure }) => {
+            return Some(format!("{} on {node}: {failure}", slot_name(service, slot)));
+        }
+        Some(DeploymentFailure::Image { said }) => return Some(said.clone()),
+        None => {}
+    }
+    match record.phase {
+        DeploymentPhase::Complete | DeploymentPhase::Superseded | DeploymentPhase::Failed => None,
+        DeploymentPhase::Queued
+        | DeploymentPhase::Resolving
+        | DeploymentPhase::Placing
+        | DeploymentPhase::Rolling
+        | DeploymentPhase::Reverting => waits_of(look, service.id),
+    }
+}
+
+fn waits_of(look: &Look<'_>, service: ServiceId) -> Option<String> {
+    look.waits.get(&service).and_then(|waits| waits.first().cloned())
+}
+
+fn timelines(look: &Look<'_>, service: &Service, record: &Deployment) -> Vec<view::SlotTimeline> {
+    let place = |slot: &SlotId| look.cluster.get::<Slot>(slot).map(|slot| node_name(look.cluster, slot.node));
+    let told = record.outcomes.iter().map(|outcome| view::SlotTimeline {
+        slot: slot_name(service, &outcome.slot),
+        node: place(&outcome.slot).unwrap_or_default(),
+        old: outcome.old.map(|job| job.to_string()),
+        new: outcome.new.map(|job| job.to_string()),
+        phase: outcome.phase.word().into(),
+        reached: outcome.reached.iter().map(|(phase, at)| moment(phase.word(), at.0)).collect(),
+        stopped_ms: outcome.stopped_at.map(|at| at.0),
+        message: outcome.failure.as_ref().map(ToString::to_string).or_else(|| outcome.waits_for.clone()),
+    });
+    let untold = |slot: &&Slot| {
+        !record.phase.is_final() && slot.id.service == service.id && !record.outcomes.iter().any(|outcome| outcome.slot == slot.id)
+    };
+    let waiting = look.cluster.all::<Slot>().filter(untold).map(|slot| view::SlotTimeline {
+        slot: slot_name(service, &slot.id),
+        node: node_name(look.cluster, slot.node),
+        old: slot.previous.first().map(|job| job.job.to_string()),
+        new: None,
+        phase: "waiting".into(),
+        reached: Vec::new(),
+        stopped_ms: None,
+        message: None,
+    });
+    told.chain(waiting).collect()
+}

@@ -1,0 +1,148 @@
+//! The controller's configuration: one TOML file, every key with a default, unknown keys refused.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Where the file is unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/lapstrake/controller.toml";
+
+/// What the file may say.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Store, certificate authority and first operator token live here. Created with mode 0700.
+    pub state_dir: PathBuf,
+    /// The operators' HTTPS.
+    pub api_listen: SocketAddr,
+    /// The agents' gRPC.
+    pub control_listen: SocketAddr,
+    /// `host:port` under which agents reach `control_listen`; printed with join tokens. By default the host's name with
+    /// the port of `control_listen`.
+    pub control_address: Option<String>,
+    /// Further names and addresses that the operators' certificate is valid for, besides the host's own.
+    pub api_names: Vec<String>,
+    /// The organization's name; only read when the store is made.
+    pub organization: String,
+    /// The domain of default hosts, `<service>-<environment>-<application>.<domain>`. `localhost` needs no DNS: it leads
+    /// to the machine that asks.
+    pub domain: String,
+    /// What is logged, in tracing's filter syntax.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            state_dir: "/var/lib/lapstrake/controller".into(),
+            api_listen: SocketAddr::from(([0, 0, 0, 0], 7400)),
+            control_listen: SocketAddr::from(([0, 0, 0, 0], 7401)),
+            control_address: None,
+            api_names: Vec::new(),
+            organization: "main".into(),
+            domain: "localhost".into(),
+            log: "info".into(),
+        }
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path} cannot be read")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The text is not what this version understands. The message has line, column and the text.
+    #[error("the configuration {path} is wrong: {said}")]
+    Wrong {
+        /// Which.
+        path: PathBuf,
+        /// What the parser said.
+        said: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks the file. An absent file at the default path means defaults, anywhere else it is an error.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) => {
+                return Ok(Config::default());
+            }
+            Err(source) => return Err(ConfigError::Unreadable { path: path.into(), source }),
+        };
+        let wrong = |said: String| ConfigError::Wrong { path: path.into(), said };
+        let config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        config.check().map_err(wrong)?;
+        Ok(config)
+    }
+
+    /// Finds every value that cannot work, so that a person mends the file once.
+    fn check(&self) -> Result<(), String> {
+        let mut wrong = Vec::new();
+        if self.state_dir.is_relative() {
+            wrong.push(format!("state_dir = {:?} is relative; it must start with /", self.state_dir));
+        }
+        if self.api_listen == self.control_listen && self.api_listen.port() != 0 {
+            wrong.push(format!("api_listen and control_listen are both {}; they need a port each", self.api_listen));
+        }
+        if let Some(address) = &self.control_address
+            && address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+        {
+            wrong.push(format!("control_address = {address:?} is not host:port"));
+        }
+        for (key, value) in [("domain", &self.domain), ("organization", &self.organization)] {
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+            if value.is_empty() || value.len() > 200 || !value.chars().all(fits) {
+                wrong.push(format!("{key} = {value:?} may only have a-z, 0-9, - and ."));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("controller.toml");
+        std::fs::write(&path, text).expect("a file");
+        Config::read(&path)
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        assert_eq!(read("").expect("fine"), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let said = read("domain = \"x.org\"\nstate-dir = \"/tmp\"\n").expect_err("refused").to_string();
+        assert!(said.contains("line 2") && said.contains("state-dir"), "{said}");
+    }
+
+    #[test]
+    fn every_wrong_value_is_named_at_once() {
+        let said = read("state_dir = \"here\"\ndomain = \"Ü\"\ncontrol_address = \"nowhere\"\n")
+            .expect_err("refused")
+            .to_string();
+        for part in ["state_dir", "domain", "control_address"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let said = Config::read(Path::new("/nonexistent/controller.toml")).expect_err("refused").to_string();
+        assert!(said.contains("/nonexistent/controller.toml"), "{said}");
+    }
+}

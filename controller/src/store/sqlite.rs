@@ -1,0 +1,256 @@
+//! The store in one SQLite file.
+
+use super::{Change, NewEvent, StoreError};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// The version of the tables. A newer file is refused.
+const FORMAT: i64 = 1;
+
+/// Watchers read at most this many events at once, so that a long history is never in memory whole.
+const EVENT_PAGE: u32 = 500;
+
+const TABLES: &str = "
+    CREATE TABLE state (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL,
+        change INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE event (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        text TEXT NOT NULL,
+        actor TEXT
+    ) STRICT;
+    CREATE INDEX event_subject ON event (subject, number);
+";
+
+/// The writer's connection. One exists per file; a lock beside the file keeps a second process out.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    change: i64,
+    /// Held for the life of the process.
+    _lock: File,
+}
+
+fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Failed { what, source }
+}
+
+impl Store {
+    /// Opens the file, makes it when it is absent, and keeps it for this process alone.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let opening = |source| StoreError::Open { path: path.into(), source };
+        let lock = lock_beside(path)?;
+        let mut connection = Connection::open(path).map_err(opening)?;
+        // FULL: a commit that returned survives a power cut. WAL: readers do not hold the writer up.
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(opening)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(opening)?;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(opening)?;
+        match found {
+            0 => {
+                let transaction = connection.transaction().map_err(opening)?;
+                transaction.execute_batch(TABLES).map_err(opening)?;
+                transaction.pragma_update(None, "user_version", FORMAT).map_err(opening)?;
+                transaction.commit().map_err(opening)?;
+            }
+            FORMAT => {}
+            found => return Err(StoreError::Newer { path: path.into(), found, known: FORMAT }),
+        }
+        let change = connection
+            .query_row("SELECT coalesce(max(change), 0) FROM state", [], |row| row.get(0))
+            .map_err(failed("be read"))?;
+        Ok(Store { connection, path: path.into(), change, _lock: lock })
+    }
+
+    /// Every row, by key.
+    pub fn load(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let mut statement =
+            self.connection.prepare("SELECT key, value FROM state ORDER BY key").map_err(failed("be read"))?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed("be read"))?;
+        rows.collect::<Result<_, _>>().map_err(failed("be read"))
+    }
+
+    /// Makes all of it durable, or nothing. Returns the number of the last event written, if there is one.
+    pub fn commit(&mut self, changes: &[Change], events: &[NewEvent]) -> Result<Option<u64>, StoreError> {
+        let number = self.change + 1;
+        let last = write(&mut self.connection, number, changes, events).map_err(failed("take a change"))?;
+        self.change = number;
+        Ok(last)
+    }
+
+    /// A reader of the event log of this store.
+    pub fn event_log(&self) -> Result<EventLog, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)
+            .map_err(|source| StoreError::Open { path: self.path.clone(), source })?;
+        Ok(EventLog { connection })
+    }
+}
+
+fn write(
+    connection: &mut Connection,
+    number: i64,
+    changes: &[Change],
+    events: &[NewEvent],
+) -> rusqlite::Result<Option<u64>> {
+    let transaction = connection.transaction()?;
+    {
+        let mut put = transaction.prepare_cached(
+            "INSERT INTO state (key, value, change) VALUES (?1, ?2, ?3)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value, change = excluded.change",
+        )?;
+        let mut remove = transaction.prepare_cached("DELETE FROM state WHERE key = ?1")?;
+        for change in changes {
+            match &change.value {
+                Some(value) => put.execute(params![change.key, value, number])?,
+                None => remove.execute(params![change.key])?,
+            };
+        }
+        let mut append = transaction
+            .prepare_cached("INSERT INTO event (at_ms, kind, subject, text, actor) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        for event in events {
+            append.execute(params![event.at_ms as i64, event.kind, event.subject, event.text, event.by])?;
+        }
+    }
+    let last = (!events.is_empty()).then(|| transaction.last_insert_rowid() as u64);
+    transaction.commit()?;
+    Ok(last)
+}
+
+/// A second process on the same file would decide against the first one's memory. The lock ends with the process, however
+/// it ends.
+fn lock_beside(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let cannot = |error: std::io::Error| StoreError::Open {
+        path: path.into(),
+        source: rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
+    };
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(PathBuf::from(name)).map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.into() }),
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+    }
+}
+
+/// Reads the log of events; does not hold the writer up.
+#[derive(Debug)]
+pub struct EventLog {
+    connection: Connection,
+}
+
+impl EventLog {
+    /// Events after `number`, oldest first, at most 500; only of `subject` or what lies under it when one is given.
+    pub fn after(&self, number: u64, subject: Option<&str>) -> Result<Vec<lapstrake_api::view::Event>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT number, at_ms, kind, subject, text, actor FROM event
+                 WHERE number > ?1 AND (?2 IS NULL OR subject = ?2 OR substr(subject, 1, length(?2) + 1) = ?2 || '/')
+                 ORDER BY number LIMIT ?3",
+            )
+            .map_err(failed("read its events"))?;
+        let rows = statement
+            .query_map(params![number as i64, subject, EVENT_PAGE], |row| {
+                Ok(lapstrake_api::view::Event {
+                    number: row.get::<_, i64>(0)? as u64,
+                    at_ms: row.get::<_, i64>(1)? as u64,
+                    kind: row.get(2)?,
+                    subject: row.get(3)?,
+                    text: row.get(4)?,
+                    by: row.get(5)?,
+                })
+            })
+            .map_err(failed("read its events"))?;
+        rows.collect::<Result<_, _>>().map_err(failed("read its events"))
+    }
+
+    /// The number after which `last` events follow: where a reader starts who wants only the newest.
+    pub fn number_before_last(&self, last: u32) -> Result<u64, StoreError> {
+        let number: Option<i64> = self
+            .connection
+            .query_row("SELECT number FROM event ORDER BY number DESC LIMIT 1 OFFSET ?1", params![last], |row| row.get(0))
+            .optional()
+            .map_err(failed("read its events"))?;
+        Ok(number.unwrap_or(0) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(key: &str, value: Option<&str>) -> Change {
+        Change { key: key.into(), value: value.map(Into::into) }
+    }
+
+    fn event(subject: &str) -> NewEvent {
+        NewEvent { at_ms: 5, kind: "kind".into(), subject: subject.into(), text: "text".into(), by: None }
+    }
+
+    #[test]
+    fn what_was_committed_is_there_when_the_store_is_opened_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        {
+            let mut store = Store::open(&path).expect("opens");
+            store.commit(&[change("a/1", Some("{}")), change("b/1", Some("1"))], &[]).expect("commits");
+            store.commit(&[change("a/1", None), change("b/1", Some("2"))], &[]).expect("commits");
+        }
+        let store = Store::open(&path).expect("opens again");
+        assert_eq!(store.load().expect("loads"), [("b/1".to_owned(), "2".to_owned())]);
+        assert_eq!(store.change, 2);
+    }
+
+    #[test]
+    fn a_batch_that_fails_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = Store::open(&folder.path().join("store.db")).expect("opens");
+        store.connection.execute_batch("CREATE TRIGGER no BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'full'); END").expect("sql");
+        store.commit(&[change("a/1", Some("{}"))], &[event("x")]).expect_err("fails");
+        assert_eq!(store.load().expect("loads"), []);
+        store.commit(&[change("a/1", Some("{}"))], &[]).expect("works again");
+    }
+
+    #[test]
+    fn a_second_controller_on_the_same_store_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        let _first = Store::open(&path).expect("opens");
+        assert!(matches!(Store::open(&path), Err(StoreError::InUse { .. })));
+    }
+
+    #[test]
+    fn a_store_of_a_newer_version_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        drop(Store::open(&path).expect("opens"));
+        Connection::open(&path).expect("opens").pragma_update(None, "user_version", FORMAT + 1).expect("sql");
+        let said = Store::open(&path).expect_err("refused").to_string();
+        assert!(said.contains("format 2"), "{said}");
+    }
+
+    #[test]
+    fn a_watcher_resumes_after_the_last_event_that_it_has() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = Store::open(&folder.path().join("store.db")).expect("opens");
+        let log = store.event_log().expect("reads");
+        store.commit(&[], &[event("shop/production/web"), event("shop/production/webby")]).expect("commits");
+        let last = store.commit(&[], &[event("shop/production")]).expect("commits").expect("a number");
+        let numbers = |after, subject| log.after(after, subject).expect("reads").iter().map(|e| e.number).collect::<Vec<_>>();
+        assert_eq!(numbers(0, None), [1, 2, 3]);
+        assert_eq!(numbers(2, None), [last]);
+        assert_eq!(numbers(0, Some("shop/production/web")), [1], "a name that only begins alike is another");
+        assert_eq!(numbers(0, Some("shop")), [1, 2, 3]);
+        assert_eq!(log.number_before_last(2).expect("reads"), 1);
+        assert_eq!(log.number_before_last(20).expect("reads"), 0);
+    }
+}
