@@ -89,14 +89,15 @@ fn of_readings(job: &Job, seen: &Seen) -> Health {
     }
 }
 
-/// Since when every check has been good without a break; of a job without checks, since when it runs.
+/// Since when every check has been good without a break; of a job without checks, since when it runs, which only an engine
+/// that answers can tell.
 pub fn good_since(job: &Job, seen: &Seen) -> Option<Tick> {
     let Sight::There(Container::Running { since, .. }) = sight(job, seen) else { return None };
     if job.phase != JobPhase::Running {
         return None;
     }
     if checks_of(&job.assignment.run.spec).is_empty() {
-        return Some(*since);
+        return seen.engine_answers.then_some(*since);
     }
     let readings = readings(job, seen)?;
     readings.iter().try_fold(*since, |latest, reading| Some(reading.good_since?.max(latest)))

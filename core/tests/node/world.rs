@@ -64,6 +64,7 @@ pub struct Process {
     /// Whether its checks answer just now.
     pub sick: bool,
     pub overlap: u64,
+    pub stops_when_cut_off: bool,
     pub stop_grace: u64,
 }
 
@@ -380,6 +381,7 @@ impl World {
             terminated: None,
             sick: behaviour == Behaviour::Sick,
             overlap: run.spec.deploy.overlap.0,
+            stops_when_cut_off: run.when_cut_off() == WhenCutOff::Stop,
             stop_grace: run.spec.deploy.stop_grace.0,
         };
         self.processes.insert(attempt, process).is_none()
@@ -388,6 +390,7 @@ impl World {
     /// The promises about a stop: no proxy sends the job anything, and the overlap since the switch is over.
     fn terminate(&mut self, attempt: Attempt) -> bool {
         let Some(process) = self.processes.get_mut(&attempt).filter(|_| self.engine_is_up) else { return false };
+        let stops_when_cut_off = process.stops_when_cut_off;
         let first = process.terminated.is_none();
         process.terminated.get_or_insert(self.now);
         let overlap = process.overlap;
@@ -400,7 +403,7 @@ impl World {
             assert!(still_routed.is_none(), "{} stopped while {still_routed:?} sends to it", attempt.job);
         }
         let replacement = self.ledger.replacements.values().find(|one| one.old == Some(attempt.job));
-        if let Some(one) = replacement.filter(|one| first && one.new.is_some() && !one.phase.is_final()) {
+        if let Some(one) = replacement.filter(|one| first && is_ending && !stops_when_cut_off && one.new.is_some() && !one.phase.is_final()) {
             let switched = self.switched.get(&attempt.job).copied().expect("no stop before the switch");
             assert!(self.now >= switched + overlap, "stopped {} ms after the switch: {one:?}", self.now - switched);
         }

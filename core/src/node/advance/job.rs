@@ -7,6 +7,7 @@ use crate::node::ledger::{Job, Ledger};
 use crate::node::reason::Reason;
 use crate::node::routes;
 use crate::node::seen::{Container, Image, Now, Seen};
+use crate::probe::checks_of;
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::restart;
 use crate::spec::DeployPolicy;
@@ -173,7 +174,8 @@ fn running_well(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobS
     }
     let (Some(good), Some(ready)) = (good_since(job, seen), ready_at(job, seen)) else {
         let answered = last_bad_answer(job, seen);
-        return Next::Wait(Reason::Checks { answered }, None);
+        let has_checks = !checks_of(&job.assignment.run.spec).is_empty();
+        return if has_checks { Next::Wait(Reason::Checks { answered }, None) } else { silent(seen) };
     };
     let forgiven = good + restart::FORGIVEN_AFTER;
     if !job.was_good {
