@@ -120,7 +120,10 @@ async fn prepared(bench: &impl Bench, kind: Kind) -> RunOrder {
     bench.runtime().ensure_network(environment, bench.subnet()).await.expect("the network is made");
     let image = bench.image(kind);
     bench.runtime().pull(&image).await.expect("the image is there");
-    order(environment, host(bench.subnet(), 2), image, &bench.command(kind))
+    let mut order = order(environment, host(bench.subnet(), 2), image, &bench.command(kind));
+    // With an init the container starts whatever its program is, and ends with code 127.
+    order.run.spec.init = !matches!(kind, Kind::Broken);
+    order
 }
 
 async fn ended(bench: &impl Bench, order: &RunOrder) -> Look {
