@@ -247,7 +247,7 @@ fn action_is_allowed(found: &mut Findings, ledger: &Ledger, seen: &Seen, action:
     match action {
         Action::Run { attempt, .. } => {
             let others = seen.containers.iter().filter(|(other, _)| other.job == attempt.job && *other != attempt);
-            let is_alone = others.filter(|(_, one)| matches!(one, Container::Running { .. })).next().is_none();
+            let is_alone = !others.into_iter().any(|(_, one)| matches!(one, Container::Running { .. }));
             found.unless(is_alone, number::ORDER, || format!("two attempts of job {} at once", attempt.job));
             let already = matches!(seen.containers.get(attempt), Some(Container::Running { .. }));
             found.unless(!already, number::SETTLED, || format!("job {} runs and shall be run again", attempt.job));

@@ -22,7 +22,9 @@ enum Event {
     /// The controller wants what has the traffic now.
     Revert(u128),
     /// The same set again, with a newer number.
-    SayAgain { stop_absent: bool },
+    SayAgain {
+        stop_absent: bool,
+    },
     ProcessEnds(Index),
     ChecksFlap(Index),
     ConnectionsOpen(Index, u32),
@@ -160,7 +162,8 @@ impl Controller {
                 }
             }
             Event::ChecksFlap(which) => {
-                if let Some(process) = pick(world.processes.values_mut(), which) {
+                let of_good = world.processes.values_mut().filter(|one| one.behaviour != Behaviour::Sick);
+                if let Some(process) = pick(of_good, which) {
                     process.sick = !process.sick;
                 }
             }

@@ -403,7 +403,9 @@ impl World {
             assert!(still_routed.is_none(), "{} stopped while {still_routed:?} sends to it", attempt.job);
         }
         let replacement = self.ledger.replacements.values().find(|one| one.old == Some(attempt.job));
-        if let Some(one) = replacement.filter(|one| first && is_ending && !stops_when_cut_off && one.new.is_some() && !one.phase.is_final()) {
+        if let Some(one) = replacement
+            .filter(|one| first && is_ending && !stops_when_cut_off && one.new.is_some() && !one.phase.is_final())
+        {
             let switched = self.switched.get(&attempt.job).copied().expect("no stop before the switch");
             assert!(self.now >= switched + overlap, "stopped {} ms after the switch: {one:?}", self.now - switched);
         }
