@@ -129,3 +129,58 @@ impl LedgerFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapstrake_core::ids::{BootId, ClusterId, NodeId};
+    use lapstrake_core::node::seen::NodeConfig;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn ledger() -> Ledger {
+        let pool = std::net::Ipv4Addr::new(10, 201, 0, 0);
+        let config = NodeConfig { name: "n1".into(), pool, pool_prefix: 16, subnet_prefix: 24 };
+        Ledger::new(ClusterId(1), NodeId(2), BootId(3), &config)
+    }
+
+    #[test]
+    fn a_written_ledger_is_read_back_and_only_root_may_read_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, found) = LedgerFile::open(dir.path()).expect("opened");
+        assert!(matches!(found, Found::Nothing));
+        file.write(&ledger()).expect("written");
+        drop(file);
+        let (file, found) = LedgerFile::open(dir.path()).expect("opened");
+        assert!(matches!(found, Found::Whole(read) if *read == ledger()));
+        assert_eq!(std::fs::metadata(&file.path).expect("there").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_torn_ledger_is_kept_aside_and_the_agent_starts() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for n in 1..=2 {
+            std::fs::write(dir.path().join("ledger.json"), "{\"format\":1,\"clus").expect("torn");
+            let (_file, found) = LedgerFile::open(dir.path()).expect("opened");
+            let Found::Corrupt { kept, .. } = found else { panic!("{found:?}") };
+            assert_eq!(kept, dir.path().join(format!("ledger.corrupt-{n}")));
+            assert!(kept.exists() && !dir.path().join("ledger.json").exists());
+        }
+    }
+
+    #[test]
+    fn a_newer_agents_ledger_is_not_touched() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let text = "{\"format\":99,\"something\":\"new\"}";
+        std::fs::write(dir.path().join("ledger.json"), text).expect("written");
+        let error = LedgerFile::open(dir.path()).expect_err("refused");
+        assert!(matches!(error, LedgerError::Newer { found: 99, .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("ledger.json")).expect("there"), text);
+    }
+
+    #[test]
+    fn a_second_agent_on_the_same_folder_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (_first, _) = LedgerFile::open(dir.path()).expect("opened");
+        assert!(matches!(LedgerFile::open(dir.path()), Err(LedgerError::Locked(_))));
+    }
+}

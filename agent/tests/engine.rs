@@ -1,0 +1,185 @@
+//! The agent's loop on a fake engine, with a proxy that speaks the real protocol.
+
+#[path = "support/node.rs"]
+mod node;
+mod support;
+
+use lapstrake_agent::link::SetOutcome;
+use lapstrake_agent::network::Fence;
+use lapstrake_agent::runtime::fake::{FakeRuntime, Script};
+use lapstrake_core::assignment::BoundImage;
+use lapstrake_core::ids::{EnvironmentId, JobId};
+use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::report::{Health, NodeReport, ReplacementPhase};
+use node::{Agent, Node, Peer, assignment, set};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+use support::until;
+
+const ENVIRONMENT: EnvironmentId = EnvironmentId(5);
+const OLD: JobId = JobId(100);
+const NEW: JobId = JobId(200);
+
+fn image(name: &str) -> BoundImage {
+    BoundImage::Id { reference: name.into(), id: format!("sha256:{name}") }
+}
+
+fn first(job: JobId) -> Attempt {
+    Attempt { job, number: 1 }
+}
+
+fn start(node: &Node, fake: &FakeRuntime) -> Agent {
+    node.start(Arc::new(fake.clone()), Fence::Open)
+}
+
+fn is_healthy(report: &NodeReport, job: JobId) -> bool {
+    report.jobs.iter().any(|one| one.job == job && one.health == Health::Healthy)
+}
+
+fn phase(report: &NodeReport) -> Option<ReplacementPhase> {
+    report.replacements.first().map(|replacement| replacement.phase)
+}
+
+/// A node on which the old job runs and has the traffic.
+async fn with_old_job(node: &Node, fake: &FakeRuntime, peer: &Peer) -> Agent {
+    let agent = start(node, fake);
+    let outcome = agent.link.apply(set(1, vec![assignment(ENVIRONMENT, OLD, 1, image("v1"), &[])])).await;
+    assert_eq!(outcome, Some(SetOutcome::Accepted));
+    peer.routes_to(OLD).await;
+    agent
+        .report("the old job is healthy", |report| {
+            is_healthy(report, OLD) && phase(report) == Some(ReplacementPhase::Done)
+        })
+        .await;
+    agent
+}
+
+#[tokio::test]
+async fn an_assigned_job_runs_and_gets_its_route() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    assert_eq!(fake.done(), [("run", first(OLD))]);
+    let again = agent.link.apply(set(1, Vec::new())).await;
+    assert_eq!(again, Some(SetOutcome::Older), "a set that the ledger holds already changes nothing");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_restarted_restarts_nothing() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    with_old_job(&node, &fake, &peer).await.stop().await;
+    let agent = start(&node, &fake);
+    agent.report("the job is adopted", |report| is_healthy(report, OLD)).await;
+    assert_eq!(fake.done(), [("run", first(OLD))], "the container was left alone");
+    peer.routes_to(OLD).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn the_old_job_is_not_told_to_stop_before_every_live_proxy_has_acknowledged_the_switch() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    peer.may_acknowledge.send_replace(false);
+    agent.link.apply(set(2, vec![assignment(ENVIRONMENT, NEW, 2, image("v2"), &[])])).await;
+    peer.routes_to(NEW).await;
+    agent.report("the new job is ready", |report| phase(report) == Some(ReplacementPhase::Ready)).await;
+    // Far longer than the overlap and the drain of this service together.
+    let early = until("the switch waits", || async {
+        let done = fake.done();
+        assert!(!done.contains(&("terminate", first(OLD))), "{done:?}");
+        let waited = agent.link.waits().borrow().clone();
+        waited.into_iter().next()
+    });
+    let (_, why) = early.await;
+    assert!(why.contains("proxy"), "{why}");
+    let still = agent.report("still ready", |_| true).await;
+    assert_eq!(phase(&still), Some(ReplacementPhase::Ready));
+    peer.may_acknowledge.send_replace(true);
+    agent.report("the replacement is done", |report| phase(report) == Some(ReplacementPhase::Done)).await;
+    until("the old container is gone", || async { (fake.running() == [first(NEW)]).then_some(()) }).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_redeploy_under_a_restart_of_the_agent_is_finished_by_the_next_one() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    fake.script("v2", Script { healthy_after: Some(Duration::from_millis(300)), ..Script::default() });
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    agent.link.apply(set(2, vec![assignment(ENVIRONMENT, NEW, 2, image("v2"), &[])])).await;
+    agent.report("the new job starts", |report| phase(report) >= Some(ReplacementPhase::Starting)).await;
+    agent.stop().await;
+    let agent = start(&node, &fake);
+    agent.report("the replacement is done", |report| phase(report) == Some(ReplacementPhase::Done)).await;
+    peer.routes_to(NEW).await;
+    until("the old container is gone", || async { (fake.running() == [first(NEW)]).then_some(()) }).await;
+    let starts = fake.done().iter().filter(|(word, _)| *word == "run").count();
+    assert_eq!(starts, 2, "one container each: {:?}", fake.done());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_ledger_cannot_be_written_nothing_changes_and_afterwards_it_goes_on() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    // A folder in the temporary file's place stands for a full disk; root may write anywhere.
+    let obstacle = node.config.state_dir.join("ledger.json.new");
+    std::fs::create_dir(&obstacle).expect("made");
+    let outcome = agent.link.apply(set(2, vec![assignment(ENVIRONMENT, NEW, 2, image("v2"), &[])])).await;
+    assert!(matches!(outcome, Some(SetOutcome::NotWritten(_))), "{outcome:?}");
+    let told = |report: &NodeReport| report.troubles.iter().any(|said| said.contains("the ledger cannot be written"));
+    agent.report("the trouble is told", told).await;
+    assert_eq!(fake.done(), [("run", first(OLD))], "nothing followed from the unwritten set");
+    assert!(is_healthy(&agent.link.reports().borrow(), OLD), "and the old job serves on");
+    std::fs::remove_dir(&obstacle).expect("removed");
+    let report = agent.report("the set is taken in", |report| report.generation.is_some_and(|g| g.number == 2)).await;
+    assert!(!told(&report) || phase(&report).is_some());
+    agent.report("the trouble is over", |report| !told(report)).await;
+    agent.report("the replacement is done", |report| phase(report) == Some(ReplacementPhase::Done)).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_container_engine_is_down_nothing_is_declared_dead() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    with_old_job(&node, &fake, &peer).await.stop().await;
+    fake.set_down(Some("connection refused"));
+    let agent = start(&node, &fake);
+    let told = |report: &NodeReport| report.troubles.iter().any(|said| said.contains("connection refused"));
+    agent.report("the trouble is told", told).await;
+    peer.routes_to(OLD).await;
+    fake.set_down(None);
+    agent.report("the engine is back", |report| !told(report) && is_healthy(report, OLD)).await;
+    assert_eq!(fake.done(), [("run", first(OLD))]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_proxys_socket_is_removed_and_nobody_waits_for_it() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    // Above the kernel's largest process id, so that no process has it.
+    let dead = node.config.proxy.control_dir.join("4194399.sock");
+    drop(UnixListener::bind(&dead).expect("bound"));
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    assert!(!dead.exists(), "removed, because the kernel says that nobody listens");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_dies_gets_a_new_attempt() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    fake.crash(first(OLD), 1);
+    let second = Attempt { job: OLD, number: 2 };
+    until("a second attempt runs", || async { (fake.running() == [second]).then_some(()) }).await;
+    agent.report("it is healthy", |report| is_healthy(report, OLD)).await;
+    agent.stop().await;
+}
