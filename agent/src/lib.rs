@@ -22,12 +22,16 @@ pub mod runtime;
 pub mod session;
 pub mod tls;
 
+use clock::{Clock, ClockError};
 use config::Config;
 use engine::{Engine, EngineError, Machine};
 use identity::{Identity, IdentityError};
+use lapstrake_pki::names::NodeIdentity;
 use network::{Fence, nft::Nft};
 use runtime::{Owner, docker::DockerRuntime};
+use session::Node;
 use std::sync::Arc;
+use tls::{Credentials, CredentialsError};
 use tokio_util::sync::CancellationToken;
 
 /// Why the agent ended by itself.
@@ -36,6 +40,12 @@ pub enum RunError {
     /// The node does not know who it is.
     #[error("this node's identity is not known")]
     Identity(#[from] IdentityError),
+    /// The key and the certificate that joining wrote.
+    #[error("this node's key and certificate cannot be used")]
+    Credentials(#[from] CredentialsError),
+    /// The machine's clocks.
+    #[error("the machine has no clock")]
+    Clock(#[from] ClockError),
     /// The engine could not begin.
     #[error("the agent cannot begin")]
     Engine(#[from] EngineError),
@@ -60,8 +70,15 @@ pub async fn run_on(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let engine = Engine::open(&config, &identity, machine)?;
+    let own = NodeIdentity { cluster: identity.cluster, node: identity.node };
+    let node = Node {
+        credentials: Arc::new(Credentials::load(&config.state_dir, own)?),
+        clock: Clock::of_this_boot()?,
+        host: Arc::new(engine.link()),
+        identity,
+    };
     // A unit that waits for the agent may go on; without systemd nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    engine.run(shutdown).await;
+    tokio::join!(engine.run(shutdown.clone()), session::run(node, shutdown));
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Arguments, configuration and signals of the agent.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use lapstrake_agent::config::Config;
+use lapstrake_agent::join::{Join, JoinError, join};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +41,9 @@ enum Verb {
         /// The node's name, instead of the configured one.
         #[arg(long)]
         name: Option<String>,
+        /// Become another node, though this machine is one already. Its jobs are then nobody's.
+        #[arg(long)]
+        replace: bool,
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -69,7 +73,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lapstrake-agent: {error:#}");
-            ExitCode::FAILURE
+            let refused = error.downcast_ref::<JoinError>().map_or(1, JoinError::exit_code);
+            ExitCode::from(refused)
         }
     }
 }
@@ -94,11 +99,28 @@ fn act(verb: Verb) -> Result<()> {
                 outcome.map_err(anyhow::Error::from)
             })
         }
-        Verb::Join { token: _, controller: _, name: _, config } => {
-            config.load()?;
-            bail!("joining is not built yet")
+        Verb::Join { token, controller, name, replace, config } => {
+            let config = config.load()?;
+            become_a_node(&config, &token, &controller, name.as_deref(), replace)
         }
     }
+}
+
+fn become_a_node(config: &Config, token: &str, controller: &str, name: Option<&str>, replace: bool) -> Result<()> {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let configured = Some(config.name.as_str()).filter(|name| !name.is_empty());
+    let ask = Join {
+        token,
+        controller,
+        name: name.or(configured),
+        hostname: hostname.trim(),
+        state_dir: &config.state_dir,
+        replace,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let identity = runtime.block_on(join(ask))?;
+    println!("this machine is the node {} now; start the agent: systemctl start lapstrake-agent", identity.name);
+    Ok(())
 }
 
 fn start_log(filter: &str) -> Result<()> {
