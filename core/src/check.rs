@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+pub mod cluster;
 pub mod node;
 
 /// A promise that was broken.

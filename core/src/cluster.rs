@@ -30,6 +30,8 @@ mod slots;
 pub mod state;
 pub mod status;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use table::{Cluster, Key, One, Record};
 

@@ -28,6 +28,8 @@ pub struct Candidate {
     pub liveness: Liveness,
     /// For how long it has been silent.
     pub silence: Millis,
+    /// Whether its agent has a session: without one nothing can be begun there.
+    pub connected: bool,
     /// What it has to give.
     pub capacity: Capacity,
     /// What of it is not given to jobs yet.
@@ -50,6 +52,8 @@ pub enum Unfit {
         /// Whether its lease has ended.
         lost: bool,
     },
+    /// Its agent has no session, for less time than would make it suspect.
+    NotConnected,
     /// Only other nodes hold the image.
     NoImage,
     /// Too little of a processor.
@@ -78,6 +82,7 @@ impl fmt::Display for Unfit {
             Unfit::Cordoned => f.write_str("it is cordoned"),
             Unfit::Silent { silence, lost: false } => write!(f, "it has been silent for {silence}"),
             Unfit::Silent { silence, lost: true } => write!(f, "it is lost, silent for {silence}"),
+            Unfit::NotConnected => f.write_str("its agent is not connected"),
             Unfit::NoImage => f.write_str("it does not hold the image, which comes from no registry"),
             Unfit::Cpu { wanted, free, capacity } => {
                 write!(f, "{} cpu wanted, {} of {} free", Cores(*wanted), Cores(*free), Cores(*capacity))
@@ -136,6 +141,7 @@ pub fn unfit(candidate: &Candidate, size: &Size) -> Option<Unfit> {
     match candidate.liveness {
         Liveness::Lost => return Some(Unfit::Silent { silence: *silence, lost: true }),
         Liveness::Suspect => return Some(Unfit::Silent { silence: *silence, lost: false }),
+        Liveness::Ready if !candidate.connected => return Some(Unfit::NotConnected),
         Liveness::Ready => {}
     }
     if candidate.wish == Wish::Cordoned {
@@ -177,6 +183,7 @@ mod tests {
             wish: Wish::Open,
             liveness: Liveness::Ready,
             silence: Millis(0),
+            connected: true,
             capacity,
             free: capacity,
             has_image: true,
@@ -213,7 +220,9 @@ mod tests {
         without.has_image = false;
         let mut busy = node(5);
         busy.free.cpu_milli = 200;
-        let places = place(1, &size(500, 256), vec![cordoned, lost, full, without, busy]);
+        let mut leaving = node(6);
+        leaving.connected = false;
+        let places = place(1, &size(500, 256), vec![leaving, cordoned, lost, full, without, busy]);
         let sentences: Vec<String> = places
             .into_iter()
             .next()
@@ -225,6 +234,7 @@ mod tests {
         assert_eq!(
             sentences,
             [
+                "node-6: its agent is not connected",
                 "node-1: it is cordoned",
                 "node-2: it is lost, silent for 90 s",
                 "node-3: 256 MiB of memory wanted, 100 of 1024 MiB free",
@@ -235,14 +245,15 @@ mod tests {
     }
 
     fn any_candidate() -> impl Strategy<Value = Candidate> {
-        (0u128..6, 0u32..2000, 0u64..512, 0u8..3, any::<bool>(), any::<bool>(), 0u32..4).prop_map(
-            |(id, cpu, mib, liveness, cordoned, has_image, neighbours)| {
+        (0u128..6, 0u32..2000, 0u64..512, 0u8..3, any::<bool>(), any::<bool>(), 0u32..4, any::<bool>()).prop_map(
+            |(id, cpu, mib, liveness, cordoned, has_image, neighbours, connected)| {
                 let mut it = node(id);
                 it.free = Capacity { cpu_milli: cpu, memory_bytes: mib * MIB };
                 it.liveness = [Liveness::Ready, Liveness::Suspect, Liveness::Lost][usize::from(liveness)];
                 it.wish = if cordoned { Wish::Cordoned } else { Wish::Open };
                 it.has_image = has_image;
                 it.neighbours = neighbours;
+                it.connected = connected;
                 it
             },
         )
@@ -263,7 +274,8 @@ mod tests {
                 let given = places.iter().filter(|it| it.as_ref() == Ok(&candidate.node)).count() as u64;
                 prop_assert!(given * u64::from(cpu) <= u64::from(candidate.free.cpu_milli));
                 prop_assert!(given * mib * MIB <= candidate.free.memory_bytes);
-                let may = candidate.wish == Wish::Open && candidate.liveness == Liveness::Ready && candidate.has_image;
+                let may = candidate.wish == Wish::Open && candidate.liveness == Liveness::Ready
+                    && candidate.connected && candidate.has_image;
                 prop_assert!(may || given == 0);
             }
             for refused in places.iter().filter_map(|it| it.as_ref().err()) {

@@ -2,6 +2,7 @@
 
 use crate::assignment::ServicePath;
 use crate::cluster::live::Live;
+use crate::cluster::state::Wish;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
 use crate::report::Capacity;
@@ -55,6 +56,13 @@ pub enum Command {
         node: String,
         /// Only of a Lost node: its jobs are started elsewhere.
         force: bool,
+    },
+    /// Whether a node may get new slots. Those that it has stay, and their jobs are replaced there.
+    WishNode {
+        /// Its name.
+        node: String,
+        /// What is wanted of it.
+        wish: Wish,
     },
     /// Makes services as a file says.
     Apply(Apply),
@@ -300,6 +308,7 @@ impl Cluster {
                 self.detach_node(live, (&application, &environment), &node, force, cx)
             }
             Command::RemoveNode { node, force } => self.remove_node(live, &node, force, cx),
+            Command::WishNode { node, wish } => self.wish_node(live, &node, wish, cx),
             Command::Deploy { service, image } => self.deploy(&service, &image, cx),
             Command::Redeploy { service } => self.redeploy(&service, cx),
             Command::Rollback { service, to } => self.rollback(&service, to, cx),

@@ -17,7 +17,6 @@ use crate::cluster::slots::fresh_job;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
 use crate::ids::{NodeId, SlotId};
-use crate::liveness::Liveness;
 use crate::placement::place;
 use crate::policy::{DEPLOYMENTS_KEPT, REVISIONS_KEPT};
 use crate::reason::Reason;
@@ -187,7 +186,7 @@ impl Cluster {
             }
             return false;
         }
-        let ready = |node: &NodeId| live.liveness(*node, cx.tick) == Liveness::Ready;
+        let ready = |node: &NodeId| live.is_reachable(*node, cx.tick);
         if let Some(node) = later.keys().copied().find(ready) {
             for slot in later.remove(&node).unwrap_or_default() {
                 let job = fresh_job(revision, deployment, cx);

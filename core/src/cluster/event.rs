@@ -34,6 +34,8 @@ pub enum EventKind {
     NodeTrouble,
     /// A node was removed.
     NodeRemoved,
+    /// What an operator wants of a node was changed.
+    NodeWish,
     /// A node was given to an environment, or taken back.
     Allotment,
     /// A join token was created.

@@ -81,6 +81,11 @@ impl Live {
         self.pulse(node).read(now)
     }
 
+    /// Whether something can be begun on a node: it is alive, and its agent can be told.
+    pub fn is_reachable(&self, node: NodeId, now: Tick) -> bool {
+        self.liveness(node, now) == Liveness::Ready && self.session(node).is_some()
+    }
+
     /// A node's signs of life.
     pub fn pulse(&self, node: NodeId) -> Pulse {
         self.nodes.get(&node).map_or(Pulse::unheard(self.started), |live| live.pulse)

@@ -125,6 +125,26 @@ impl Cluster {
         Ok(Outcome { touched, ..outcome(Answer::Recorded) })
     }
 
+    pub(crate) fn wish_node(
+        &mut self,
+        live: &Live,
+        name: &str,
+        wish: Wish,
+        cx: &Context<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let node = self.node_named(name)?.clone();
+        if node.wish == wish {
+            return Ok(outcome(Answer::Unchanged));
+        }
+        let word = match wish {
+            Wish::Open => "opened",
+            Wish::Cordoned => "cordoned",
+        };
+        self.tell(cx, EventKind::NodeWish, format!("node/{name}"), format!("{} {word} the node", cx.by));
+        self.put(Node { wish, ..node.clone() });
+        Ok(Outcome { touched: self.touched_by_node(live, node.id), ..outcome(Answer::Recorded) })
+    }
+
     /// Jobs run on a node, for one environment or any: it is not taken away, unless by force from a Lost one.
     fn refuse_while_used(
         &self,

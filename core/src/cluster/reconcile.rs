@@ -229,7 +229,7 @@ impl Cluster {
         cx: &Context<'_>,
         follow: &mut Followup,
     ) {
-        if live.liveness(slot.node, cx.tick) != Liveness::Ready {
+        if !live.is_reachable(slot.node, cx.tick) {
             return self.wait_for_silence(live, service, slot, None, cx, follow);
         }
         let node = self.node_name(slot.node);

@@ -6,7 +6,6 @@ use crate::cluster::paths::hosts_of;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
 use crate::ids::{NodeId, RequestId, ServiceId};
-use crate::liveness::Liveness;
 use crate::message::{ControllerWord, ResolvedImage};
 use crate::reason::Reason;
 use crate::spec::Pull;
@@ -41,7 +40,7 @@ impl Cluster {
         let ready: Vec<NodeId> = self
             .nodes_of(service.environment)
             .map(|node| node.id)
-            .filter(|&node| live.liveness(node, cx.tick) == Liveness::Ready && live.session(node).is_some())
+            .filter(|&node| live.is_reachable(node, cx.tick))
             .collect();
         match self.verdict(live, key, deployment) {
             Verdict::Bound(image, holders) => {

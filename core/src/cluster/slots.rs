@@ -68,6 +68,7 @@ impl Cluster {
                     wish: node.wish,
                     liveness: pulse.read(cx.tick),
                     silence: pulse.silence(cx.tick),
+                    connected: live.session(node.id).is_some(),
                     capacity: node.capacity,
                     free: self.free(node),
                     has_image: revision.is_none_or(|it| it.holders.is_empty() || it.holders.contains(&node.id)),

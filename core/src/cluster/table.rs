@@ -93,6 +93,13 @@ macro_rules! tables {
                 }
             }
 
+            /// All records with their keys, as a store that begins would hold them.
+            pub fn records(&self) -> Vec<(Key, Record)> {
+                let mut all = Vec::new();
+                $(all.extend(self.$table.values().cloned().map(|it| (Key::$kind(Stored::id(&it)), Record::$kind(it))));)+
+                all
+            }
+
             /// A record by its key.
             pub fn record(&self, key: &Key) -> Option<Record> {
                 match key { $(Key::$kind(id) => self.$table.get(id).cloned().map(Record::$kind),)+ }

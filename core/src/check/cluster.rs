@@ -1,0 +1,211 @@
+//! The invariants of the cluster, as far as the controller decides them: over one state, over two states that follow each
+//! other, and over what the store gives back.
+
+use crate::check::Violation;
+use crate::cluster::live::Live;
+use crate::cluster::state::*;
+use crate::cluster::{Cluster, Context, Ids, Key, Record};
+use crate::ids::{JobId, NodeId, SlotId};
+use crate::policy::{JOBS_PER_SERVICE, SERVICES_PER_APPLICATION};
+use crate::time::{Tick, Wall};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+fn broken(invariant: u8, sentence: String) -> Violation {
+    Violation { invariant, sentence }
+}
+
+/// What must hold of every state.
+pub fn of_state(cluster: &Cluster) -> Vec<Violation> {
+    let mut violations = one_unfinished_deployment(cluster);
+    violations.extend(each_job_in_one_slot(cluster));
+    violations.extend(within_quotas(cluster));
+    violations.extend(each_route_leads_to_one_service(cluster));
+    violations
+}
+
+/// 3: at most one unfinished deployment per service, and the service knows which.
+fn one_unfinished_deployment(cluster: &Cluster) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for service in cluster.all::<Service>() {
+        let unfinished: Vec<u32> =
+            cluster.deployments_of(service.id).filter(|it| !it.phase.is_final()).map(|it| it.number).collect();
+        if unfinished != Vec::from_iter(service.unfinished) {
+            let sentence = format!(
+                "{} has the unfinished deployments {unfinished:?} and knows of {:?}",
+                cluster.path_of(service),
+                service.unfinished
+            );
+            violations.push(broken(3, sentence));
+        }
+    }
+    violations
+}
+
+/// 3: a job fills one slot, for life.
+fn each_job_in_one_slot(cluster: &Cluster) -> Vec<Violation> {
+    let mut seen: BTreeMap<JobId, &SlotId> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for slot in cluster.all::<Slot>() {
+        if let Some(other) = slot.job.and_then(|job| seen.insert(job.job, &slot.id)) {
+            violations.push(broken(3, format!("one job fills {other} and {}", slot.id)));
+        }
+    }
+    violations
+}
+
+fn within_quotas(cluster: &Cluster) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for application in cluster.all::<Application>() {
+        let in_application = |service: &&Service| {
+            cluster.get::<Environment>(&service.environment).is_some_and(|it| it.application == application.id)
+        };
+        let names: BTreeSet<&str> =
+            cluster.all::<Service>().filter(in_application).map(|service| service.name.as_str()).collect();
+        if names.len() > SERVICES_PER_APPLICATION {
+            violations.push(broken(0, format!("{} has {} services", application.name, names.len())));
+        }
+    }
+    for service in cluster.all::<Service>() {
+        let max = cluster.get::<Environment>(&service.environment).map_or(0, |it| it.policy.max_scale);
+        if service.spec.scale > max.min(JOBS_PER_SERVICE) {
+            let sentence = format!("{} wants {} jobs, {max} are allowed", cluster.path_of(service), service.spec.scale);
+            violations.push(broken(0, sentence));
+        }
+    }
+    violations
+}
+
+fn each_route_leads_to_one_service(cluster: &Cluster) -> Vec<Violation> {
+    let mut routes: BTreeMap<(&str, &str), &Service> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for service in cluster.all::<Service>() {
+        let active = service.active.and_then(|active| cluster.get::<Revision>(&(service.id, active.revision)));
+        let Some(revision) = active else { continue };
+        for (port, host) in revision.spec.ports.iter().zip(&revision.hosts) {
+            let Some(host) = host else { continue };
+            let path = port.path.as_deref().unwrap_or("/");
+            if let Some(other) = routes.insert((host, path), service).filter(|other| other.id != service.id) {
+                let (a, b) = (cluster.path_of(other), cluster.path_of(service));
+                violations.push(broken(0, format!("{host}{path} leads to {a} and to {b}")));
+            }
+        }
+    }
+    violations
+}
+
+/// What must hold from one state to a later one.
+pub fn of_change(before: &Cluster, after: &Cluster) -> Vec<Violation> {
+    let mut violations = nothing_goes_back(before, after);
+    violations.extend(jobs_come_only_where_they_may(before, after));
+    violations.extend(sets_have_new_numbers(before, after));
+    violations
+}
+
+/// 4: phases and numbers never go back; a revision never changes.
+fn nothing_goes_back(before: &Cluster, after: &Cluster) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for node in before.all::<Node>() {
+        if after.get::<Node>(&node.id).is_some_and(|now| now.generation < node.generation) {
+            violations.push(broken(4, format!("the set of {} went back from {}", node.name, node.generation)));
+        }
+    }
+    for old in before.all::<Deployment>() {
+        let Some(new) = after.get::<Deployment>(&(old.service, old.number)) else { continue };
+        if new.phase < old.phase || (old.phase.is_final() && new.phase != old.phase) {
+            let (from, to) = (old.phase.word(), new.phase.word());
+            violations.push(broken(4, format!("deployment {} went back from {from} to {to}", old.number)));
+        }
+    }
+    for old in before.all::<Revision>() {
+        let Some(new) = after.get::<Revision>(&(old.service, old.number)) else { continue };
+        if (&new.spec, &new.image, &new.hosts) != (&old.spec, &old.image, &old.hosts) {
+            violations.push(broken(4, format!("the revision r{} was changed", old.number)));
+        }
+    }
+    for old in before.all::<Service>() {
+        let Some(new) = after.get::<Service>(&old.id) else { continue };
+        if new.last_revision < old.last_revision || new.last_deployment < old.last_deployment {
+            violations.push(broken(4, format!("the numbers of {} went back", old.name)));
+        }
+    }
+    violations
+}
+
+/// 6: a job comes only to a node that is given to its environment; a slot never comes to a cordoned node; a job never
+/// changes its node or its revision.
+fn jobs_come_only_where_they_may(before: &Cluster, after: &Cluster) -> Vec<Violation> {
+    let was: BTreeMap<JobId, (NodeId, u32)> = before
+        .all::<Slot>()
+        .flat_map(|slot| slot.job.iter().chain(&slot.previous).map(|job| (job.job, (slot.node, job.revision))))
+        .collect();
+    let mut violations = Vec::new();
+    for slot in after.all::<Slot>() {
+        let Some(job) = slot.job else { continue };
+        match was.get(&job.job) {
+            Some(was) if *was == (slot.node, job.revision) => continue,
+            Some(_) => violations.push(broken(6, format!("a job of {} changed its node or its revision", slot.id))),
+            None => {}
+        }
+        let (id, name) = (&slot.id, after.node_name(slot.node));
+        let environment = after.get::<Service>(&id.service).map(|service| service.environment);
+        if !environment.is_some_and(|environment| after.is_allotted(environment, slot.node)) {
+            violations.push(broken(6, format!("{id} got a job on {name}, which its environment was not given")));
+        }
+        let came = before.get::<Slot>(id).is_none_or(|was| was.node != slot.node);
+        if came && after.get::<Node>(&slot.node).is_some_and(|node| node.wish == Wish::Cordoned) {
+            violations.push(broken(6, format!("{id} came to {name}, which is cordoned")));
+        }
+    }
+    violations
+}
+
+/// 4: what a node should run never changes without a new number.
+fn sets_have_new_numbers(before: &Cluster, after: &Cluster) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for node in before.all::<Node>() {
+        let (Some(old), Some(new)) = (before.assignments(node.id, true), after.assignments(node.id, true)) else {
+            continue;
+        };
+        if old.generation == new.generation && old.assignments != new.assignments {
+            violations.push(broken(4, format!("set {} of {} was changed", old.generation, node.name)));
+        }
+    }
+    violations
+}
+
+/// 5: after a look at every service, a second look at the same instant changes nothing and sends nothing.
+pub fn of_a_second_look(cluster: &Cluster, live: &Live, tick: Tick) -> Vec<Violation> {
+    let (mut cluster, mut live) = (cluster.clone(), live.clone());
+    cluster.take_changes();
+    let mut ids = Ids::from_base(u128::MAX / 2);
+    let mut cx = Context { tick, wall: Wall(0), by: String::new(), ids: &mut ids };
+    let services: Vec<_> = cluster.all::<Service>().map(|service| (service.id, cluster.path_of(service))).collect();
+    let mut violations = Vec::new();
+    for (id, path) in services {
+        let follow = cluster.reconcile(&mut live, id, &mut cx);
+        let changed: Vec<String> = cluster.take_changes().iter().map(|(key, _)| format!("{key}")).collect();
+        if !changed.is_empty() || !follow.asks.is_empty() {
+            let sentence = format!("a second look at {path} changed {changed:?} and asked {} times", follow.asks.len());
+            violations.push(broken(5, sentence));
+        }
+    }
+    violations
+}
+
+/// 8: the store gives back all that was acknowledged.
+pub fn of_store(cluster: &Cluster, store: impl IntoIterator<Item = (Key, Record)>) -> Vec<Violation> {
+    match Cluster::load(store) {
+        Ok(loaded) => {
+            let (missing, surplus) = (cluster.records(), loaded.records());
+            let differs = |(key, _): &&(Key, Record)| cluster.record(key) != loaded.record(key);
+            let mut keys: BTreeSet<&Key> = BTreeSet::new();
+            keys.extend(missing.iter().filter(differs).map(|(key, _)| key));
+            keys.extend(surplus.iter().filter(differs).map(|(key, _)| key));
+            keys.into_iter().map(|key| broken(8, format!("the store has lost the newest {key}"))).collect()
+        }
+        Err(why) => alloc::vec![broken(8, why)],
+    }
+}

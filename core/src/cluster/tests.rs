@@ -1,0 +1,11 @@
+//! The cluster's decisions with model agents: what the product promises, as sentences.
+
+mod agent;
+mod applying;
+mod deploying;
+mod failing;
+mod losing;
+mod membership;
+mod random;
+mod storing;
+mod world;

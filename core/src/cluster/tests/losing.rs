@@ -1,0 +1,179 @@
+use super::world::*;
+use crate::cluster::command::*;
+use crate::cluster::state::*;
+use crate::cluster::status::ServiceState;
+use crate::ids::{BootId, NodeId};
+use crate::time::Millis;
+
+const WEB: &str = "shop/production/web";
+
+fn on_two_nodes() -> World {
+    let mut world = World::with_nodes(2);
+    world.apply("production", &[("web", web("hello:1", 2))]);
+    world.settle();
+    world
+}
+
+#[test]
+fn the_jobs_of_a_lost_node_start_elsewhere_and_its_own_stop_when_it_returns() {
+    let mut world = on_two_nodes();
+    world.cut(2);
+    world.wait(Millis::secs(5));
+    assert_eq!(world.cluster.slots_on(NodeId(2)).count(), 1, "suspect: nothing is moved");
+    assert_eq!(world.status(WEB).state, ServiceState::Degraded);
+    world.wait(Millis::secs(3));
+    world.settle();
+    assert_eq!(
+        world.running(),
+        ["node-1: web.1=r1", "node-1: web.2=r1", "node-2: web.2=r1"],
+        "it cannot be told to stop"
+    );
+    assert_eq!(world.status(WEB).state, ServiceState::Healthy);
+    assert!(world.sentences().contains(&"web.2 moved from node-2 to node-1"));
+    world.connect(2);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-1: web.2=r1"]);
+}
+
+#[test]
+fn a_service_that_wants_to_wait_is_not_moved_before_its_time() {
+    let mut world = World::with_nodes(2);
+    let mut spec = web("hello:1", 2);
+    spec.replace_after = Millis::secs(60);
+    world.apply("production", &[("web", spec)]);
+    world.settle();
+    world.cut(2);
+    world.wait(Millis::secs(30));
+    assert_eq!(world.cluster.slots_on(NodeId(2)).count(), 1);
+    assert!(world.why(WEB)[0].contains("unless it comes back, its jobs start elsewhere in"), "{:?}", world.why(WEB));
+    world.wait(Millis::secs(38));
+    assert_eq!(world.cluster.slots_on(NodeId(2)).count(), 0);
+}
+
+#[test]
+fn a_restarted_controller_moves_nothing_for_one_lease_and_a_healthy_job_is_not_restarted() {
+    let mut world = on_two_nodes();
+    let jobs: alloc::vec::Vec<_> = world.agents.values().map(|agent| agent.current.clone()).collect();
+    world.wait(Millis::secs(60));
+    world.agents.get_mut(&NodeId(2)).unwrap().connected = false;
+    world.restart_controller();
+    world.wait(Millis::secs(6));
+    assert_eq!(world.cluster.slots_on(NodeId(2)).count(), 1, "it could still come");
+    world.connect(2);
+    world.wait(Millis::secs(30));
+    let now: alloc::vec::Vec<_> = world.agents.values().map(|agent| agent.current.clone()).collect();
+    assert_eq!(jobs, now);
+}
+
+#[test]
+fn a_deployment_goes_on_when_a_node_is_lost_in_its_middle() {
+    let mut world = World::with_nodes(3);
+    world.apply("production", &[("web", web("hello:1", 3))]);
+    world.settle();
+    world.run(Command::Deploy { service: path(WEB), image: "hello:2".into() }).unwrap();
+    while !world.running().contains(&"node-1: web.1=r2".into()) {
+        world.turn();
+    }
+    world.cut(2);
+    world.wait(Millis::secs(30));
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+    world.connect(2);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r2", "node-1: web.2=r2", "node-3: web.3=r2"]);
+}
+
+#[test]
+fn a_deployment_goes_on_when_the_controller_dies_in_its_middle() {
+    let mut world = on_two_nodes();
+    for turns in 0..14 {
+        let image = if turns % 2 == 0 { "hello:2" } else { "hello:3" };
+        world.run(Command::Deploy { service: path(WEB), image: image.into() }).unwrap();
+        for _ in 0..turns {
+            world.turn();
+        }
+        world.restart_controller();
+        world.settle();
+        let last = world.last_deployment(WEB);
+        assert_eq!(last.phase, DeploymentPhase::Complete, "after {turns} turns");
+        let revision = alloc::format!("=r{}", last.revision.unwrap());
+        assert!(
+            world.running().iter().all(|line| line.ends_with(&revision)),
+            "after {turns} turns: {:?}",
+            world.running()
+        );
+    }
+}
+
+#[test]
+fn a_report_of_an_older_set_is_no_evidence_for_a_newer_one() {
+    let mut world = on_two_nodes();
+    let (session, old) = (world.agents[&NodeId(1)].session, world.agents[&NodeId(1)].report());
+    world.run(Command::Redeploy { service: path(WEB) }).unwrap();
+    world.turn();
+    world.take_report(NodeId(1), session, old);
+    let service = world.service(WEB).id;
+    let open = world.cluster.slots_of(service).filter(|slot| slot.outcome.is_none()).count();
+    assert_eq!(open, 1);
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+}
+
+#[test]
+fn reports_that_come_twice_or_late_change_nothing() {
+    let mut world = on_two_nodes();
+    world.run(Command::Redeploy { service: path(WEB) }).unwrap();
+    let mut told = alloc::vec![];
+    while world.turn() {
+        let agent = &world.agents[&NodeId(1)];
+        told.push((agent.session, agent.report()));
+    }
+    let (deployments, events) = (world.last_deployment(WEB).clone(), world.events.len());
+    for (session, report) in told.into_iter().rev() {
+        world.take_report(NodeId(1), session, report);
+    }
+    world.report(NodeId(1));
+    world.settle();
+    assert_eq!(*world.last_deployment(WEB), deployments);
+    assert_eq!(world.events.len(), events);
+}
+
+#[test]
+fn two_machines_under_one_identity_are_noticed() {
+    let mut world = on_two_nodes();
+    for boot in [77, 2, 77] {
+        world.agents.get_mut(&NodeId(2)).unwrap().boot = BootId(boot);
+        world.connect(2);
+    }
+    let troubles = world.cluster.node_troubles(&world.live, NodeId(2), world.tick);
+    assert_eq!(troubles, ["two machines take turns under its identity"]);
+}
+
+#[test]
+fn a_node_that_knows_a_later_set_than_the_store_gets_a_later_one_still() {
+    let mut world = on_two_nodes();
+    let held = world.agents.get_mut(&NodeId(2)).unwrap().held.as_mut().unwrap();
+    held.number += 100;
+    let number = held.number;
+    world.connect(2);
+    assert_eq!(world.cluster.assignments(NodeId(2), true).unwrap().generation.number, number + 1);
+    world.settle();
+    assert_eq!(world.running().len(), 2);
+}
+
+#[test]
+fn a_cordoned_node_keeps_its_jobs_and_gets_no_new_slots() {
+    let mut world = on_two_nodes();
+    world.run(Command::WishNode { node: "node-1".into(), wish: Wish::Cordoned }).unwrap();
+    world.run(Command::Scale { service: path(WEB), scale: 4 }).unwrap();
+    world.settle();
+    assert_eq!(world.cluster.slots_on(NodeId(1)).count(), 1);
+    assert_eq!(world.cluster.slots_on(NodeId(2)).count(), 3);
+}
+
+#[test]
+fn a_proxy_can_name_the_nodes_that_have_jobs_of_a_service() {
+    let world = on_two_nodes();
+    let elsewhere = world.cluster.elsewhere(NodeId(1));
+    assert_eq!(elsewhere[0].nodes, ["node-2"]);
+    assert_eq!(elsewhere[0].routes, [("web-production-shop.apps.test".into(), "/".into())]);
+}

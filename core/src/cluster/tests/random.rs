@@ -1,0 +1,171 @@
+//! Anything may happen, in any order: the invariants hold after every input, and when the faults stop all comes to rest.
+
+use super::world::*;
+use crate::cluster::command::*;
+use crate::cluster::state::*;
+use crate::ids::NodeId;
+use crate::report::NodeReport;
+use crate::time::Millis;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+
+const NODES: u128 = 3;
+const SERVICES: [&str; 3] = ["web", "api", "mail"];
+
+#[derive(Debug, Clone)]
+enum Input {
+    Apply(usize, u8, u32),
+    Deploy(usize, u8),
+    Redeploy(usize),
+    Rollback(usize, Option<u32>),
+    Scale(usize, u32),
+    Remove(usize),
+    Cut(u128),
+    Connect(u128),
+    Attach(u128),
+    Detach(u128, bool),
+    Cordon(u128, bool),
+    Break(u8),
+    Mend(u8),
+    Turns(u8),
+    Wait(u64),
+    Restart,
+    LoseQuestions,
+    OldReport(prop::sample::Index),
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let service = 0..SERVICES.len();
+    let node = 1..=NODES;
+    prop_oneof![
+        4 => (service.clone(), 1u8..5, 1u32..5).prop_map(|(a, b, c)| Input::Apply(a, b, c)),
+        4 => (service.clone(), 1u8..5).prop_map(|(a, b)| Input::Deploy(a, b)),
+        2 => service.clone().prop_map(Input::Redeploy),
+        2 => (service.clone(), prop::option::of(1u32..5)).prop_map(|(a, b)| Input::Rollback(a, b)),
+        2 => (service.clone(), 1u32..6).prop_map(|(a, b)| Input::Scale(a, b)),
+        1 => service.prop_map(Input::Remove),
+        2 => node.clone().prop_map(Input::Cut),
+        3 => node.clone().prop_map(Input::Connect),
+        1 => node.clone().prop_map(Input::Attach),
+        1 => (node.clone(), any::<bool>()).prop_map(|(a, b)| Input::Detach(a, b)),
+        1 => (node, any::<bool>()).prop_map(|(a, b)| Input::Cordon(a, b)),
+        2 => (1u8..5).prop_map(Input::Break),
+        2 => (1u8..5).prop_map(Input::Mend),
+        9 => (1u8..12).prop_map(Input::Turns),
+        3 => (1u64..12).prop_map(Input::Wait),
+        1 => Just(Input::Restart),
+        1 => Just(Input::LoseQuestions),
+        2 => any::<prop::sample::Index>().prop_map(Input::OldReport),
+    ]
+}
+
+fn service(index: usize) -> crate::assignment::ServicePath {
+    path(&format!("shop/production/{}", SERVICES[index]))
+}
+
+fn wish(cordoned: bool) -> Wish {
+    if cordoned { Wish::Cordoned } else { Wish::Open }
+}
+
+fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) {
+    let node = |number: u128| format!("node-{number}");
+    let of = || (String::from("shop"), String::from("production"));
+    let command = match input {
+        Input::Apply(index, tag, scale) => {
+            let spec = web(&format!("hello:{tag}"), scale);
+            Command::Apply(file("production", &[(SERVICES[index], spec)]))
+        }
+        Input::Deploy(index, tag) => Command::Deploy { service: service(index), image: format!("hello:{tag}") },
+        Input::Redeploy(index) => Command::Redeploy { service: service(index) },
+        Input::Rollback(index, to) => Command::Rollback { service: service(index), to },
+        Input::Scale(index, scale) => Command::Scale { service: service(index), scale },
+        Input::Remove(index) => Command::RemoveService { service: service(index) },
+        Input::Attach(number) => {
+            let (application, environment) = of();
+            Command::AttachNode { application, environment, node: node(number) }
+        }
+        Input::Detach(number, force) => {
+            let (application, environment) = of();
+            Command::DetachNode { application, environment, node: node(number), force }
+        }
+        Input::Cordon(number, cordoned) => Command::WishNode { node: node(number), wish: wish(cordoned) },
+        Input::Cut(number) => return world.cut(number),
+        Input::Connect(number) => return world.connect(number),
+        Input::Break(tag) => {
+            world.broken.insert(format!("hello@sha256:{tag}"));
+            return;
+        }
+        Input::Mend(tag) => {
+            world.broken.remove(&format!("hello@sha256:{tag}"));
+            return;
+        }
+        Input::Wait(seconds) => return world.wait(Millis::secs(seconds)),
+        Input::Restart => return world.restart_controller(),
+        Input::LoseQuestions => return world.lose_questions(),
+        Input::Turns(turns) => {
+            for _ in 0..turns {
+                world.turn();
+                told.extend(world.agents.iter().map(|(id, agent)| (*id, agent.report())));
+            }
+            return;
+        }
+        Input::OldReport(index) => {
+            if !told.is_empty() {
+                let (id, report) = told[index.index(told.len())].clone();
+                let session = world.agents[&id].session;
+                world.take_report(id, session, report);
+            }
+            return;
+        }
+    };
+    let refused = world.run(command).err().unwrap_or_default();
+    assert!(refused.iter().all(|refusal| !refusal.sentence.is_empty()));
+}
+
+/// What must be so when the faults have stopped and everything had time.
+fn at_rest(world: &mut World) {
+    for number in 1..=NODES {
+        world.connect(number);
+        world.run(Command::WishNode { node: format!("node-{number}"), wish: Wish::Open }).unwrap();
+        world.attach(number);
+    }
+    world.broken.clear();
+    world.wait(Millis::secs(70));
+    world.settle();
+    let services: Vec<Service> = world.cluster.all::<Service>().cloned().collect();
+    for service in &services {
+        assert!(!service.deleting, "{} is still being removed", service.name);
+        assert_eq!(service.unfinished, None, "{}: {:?}", service.name, world.live.waits);
+        let wanted = service.active.map_or(0, |active| active.scale);
+        let slots: Vec<&Slot> = world.cluster.slots_of(service.id).collect();
+        assert_eq!(slots.len() as u32, wanted, "{}", service.name);
+        for slot in slots {
+            let job = slot.job.unwrap();
+            let running = world.agents[&slot.node].current.get(&slot.id);
+            // A job that failed for good, outside of a deployment, is told and left to its operator.
+            if slot.outcome == Some(SlotOutcome::Settled) {
+                assert_eq!(running, Some(&job.job), "{}", slot.id);
+            }
+            assert!(slot.outcome.is_some(), "{} is open", slot.id);
+        }
+    }
+    let slots = world.cluster.all::<Slot>().count();
+    let running: usize = world.agents.values().map(|agent| agent.current.len()).sum();
+    assert!(running <= slots, "no orphan: {running} jobs for {slots} slots");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_the_invariants_hold_and_all_comes_to_rest(inputs in prop::collection::vec(any_input(), 1..60)) {
+        let mut world = World::with_nodes(NODES);
+        let mut told = vec![];
+        for input in inputs {
+            do_it(&mut world, input, &mut told);
+        }
+        at_rest(&mut world);
+    }
+}
