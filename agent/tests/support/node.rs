@@ -1,5 +1,7 @@
 //! An agent's engine on a machine of the test's, and a proxy that speaks the control socket's protocol.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use crate::support::{fresh, run};
 use lapstrake_agent::config::Config;
 use lapstrake_agent::engine::{Engine, Machine};
