@@ -274,8 +274,12 @@ impl Parts {
     async fn terminate(&self, attempt: Attempt) -> bool {
         let outcome = self.runtime.terminate(attempt).await;
         if outcome.is_ok() {
+            let now = self.clock.tick();
             self.view.change(|seen| match seen.containers.get_mut(&attempt) {
-                Some(Container::Running { terminated, .. }) => !std::mem::replace(terminated, true),
+                Some(Container::Running { terminated, .. }) => {
+                    seen.terminated_at.entry(attempt).or_insert(now);
+                    !std::mem::replace(terminated, true)
+                }
                 Some(_) | None => false,
             });
             return false;
@@ -289,6 +293,7 @@ impl Parts {
                 self.view.decide(attempt, |seen| {
                     seen.containers.remove(&attempt);
                     seen.addresses.remove(&attempt);
+                    seen.terminated_at.remove(&attempt);
                 });
                 false
             }

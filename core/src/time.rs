@@ -29,7 +29,7 @@ impl fmt::Display for Millis {
         let ms = self.0;
         match ms {
             0..1_000 => write!(f, "{ms} ms"),
-            _ if ms < 60_000 && ms % 1_000 != 0 => write!(f, "{}.{} s", ms / 1_000, ms % 1_000 / 100),
+            _ if ms < 60_000 && !ms.is_multiple_of(1_000) => write!(f, "{}.{} s", ms / 1_000, ms % 1_000 / 100),
             1_000..120_000 => write!(f, "{} s", ms / 1_000),
             120_000..7_200_000 => write!(f, "{} min", ms / 60_000),
             _ => write!(f, "{} h", ms / 3_600_000),

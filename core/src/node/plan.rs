@@ -129,7 +129,7 @@ fn watches(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
 fn stops(ledger: &Ledger, seen: &Seen, now: Tick, actions: &mut Vec<Action>) {
     let jobs = ledger.jobs.values().filter(|job| job.phase == JobPhase::Stopping);
     let jobs = jobs.map(|job| (job.key(), advance::job::kill_at(job, seen)));
-    let strays = ledger.strays.iter().map(|(attempt, since)| (*attempt, stray_kill_at(*since, seen)));
+    let strays = ledger.strays.iter().map(|(attempt, since)| (*attempt, stray_kill_at(*attempt, *since, seen)));
     for (attempt, kill_at) in jobs.chain(strays) {
         let Some(Container::Running { terminated, .. }) = seen.containers.get(&attempt) else { continue };
         if !terminated {
@@ -140,8 +140,8 @@ fn stops(ledger: &Ledger, seen: &Seen, now: Tick, actions: &mut Vec<Action>) {
     }
 }
 
-fn stray_kill_at(since: Tick, seen: &Seen) -> Tick {
-    since.max(seen.agent_started) + STRAY_GRACE
+fn stray_kill_at(attempt: Attempt, since: Tick, seen: &Seen) -> Tick {
+    advance::job::end_of_grace(attempt, since, STRAY_GRACE, seen)
 }
 
 /// Containers that do not run and are nobody's attempt any more.
@@ -195,6 +195,7 @@ fn wake(ledger: &Ledger, seen: &Seen, now: Tick) -> Option<Tick> {
     let slots = advance::begin::slots(ledger);
     let of_slots = slots.iter().filter_map(of_slot);
     let of_jobs = ledger.jobs.values().filter_map(of_job);
-    let of_strays = ledger.strays.values().map(|since| stray_kill_at(*since, seen)).filter(|kill| *kill > now);
+    let of_strays =
+        ledger.strays.iter().map(|(attempt, since)| stray_kill_at(*attempt, *since, seen)).filter(|kill| *kill > now);
     of_slots.chain(of_jobs).chain(of_strays).min()
 }

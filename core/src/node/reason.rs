@@ -106,6 +106,15 @@ pub enum Reason {
     NextStep,
 }
 
+/// A time left, in whole seconds and never less than it is: a sentence that changed with every look would fill the log.
+struct Left(Millis);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Millis::secs(self.0.0.div_ceil(1_000)).fmt(f)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,8 +131,8 @@ impl fmt::Display for Reason {
             Reason::FailedHere { failure } => write!(f, "waits for the controller: {failure}"),
             Reason::EarlierAttempt => f.write_str("waits until the job's earlier attempt has ended"),
             Reason::Image { reference } => write!(f, "waits for the image {reference}"),
-            Reason::BackOff { left, after: Some(failure) } => write!(f, "next attempt in {left}: {failure}"),
-            Reason::BackOff { left, after: None } => write!(f, "next attempt in {left}"),
+            Reason::BackOff { left, after: Some(failure) } => write!(f, "next attempt in {}: {failure}", Left(*left)),
+            Reason::BackOff { left, after: None } => write!(f, "next attempt in {}", Left(*left)),
             Reason::Address => f.write_str("waits for a free address in the environment's network on this node"),
             Reason::Network { trouble: Some(trouble) } => write!(f, "waits for the environment's network: {trouble}"),
             Reason::Network { trouble: None } => f.write_str("waits for the environment's network"),
@@ -132,17 +141,17 @@ impl fmt::Display for Reason {
                 write!(f, "waits to be healthy; the last answer was: {answer}")
             }
             Reason::Checks { answered: None } => f.write_str("waits to be healthy; no check has answered yet"),
-            Reason::MinHealthy { left } => write!(f, "healthy; waits {left} until min_healthy is over"),
+            Reason::MinHealthy { left } => write!(f, "healthy; waits {} until min_healthy is over", Left(*left)),
             Reason::TableFile { generation } => write!(f, "waits until route table {generation} is written"),
             Reason::Proxy { pid, generation } => {
                 write!(f, "waits for proxy {pid} to acknowledge route table {generation}")
             }
-            Reason::Overlap { left } => write!(f, "overlap: {left} left"),
+            Reason::Overlap { left } => write!(f, "overlap: {} left", Left(*left)),
             Reason::Connections { open, left } => {
                 let noun = if *open == 1 { "connection" } else { "connections" };
-                write!(f, "{open} {noun} open, the drain ends in {left}")
+                write!(f, "{open} {noun} open, the drain ends in {}", Left(*left))
             }
-            Reason::StopGrace { left } => write!(f, "told to stop; will be killed in {left}"),
+            Reason::StopGrace { left } => write!(f, "told to stop; will be killed in {}", Left(*left)),
             Reason::Removal => f.write_str("waits until the old container is removed"),
             Reason::NextStep => f.write_str("takes its next step"),
         }

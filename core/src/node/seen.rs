@@ -40,6 +40,8 @@ pub struct Seen {
     pub containers: BTreeMap<Attempt, Container>,
     /// The static addresses of the containers, as far as they are known, so that a lost ledger finds them again.
     pub addresses: BTreeMap<Attempt, Ipv4Addr>,
+    /// When this agent process sent an attempt its stop signal: the grace until SIGKILL counts from here.
+    pub terminated_at: BTreeMap<Attempt, Tick>,
     /// Images by `BoundImage::pinned`; one that is not named was not asked for since the agent started.
     pub images: BTreeMap<String, Image>,
     /// Bridges of environments that stand with their rules, by environment.

@@ -4,6 +4,7 @@
 use crate::world::*;
 use lapstrake_core::assignment::Assignment;
 use lapstrake_core::ids::{JobId, SlotId};
+use lapstrake_core::node::routes::named;
 use lapstrake_core::report::{Failure, Health};
 use lapstrake_core::spec::WhenCutOff;
 use lapstrake_core::time::Tick;
@@ -40,6 +41,7 @@ enum Event {
     AgentCrashes,
     AgentCrashesAfter(usize),
     MachineRestarts,
+    LedgerIsLost,
     LeaseEnds,
     LeaseReturns,
 }
@@ -67,6 +69,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::AgentCrashes),
         2 => (0usize..6).prop_map(Event::AgentCrashesAfter),
         1 => Just(Event::MachineRestarts),
+        1 => Just(Event::LedgerIsLost),
         1 => Just(Event::LeaseEnds),
         1 => Just(Event::LeaseReturns),
     ]
@@ -175,7 +178,8 @@ impl Controller {
             }
             Event::ConnectionsClose => world.proxies.iter_mut().for_each(|proxy| proxy.open.clear()),
             Event::ProxyStarts if proxies < 4 => {
-                let (pid, routed) = (200 + world.now as u32, world.file.clone());
+                let (pid, routed) =
+                    (200 + world.now as u32, world.file.as_ref().map(|table| named(&table.routes)).unwrap_or_default());
                 world.proxies.push(ProxyProcess { pid, routed, ..ProxyProcess::default() });
             }
             Event::ProxyStarts => {}
@@ -192,6 +196,7 @@ impl Controller {
             Event::AgentCrashes => world.crash_agent(),
             Event::AgentCrashesAfter(effects) => world.dies_after = Some(*effects),
             Event::MachineRestarts => world.reboot(),
+            Event::LedgerIsLost => world.lose_ledger(),
             Event::LeaseEnds => world.seen.lease_ends = Some(Tick(world.now)),
             Event::LeaseReturns => world.seen.lease_ends = Some(Tick(u64::MAX)),
         }
@@ -221,7 +226,9 @@ impl Controller {
             let has_it = world.ledger.current.get(slot) == Some(&one.job);
             if has_it {
                 let job = report.jobs.iter().find(|job| job.job == one.job).expect("its report");
-                assert_eq!(job.health, Health::Healthy, "{slot} {:?}", world.job(one.job.0));
+                let is_well = job.health == Health::Healthy;
+                let says_why = !can_be_well(one) && job.failure.is_some();
+                assert!(is_well || says_why, "{slot} {:?}", world.job(one.job.0));
             } else {
                 let failed = report.replacements.iter().filter(|other| other.deployment == one.deployment);
                 let failed = failed.filter(|one| !matches!(one.failure, None | Some(Failure::Superseded))).count();
@@ -233,7 +240,7 @@ impl Controller {
         for (attempt, _) in up {
             assert!(world.ledger.current.values().any(|job| *job == attempt.job), "orphan {attempt:?}");
         }
-        assert_eq!(world.processes.len(), world.ledger.current.len(), "no corpse is left");
+        assert!(world.processes.len() <= world.ledger.current.len(), "a corpse is left");
         for slot in world.ledger.current.keys() {
             assert!(self.wanted.contains_key(slot), "{slot} was to be emptied");
         }
@@ -242,13 +249,18 @@ impl Controller {
     }
 }
 
+/// A revision that never gets well has its slot only if the ledger was lost while it happened to run.
+fn can_be_well(one: &Assignment) -> bool {
+    [Behaviour::Good, Behaviour::Stubborn].iter().any(|good| one.run.image.pinned() == good.image())
+}
+
 fn pick<T>(all: impl Iterator<Item = T>, which: &Index) -> Option<T> {
     let mut all: Vec<T> = all.collect();
     if all.is_empty() { None } else { Some(all.swap_remove(which.index(all.len()))) }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_promises_hold_and_every_slot_ends_well_or_says_why(

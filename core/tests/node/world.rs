@@ -8,10 +8,12 @@ use lapstrake_core::check::node::{check_ledger, check_plan, check_settled};
 use lapstrake_core::ids::*;
 use lapstrake_core::node::action::{Action, Plan};
 use lapstrake_core::node::ledger::{Job, Ledger, Replacement};
+use lapstrake_core::node::routes::named;
 use lapstrake_core::node::seen::*;
 use lapstrake_core::node::{advance, plan};
 use lapstrake_core::probe::{Answer, Reading, checks_of};
 use lapstrake_core::report::{Capacity, ReplacementPhase};
+use lapstrake_core::routes::RouteTable;
 use lapstrake_core::spec::*;
 use lapstrake_core::time::{Millis, Tick, Wall};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +48,7 @@ pub const BEHAVIOURS: [Behaviour; 7] = [
 ];
 
 impl Behaviour {
-    fn image(self) -> String {
+    pub fn image(self) -> String {
         format!("{self:?}").to_lowercase()
     }
 }
@@ -94,8 +96,8 @@ pub struct World {
     /// What was done, for stories.
     pub done: Vec<(u64, &'static str, Option<JobId>)>,
     pub last_plan: Option<Plan>,
-    /// What the table file says, for a proxy that starts.
-    pub file: BTreeSet<JobId>,
+    /// The table file, for a proxy that starts and for an agent that lost its ledger.
+    pub file: Option<RouteTable>,
     /// The agent dies after so many more effects of its actions.
     pub dies_after: Option<usize>,
     switched: BTreeMap<JobId, u64>,
@@ -190,7 +192,7 @@ impl World {
             set_number: 0,
             done: Vec::new(),
             last_plan: None,
-            file: BTreeSet::new(),
+            file: None,
             dies_after: None,
             switched: BTreeMap::new(),
         };
@@ -411,6 +413,7 @@ impl World {
         }
         if let Some(Container::Running { terminated, .. }) = self.seen.containers.get_mut(&attempt) {
             *terminated = true;
+            self.seen.terminated_at.entry(attempt).or_insert(Tick(self.now));
         }
         first
     }
@@ -425,14 +428,8 @@ impl World {
     fn publish(&mut self) -> bool {
         let generation = self.ledger.table.generation;
         let mut had_effect = std::mem::replace(&mut self.seen.table_written, generation) != generation;
-        let routed: BTreeSet<JobId> = self
-            .ledger
-            .table
-            .routes
-            .iter()
-            .flat_map(|route| route.backends.iter().map(|backend| backend.job))
-            .collect();
-        self.file = routed.clone();
+        let routed = named(&self.ledger.table.routes);
+        self.file = Some(self.ledger.table.clone());
         for proxy in self.proxies.iter_mut().filter(|proxy| !proxy.stuck && proxy.acknowledged < generation) {
             (proxy.acknowledged, proxy.routed) = (generation, routed.clone());
             had_effect = true;
@@ -533,9 +530,12 @@ impl World {
         self.seen.lease_ends = seen.lease_ends.map(|_| Tick(u64::MAX));
     }
 
-    /// The agent dies and its disk is lost.
+    /// The agent dies and its ledger is lost. As its rim does, it goes on from the table in the proxies' file.
     pub fn lose_ledger(&mut self) {
         self.ledger = Ledger::new(ClusterId(1), NodeId(1), BootId(self.boot), &self.config);
+        if let Some(table) = &self.file {
+            self.ledger.table = table.clone();
+        }
         self.switched.clear();
         self.forget_seen();
     }

@@ -17,12 +17,12 @@ const FIRST_HOST: u32 = 2;
 impl Subnet {
     /// The subnet of this prefix length that an address lies in.
     pub fn around(address: Ipv4Addr, prefix: u8) -> Subnet {
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+        let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix.into())).unwrap_or(0);
         Subnet { base: Ipv4Addr::from(u32::from(address) & mask), prefix }
     }
     /// How many addresses it has.
     pub fn size(self) -> u32 {
-        1u32.checked_shl(32 - u32::from(self.prefix)).unwrap_or(u32::MAX)
+        1u32.checked_shl(32u32.saturating_sub(self.prefix.into())).unwrap_or(u32::MAX)
     }
     /// The addresses that jobs may get: without the network's own, the gateway's and the broadcast address.
     pub fn hosts(self) -> impl Iterator<Item = Ipv4Addr> {

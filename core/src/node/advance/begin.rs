@@ -145,16 +145,3 @@ pub fn slots(ledger: &Ledger) -> Vec<SlotId> {
     let all = ledger.wanted.keys().chain(ledger.current.keys()).chain(ledger.replacements.keys());
     all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
-
-impl Ledger {
-    /// Whether this job is meant to stay up: it has its slot's traffic, or is on its way to it.
-    pub fn lasts(&self, job: &Job) -> bool {
-        let is_new = |one: &Replacement| one.new == Some(job.assignment.job);
-        self.is_current(job) || self.under_way(&job.assignment.slot).is_some_and(is_new)
-    }
-    /// Whether this job shall be up now: it lasts, or is the old one of a replacement whose drain has not begun.
-    pub fn shall_be_up(&self, job: &Job) -> bool {
-        let is_old = |one: &Replacement| one.old == Some(job.assignment.job) && one.phase < ReplacementPhase::Draining;
-        self.lasts(job) || self.under_way(&job.assignment.slot).is_some_and(is_old)
-    }
-}

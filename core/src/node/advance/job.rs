@@ -6,7 +6,7 @@ use crate::node::health::{Sight, exit_failure, failed_check, good_since, is_gone
 use crate::node::ledger::{Job, Ledger};
 use crate::node::reason::Reason;
 use crate::node::routes;
-use crate::node::seen::{Container, Image, Now, Seen};
+use crate::node::seen::{Attempt, Container, Image, Now, Seen};
 use crate::probe::checks_of;
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::restart;
@@ -197,6 +197,7 @@ fn stopping(seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
         Sight::Missing | Sight::There(Container::Refused { .. } | Container::Created | Container::Exited { .. }) => {
             Next::Go(JobStep::Over)
         }
+        Sight::There(Container::Running { .. }) if !seen.engine_answers => silent(seen),
         Sight::There(Container::Running { .. }) => {
             let kill = kill_at(job, seen);
             Next::Wait(Reason::StopGrace { left: kill.since(now) }, Some(kill).filter(|kill| *kill > now))
@@ -204,10 +205,17 @@ fn stopping(seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     }
 }
 
-/// When a stopping job is killed. The agent that sent the stop signal may have died before it did; then the next one
-/// sends it again, and the grace counts from its start: no job is killed without having had all of it.
+/// When a stopping job is killed.
 pub fn kill_at(job: &Job, seen: &Seen) -> Tick {
-    job.since.max(seen.agent_started) + job.assignment.run.spec.deploy.stop_grace
+    end_of_grace(job.key(), job.since, policy(job).stop_grace, seen)
+}
+
+/// The grace counts from when the stop signal was sent, which an engine that was silent may have delayed. An agent that
+/// died may have sent it or not; the next one sends it again, and the grace counts from its start at the earliest: nothing
+/// is killed without having had all of it.
+pub fn end_of_grace(attempt: Attempt, decided: Tick, grace: Millis, seen: &Seen) -> Tick {
+    let sent = seen.terminated_at.get(&attempt).copied().unwrap_or(decided);
+    sent.max(decided).max(seen.agent_started) + grace
 }
 
 fn silent(seen: &Seen) -> Next<JobStep> {
