@@ -2,7 +2,7 @@
 
 use crate::control::{Applicant, EnrolRefusal, Enrolled, HelloRefusal, Hub, Outbox, Terms};
 use crate::engine::{CommandError, Engine};
-use lapstrake_core::cluster::command::{Answer, Command, Enrol};
+use lapstrake_core::cluster::command::{Answer, Command, Enrol, Refusal, RefusalKind};
 use lapstrake_core::cluster::state::{JoinToken, Node};
 use lapstrake_core::ids::{NodeId, RequestId, SessionId};
 use lapstrake_core::liveness::{HEARTBEAT, LEASE};
@@ -34,7 +34,7 @@ impl Hub for Engine {
         };
         let outcome = match self.command(Command::EnrolNode(enrol), STRANGER).await {
             Ok(outcome) => outcome,
-            Err(CommandError::Refused(refusals)) => return Err(EnrolRefusal::Unavailable(CommandError::Refused(refusals).to_string())),
+            Err(CommandError::Refused(refusals)) => return Err(refused(&refusals)),
             Err(error) => return Err(unavailable(error)),
         };
         match outcome.answer {
@@ -82,6 +82,16 @@ impl Hub for Engine {
     fn ended(&self, node: NodeId, session: SessionId) {
         Engine::ended(self, node, session);
     }
+}
+
+/// The decision's sentences with what would help.
+fn refused(refusals: &[Refusal]) -> EnrolRefusal {
+    let sentence = |refusal: &Refusal| match &refusal.hint {
+        Some(hint) => format!("{}; {hint}", refusal.sentence),
+        None => refusal.sentence.clone(),
+    };
+    let sentence = refusals.iter().map(sentence).collect::<Vec<_>>().join("; ");
+    EnrolRefusal::Refused { kind: refusals.first().map_or(RefusalKind::Refused, |first| first.kind), sentence }
 }
 
 /// The first part of a host name, as far as it can be a node's name: `Web-01.example.org` gives `web-01`.

@@ -6,6 +6,7 @@ use crate::ca::Ca;
 use lapstrake::convert::{Enrolled, Enrolment, Malformed, Renewal, Renewed};
 use lapstrake::v1;
 use lapstrake::v1::enrolment_service_server::EnrolmentService;
+use lapstrake_core::cluster::command::RefusalKind;
 use lapstrake_pki::request::{RequestRefused, VerifiedRequest};
 use lapstrake_pki::token::Secret;
 use std::sync::Arc;
@@ -80,12 +81,12 @@ fn cannot_certify(error: crate::ca::CaError) -> Status {
 fn refused(refusal: &EnrolRefusal) -> Status {
     let said = refusal.to_string();
     match refusal {
-        EnrolRefusal::UnknownToken
-        | EnrolRefusal::UsedToken
-        | EnrolRefusal::ExpiredToken
-        | EnrolRefusal::OtherAddress(_) => Status::unauthenticated(said),
-        EnrolRefusal::NameTaken(_) => Status::already_exists(said),
-        EnrolRefusal::OtherName(_) | EnrolRefusal::NotAName { .. } => Status::invalid_argument(said),
+        // The token is the applicant's proof of who it is, and is what is refused or not found.
+        EnrolRefusal::Refused { kind: RefusalKind::Refused | RefusalKind::NotFound, .. } => {
+            Status::unauthenticated(said)
+        }
+        EnrolRefusal::Refused { kind: RefusalKind::Conflict, .. } => Status::already_exists(said),
+        EnrolRefusal::Refused { kind: RefusalKind::Invalid, .. } => Status::invalid_argument(said),
         EnrolRefusal::Unavailable(_) => Status::unavailable(said),
     }
 }

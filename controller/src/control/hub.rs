@@ -1,6 +1,7 @@
 //! What the control channel needs from the controller's engine. Everything that decides is behind it.
 
 use super::outbox::Outbox;
+use lapstrake_core::cluster::command::RefusalKind;
 use lapstrake_core::ids::{EpochId, NodeId, RequestId, SessionId, TokenId};
 use lapstrake_core::message::{Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
@@ -41,35 +42,15 @@ pub struct Enrolled {
 }
 
 /// Why a machine does not become a node. Its `Display` is what the person reads who ran the command.
-///
-/// Whoever knows a token's secret is told what is wrong with the token; to everybody else it is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnrolRefusal {
-    /// There is no such token, or the secret is wrong.
-    #[error("this controller does not know this join token; it was deleted, or it is another controller's")]
-    UnknownToken,
-    /// Another key has used it.
-    #[error("this join token was used already; `lap node token create` prints another one")]
-    UsedToken,
-    /// Too late.
-    #[error("this join token has expired; `lap node token create` prints another one")]
-    ExpiredToken,
-    /// The token is only for other addresses.
-    #[error("this join token is not meant for a machine at {0}")]
-    OtherAddress(IpAddr),
-    /// The token is only for another name.
-    #[error("this join token is only for a node with the name {0}")]
-    OtherName(String),
-    /// Another node has the name.
-    #[error("there is a node with the name {0} already; choose another one with --name")]
-    NameTaken(String),
-    /// It cannot be a name.
-    #[error("{name:?} cannot be a node's name: {why}")]
-    NotAName {
-        /// What was asked for.
-        name: String,
-        /// What a name must be.
-        why: String,
+    /// Decided against. Another try with the same token and the same name is in vain.
+    #[error("{sentence}")]
+    Refused {
+        /// What kind of no.
+        kind: RefusalKind,
+        /// Why, and what would help.
+        sentence: String,
     },
     /// The controller cannot write, or stops. Another try may succeed.
     #[error("the controller cannot take a node now: {0}")]

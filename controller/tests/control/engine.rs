@@ -4,6 +4,7 @@ use lapstrake_controller::ca::{Ca, LiveTls};
 use lapstrake_controller::control::{
     Applicant, Control, EnrolRefusal, Enrolled, HelloRefusal, Hub, Limits, Outbox, Sessions, Terms,
 };
+use lapstrake_core::cluster::command::RefusalKind;
 use lapstrake_core::ids::{ClusterId, EpochId, NodeId, RequestId, SessionId, TokenId};
 use lapstrake_core::message::{Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
@@ -58,17 +59,23 @@ impl MemoryHub {
     }
 }
 
+fn no(kind: RefusalKind, sentence: &str) -> EnrolRefusal {
+    EnrolRefusal::Refused { kind, sentence: sentence.to_owned() }
+}
+
 impl Hub for MemoryHub {
     async fn enrol(&self, applicant: Applicant) -> Result<Enrolled, EnrolRefusal> {
         self.change(|book| {
             let issued = book.tokens.get_mut(&applicant.token).filter(|issued| issued.hash == applicant.secret);
-            let issued = issued.ok_or(EnrolRefusal::UnknownToken)?;
+            let issued = issued.ok_or_else(|| no(RefusalKind::Refused, "this join token is not known"))?;
             let name = applicant.name.unwrap_or(applicant.hostname);
             let node = match issued.used {
                 Some((key, node)) if key == applicant.key => node,
-                Some(_) => return Err(EnrolRefusal::UsedToken),
-                None if issued.expired => return Err(EnrolRefusal::ExpiredToken),
-                None if book.nodes.values().any(|taken| *taken == name) => return Err(EnrolRefusal::NameTaken(name)),
+                Some(_) => return Err(no(RefusalKind::Refused, "this join token was used already")),
+                None if issued.expired => return Err(no(RefusalKind::Refused, "this join token has expired")),
+                None if book.nodes.values().any(|taken| *taken == name) => {
+                    return Err(no(RefusalKind::Conflict, "there is a node with this name already"));
+                }
                 None => NodeId(mint::id()),
             };
             issued.used = Some((applicant.key, node));

@@ -78,6 +78,8 @@ impl Cluster {
 
     fn allot(&mut self, environment: EnvironmentId, node: NodeId, cx: &Context<'_>) -> Touched {
         self.put(Allotment { environment, node, created: cx.wall });
+        // Slots that were left on it when it was taken away by force are named in its set again.
+        self.edit::<Node>(&node, |node| node.generation += 1);
         let sentence = format!("{} gave it the node {}", cx.by, self.node_name(node));
         self.tell(cx, EventKind::Allotment, self.environment_path(environment), sentence);
         self.services_of(environment).map(|service| service.id).collect()
@@ -209,6 +211,10 @@ impl Cluster {
     /// A node joins with a ticket, which is used up by that in the same change.
     pub(crate) fn enrol(&mut self, enrol: Enrol, cx: &Context<'_>) -> Result<Outcome, Refusal> {
         let token = self.good_token(&enrol, cx.wall)?;
+        if let Some(node) = token.used_by {
+            // Its own key again: the answer got lost on its way.
+            return Ok(outcome(Answer::Node(node)));
+        }
         if let Some(why) = why_not_a_name(&enrol.name) {
             return Err(Refusal::invalid(why).hint("set the node's name in the agent's configuration"));
         }
@@ -245,7 +251,10 @@ impl Cluster {
         if token.hash != enrol.hash {
             return Err(unknown());
         }
-        if let Some(node) = token.used_by {
+        let joined_with_this_key = |node: &Node| node.certificates.iter().any(|known| known.serial == enrol.serial);
+        if let Some(node) = token.used_by
+            && !self.get::<Node>(&node).is_some_and(joined_with_this_key)
+        {
             let sentence = format!("this join token was used already, by {}", self.node_name(node));
             return Err(Refusal::refused(sentence).hint(NEW_TOKEN));
         }

@@ -28,9 +28,17 @@ fn token(id: u128) -> NewJoinToken {
 #[test]
 fn a_join_token_is_good_for_one_node() {
     let mut world = World::with_nodes(1);
-    let second = Enrol { node: NodeId(9), name: "node-9".into(), ..enrol(1) };
+    let second = Enrol { node: NodeId(9), name: "node-9".into(), serial: "another key".into(), ..enrol(1) };
     let told = refusal(&mut world, Command::EnrolNode(second));
     assert_eq!(told, "this join token was used already, by node-1");
+}
+
+#[test]
+fn a_join_whose_answer_got_lost_gives_the_same_node_again() {
+    let mut world = World::with_nodes(1);
+    let again = Enrol { node: NodeId(9), ..enrol(1) };
+    assert_eq!(world.run(Command::EnrolNode(again)).unwrap().answer, Answer::Node(NodeId(1)));
+    assert_eq!(world.cluster.all::<Node>().count(), 1);
 }
 
 #[test]
