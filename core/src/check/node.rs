@@ -148,12 +148,7 @@ fn was_finished(after: &Ledger, was: &Replacement) -> bool {
 fn stops_are_allowed(found: &mut Findings, before: &Ledger, after: &Ledger, seen: &Seen, now: Now) {
     for job in after.jobs.values().filter(|job| was_told_to_end(before, job)) {
         let id = job.assignment.job;
-        let is_named = after.table.routes.iter().flat_map(|route| &route.backends).any(|backend| backend.job == id);
-        let obeyed = |generation: u64| {
-            seen.table_written >= generation && seen.proxies.iter().all(|proxy| proxy.acknowledged >= generation)
-        };
-        let is_out = !is_named && job.unrouted_at.is_none_or(obeyed);
-        found.unless(is_out, number::STOP_AFTER_ACKNOWLEDGEMENT, || {
+        found.unless(is_out_of_reach(job, after, seen), number::STOP_AFTER_ACKNOWLEDGEMENT, || {
             format!("job {id} was told to stop while a proxy could still send it requests")
         });
         let replacement = after.under_way(&job.assignment.slot).filter(|one| one.old == Some(id));
@@ -165,6 +160,16 @@ fn stops_are_allowed(found: &mut Findings, before: &Ledger, after: &Ledger, seen
             });
         }
     }
+}
+
+/// Whether no proxy sends the job anything any more, as far as they have acknowledged.
+fn is_out_of_reach(job: &Job, ledger: &Ledger, seen: &Seen) -> bool {
+    let id = job.assignment.job;
+    let is_named = ledger.table.routes.iter().flat_map(|route| &route.backends).any(|backend| backend.job == id);
+    let obeyed = |generation: u64| {
+        seen.table_written >= generation && seen.proxies.iter().all(|proxy| proxy.acknowledged >= generation)
+    };
+    !is_named && job.unrouted_at.is_none_or(obeyed)
 }
 
 /// Whether this step decided the stop signal of a running job for good (not for another attempt).
@@ -239,6 +244,10 @@ fn addresses_are_unique(found: &mut Findings, before: &Ledger, after: &Ledger, s
         let gave_back =
             was.address.is_some() && after.jobs.get(&was.assignment.job).is_none_or(|job| job.address.is_none());
         let has_container = seen.containers.keys().any(|attempt| attempt.job == was.assignment.job);
+        let job = after.jobs.get(&was.assignment.job).unwrap_or(was);
+        found.unless(!gave_back || is_out_of_reach(job, after, seen), number::STOP_AFTER_ACKNOWLEDGEMENT, || {
+            format!("job {} gave its address back while a proxy could still use it", was.assignment.job)
+        });
         found.unless(!gave_back || (!has_container && seen.engine_answers), number::ORDER, || {
             format!("job {} gave its address back while its container was there", was.assignment.job)
         });

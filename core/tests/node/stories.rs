@@ -503,3 +503,19 @@ fn a_worker_takes_the_same_way_without_any_route() {
     world.until("done", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
     assert_eq!(world.when("terminate", 1), Some(switched + 5_000), "there the overlap is only time");
 }
+
+#[test]
+fn the_address_of_a_job_that_died_stays_its_own_while_a_proxy_may_still_use_it() {
+    let mut world = running();
+    let first = world.job(1).address;
+    world.proxies[0].stuck = true;
+    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Good)]);
+    world.until("ready", |world| world.phase(&slot(1, 1)) == Some(Phase::Ready));
+    world.process(1).exit = Some((1, false));
+    world.pass(20_000);
+    assert!(world.processes.keys().all(|attempt| attempt.job != JobId(1)), "its container is gone");
+    assert_eq!(world.job(1).address, first, "but the stuck proxy still sends there");
+    world.proxies[0].stuck = false;
+    world.until("done", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    world.until("given back", |world| world.job(1).address.is_none());
+}
