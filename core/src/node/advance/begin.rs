@@ -6,7 +6,7 @@ use crate::node::advance::Next;
 use crate::node::ledger::{Job, Ledger, Replacement};
 use crate::node::reason::Reason;
 use crate::node::seen::{Attempt, Container, NodeConfig, Now, Seen};
-use crate::report::{Failure, JobPhase, ReplacementPhase};
+use crate::report::{Failure, JobPhase};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
