@@ -41,10 +41,8 @@ pub struct Agent {
 impl Node {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut config = Config::default();
-        config.name = "n1".into();
-        config.state_dir = dir.path().join("state");
-        config.run_dir = dir.path().join("run");
+        let (state_dir, run_dir) = (dir.path().join("state"), dir.path().join("run"));
+        let config = Config { name: "n1".into(), state_dir, run_dir, ..Config::default() };
         let config = config.completed().expect("good");
         let (cluster, node) = (ClusterId(fresh()), NodeId(fresh()));
         let identity = Identity { cluster, node, name: "n1".into(), controller: "nobody:1".into() };
