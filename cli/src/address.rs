@@ -1,0 +1,182 @@
+//! Paths: `shop`, `shop/production`, `shop/production/web`, `node/<name>` for events.
+
+use lapstrake_api::spec::Name;
+use std::fmt;
+use std::str::FromStr;
+
+/// An application, an environment or a service: what listings are narrowed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below(String);
+
+/// Exactly one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentPath {
+    /// Its application's name.
+    pub application: String,
+    /// Its name.
+    pub environment: String,
+}
+
+/// Exactly one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePath(String);
+
+/// A node: machines' names have dots and capitals, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName(String);
+
+/// Why a text is not the path that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAPath {
+    /// Too few or too many parts.
+    #[error("{wanted} is written as `{example}`")]
+    Parts {
+        /// What is wanted.
+        wanted: &'static str,
+        /// How it looks.
+        example: &'static str,
+    },
+    /// A part that can be no name.
+    #[error("`{part}` is no name: {why}")]
+    Part {
+        /// The part.
+        part: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn parts(text: &str) -> Result<Vec<&str>, NotAPath> {
+    let parts: Vec<&str> = text.split('/').collect();
+    for part in &parts {
+        Name::from_str(part)
+            .map_err(|error| NotAPath::Part { part: part.escape_debug().to_string(), why: error.to_string() })?;
+    }
+    Ok(parts)
+}
+
+impl FromStr for Below {
+    type Err = NotAPath;
+    fn from_str(text: &str) -> Result<Below, NotAPath> {
+        if let Some(node) = text.strip_prefix("node/") {
+            return node.parse().map(|NodeName(_)| Below(text.to_owned()));
+        }
+        match parts(text)?.len() {
+            1..=3 => Ok(Below(text.to_owned())),
+            _ => Err(NotAPath::Parts { wanted: "a path", example: "shop/production/web" }),
+        }
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = NotAPath;
+    fn from_str(text: &str) -> Result<NodeName, NotAPath> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !text.is_empty() && text.bytes().all(is_plain) && !text.bytes().all(|byte| byte == b'.') {
+            return Ok(NodeName(text.to_owned()));
+        }
+        let why = "a node's name has only letters, digits, dots, dashes and underscores".to_owned();
+        Err(NotAPath::Part { part: text.escape_debug().to_string(), why })
+    }
+}
+
+impl Below {
+    /// The path, when it is exactly one service's.
+    pub fn service(&self) -> Option<ServicePath> {
+        self.0.parse().ok()
+    }
+
+    /// As an address's query asks for it.
+    pub fn query(below: Option<&Below>) -> String {
+        below.map(|below| format!("?below={below}")).unwrap_or_default()
+    }
+}
+
+impl FromStr for EnvironmentPath {
+    type Err = NotAPath;
+    fn from_str(text: &str) -> Result<EnvironmentPath, NotAPath> {
+        match parts(text)?.as_slice() {
+            [application, environment] => {
+                Ok(EnvironmentPath { application: (*application).into(), environment: (*environment).into() })
+            }
+            _ => Err(NotAPath::Parts { wanted: "an environment", example: "shop/production" }),
+        }
+    }
+}
+
+impl FromStr for ServicePath {
+    type Err = NotAPath;
+    fn from_str(text: &str) -> Result<ServicePath, NotAPath> {
+        match parts(text)?.len() {
+            3 => Ok(ServicePath(text.to_owned())),
+            _ => Err(NotAPath::Parts { wanted: "a service", example: "shop/production/web" }),
+        }
+    }
+}
+
+impl ServicePath {
+    /// From the controller's own answer, which is not judged again.
+    pub fn told(path: &str) -> ServicePath {
+        ServicePath(path.to_owned())
+    }
+
+    /// Its address in the HTTP interface.
+    pub fn url(&self) -> String {
+        format!("/v1/services/{self}")
+    }
+}
+
+impl fmt::Display for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for EnvironmentPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.application, self.environment)
+    }
+}
+
+impl fmt::Display for ServicePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_reach_another_address() {
+        for text in
+            ["", "shop/../nodes", "shop//web", "shop/production/web/", "shop?x=1", "a b", "shop/%2e/x", "a/b/c/d"]
+        {
+            text.parse::<Below>().expect_err(text);
+        }
+        for text in ["", "..", "a/b", "a?b", "a b", "node%2f"] {
+            text.parse::<NodeName>().expect_err(text);
+        }
+        assert_eq!(
+            "shop/production/web".parse::<ServicePath>().expect("a path").url(),
+            "/v1/services/shop/production/web"
+        );
+    }
+
+    #[test]
+    fn a_service_has_three_parts_and_an_environment_two() {
+        assert_eq!(
+            "shop/production".parse::<ServicePath>().expect_err("two parts").to_string(),
+            "a service is written as `shop/production/web`"
+        );
+        assert_eq!("shop/production".parse::<EnvironmentPath>().expect("two parts").environment, "production");
+        assert!("node/Worker_1.example.com".parse::<Below>().is_ok(), "events about a node have such a path");
+    }
+}

@@ -1,0 +1,486 @@
+//! The command line: every verb, what it takes, and an example of each.
+
+use crate::address::{Below, EnvironmentPath, NodeName, ServicePath};
+use crate::context::Wish;
+use crate::output::Format;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Lapstrake runs your services on your own machines; lap tells it what you want and shows how it is.
+#[derive(Parser)]
+#[command(
+    name = "lap",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
+Services are named by their path: application/environment/service, as shop/production/web.
+Exit codes: 0 done, 1 failed, 2 wrong command line or spec, 3 understood and refused, 4 timed out.
+
+Example:
+  lap login https://controller.example.com:7400
+  lap apply -f shop.yaml --wait"
+)]
+pub struct Lap {
+    /// What is given with any command.
+    #[command(flatten)]
+    pub common: Common,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What is given with any command.
+#[derive(Args)]
+pub struct Common {
+    /// The controller's address [env: LAP_URL]
+    #[arg(
+        long,
+        global = true,
+        env = "LAP_URL",
+        hide_env = true,
+        value_name = "URL",
+        help_heading = "Options of every command"
+    )]
+    url: Option<String>,
+    /// An operator's token [env: LAP_TOKEN]
+    #[arg(
+        long,
+        global = true,
+        env = "LAP_TOKEN",
+        hide_env = true,
+        value_name = "TOKEN",
+        help_heading = "Options of every command"
+    )]
+    token: Option<String>,
+    /// A stored context instead of the current one [env: LAP_CONTEXT]
+    #[arg(
+        long,
+        global = true,
+        env = "LAP_CONTEXT",
+        hide_env = true,
+        value_name = "NAME",
+        help_heading = "Options of every command"
+    )]
+    context: Option<String>,
+    /// How data is written; with json, what goes on is a line each
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Options of every command"
+    )]
+    pub output: Format,
+}
+
+impl Common {
+    /// Whom to ask. Variables that are set to nothing say nothing.
+    pub fn wish(&self) -> Wish {
+        let said = |value: &Option<String>| value.clone().filter(|value| !value.trim().is_empty());
+        Wish { url: said(&self.url), token: said(&self.token), context: said(&self.context) }
+    }
+}
+
+/// The verbs.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Store a controller's address and your token, after checking both
+    ///
+    /// The token names the controller's certificate authority: it is only ever sent to that controller. Without TOKEN and
+    /// --token-file it is asked for.
+    #[command(after_help = "Example:\n  lap login https://controller.example.com:7400 --token-file operator.token")]
+    Login(Login),
+    /// Controllers that `lap login` stored
+    #[command(subcommand, after_help = "Example:\n  lap context use staging")]
+    Context(ContextVerb),
+    /// Applications: list, create
+    #[command(subcommand, after_help = "Example:\n  lap app create shop")]
+    App(AppVerb),
+    /// Environments: list, create, give nodes to them and take them back
+    #[command(subcommand, after_help = "Example:\n  lap env attach-node shop/production worker-1")]
+    Env(EnvVerb),
+    /// Nodes: join tokens, list, show, remove
+    #[command(subcommand, after_help = "Example:\n  lap node token create --env shop/production --name worker-1")]
+    Node(NodeVerb),
+    /// Show what applying a spec would do, field by field; nothing is changed
+    #[command(after_help = "Example:\n  lap plan -f shop.yaml --env staging")]
+    Plan(Spec),
+    /// Make the cluster as a spec says
+    #[command(after_help = "Example:\n  lap apply -f shop.yaml --wait\n  generate-spec | lap apply -f - --env staging")]
+    Apply(Apply),
+    /// Jobs: where each runs and how it is
+    #[command(after_help = "Example:\n  lap ps shop/production")]
+    Ps(Listing),
+    /// Services: how each is, in one line; of one service, all there is to know
+    #[command(after_help = "Example:\n  lap status\n  lap status shop/production/web")]
+    Status(Listing),
+    /// Why a service is as it is, in one sentence and the rest of the story
+    #[command(after_help = "Example:\n  lap why shop/production/web")]
+    Why(One),
+    /// What happened, oldest first
+    #[command(after_help = "Example:\n  lap events -f shop/production\n  lap events node/worker-1")]
+    Events(Events),
+    /// The deployments of a service, newest first; with a number, one of them with its timeline
+    #[command(after_help = "Example:\n  lap deployments shop/production/web\n  lap deployments shop/production/web 4")]
+    Deployments(Deployments),
+    /// Deploy another image
+    #[command(
+        after_help = "Example:\n  lap deploy shop/production/web --image registry.example.com/shop/web:1.5.0 --wait"
+    )]
+    Deploy(Deploy),
+    /// Give every slot a new job of the same revision
+    #[command(after_help = "Example:\n  lap redeploy shop/production/web --wait")]
+    Redeploy(Redeploy),
+    /// Deploy an earlier revision, by default the one before the active one
+    #[command(after_help = "Example:\n  lap rollback shop/production/web --to r7 --wait")]
+    Rollback(Rollback),
+    /// Change how many jobs a service has
+    #[command(after_help = "Example:\n  lap scale shop/production/web 4 --wait")]
+    Scale(Scale),
+    /// Remove a service and stop its jobs
+    #[command(after_help = "Example:\n  lap rm shop/staging/web --wait")]
+    Rm(Remove),
+    /// What a service's jobs write, straight from their nodes
+    #[command(after_help = "Example:\n  lap logs -f --tail 20 shop/production/web")]
+    Logs(Logs),
+    /// The versions of lap and of the controller
+    #[command(after_help = "Example:\n  lap version")]
+    Version,
+}
+
+/// `lap login`.
+#[derive(Args)]
+pub struct Login {
+    /// The controller's address, https://host:port
+    #[arg(value_name = "URL")]
+    pub address: Option<String>,
+    /// The operator's token; a file keeps it out of the shell's history
+    #[arg(value_name = "TOKEN", conflicts_with = "token_file")]
+    pub given: Option<String>,
+    /// A file that holds the token; `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// `lap context`.
+#[derive(Subcommand)]
+pub enum ContextVerb {
+    /// List them
+    #[command(after_help = "Example:\n  lap context ls")]
+    Ls,
+    /// Make one the current one
+    #[command(after_help = "Example:\n  lap context use staging")]
+    Use {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `lap app`.
+#[derive(Subcommand)]
+pub enum AppVerb {
+    /// List them
+    #[command(after_help = "Example:\n  lap app ls")]
+    Ls,
+    /// Create one, with development, staging and production
+    #[command(after_help = "Example:\n  lap app create shop")]
+    Create {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `lap env`.
+#[derive(Subcommand)]
+pub enum EnvVerb {
+    /// List them
+    #[command(after_help = "Example:\n  lap env ls shop")]
+    Ls {
+        /// Only this application's
+        #[arg(value_name = "APPLICATION")]
+        application: Option<Below>,
+    },
+    /// Create one in an application that there is
+    #[command(after_help = "Example:\n  lap env create shop/qa")]
+    Create {
+        /// Its path, as shop/qa
+        path: EnvironmentPath,
+    },
+    /// Give a node to it: its jobs may run there
+    #[command(after_help = "Example:\n  lap env attach-node shop/production worker-1")]
+    AttachNode {
+        /// The environment's path
+        path: EnvironmentPath,
+        /// The node's name
+        node: NodeName,
+    },
+    /// Take a node back; refused while its jobs run there
+    #[command(after_help = "Example:\n  lap env detach-node shop/production worker-1")]
+    DetachNode {
+        /// The environment's path
+        path: EnvironmentPath,
+        /// The node's name
+        node: NodeName,
+        /// Also with jobs on it; only of a node that is lost
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `lap node`.
+#[derive(Subcommand)]
+pub enum NodeVerb {
+    /// Tokens that machines join with
+    #[command(subcommand, after_help = "Example:\n  lap node token create --ttl 10m")]
+    Token(TokenVerb),
+    /// List them
+    #[command(after_help = "Example:\n  lap node ls")]
+    Ls,
+    /// All there is to know about one
+    #[command(after_help = "Example:\n  lap node show worker-1")]
+    Show {
+        /// Its name
+        name: NodeName,
+    },
+    /// Remove one and cut its session; refused while jobs run there
+    #[command(after_help = "Example:\n  lap node rm worker-1")]
+    Rm {
+        /// Its name
+        name: NodeName,
+        /// Also with jobs on it; only of a node that is lost
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `lap node token`.
+#[derive(Subcommand)]
+pub enum TokenVerb {
+    /// Print a token with which one machine joins, once
+    #[command(
+        after_help = "Example:\n  lap node token create --env shop/production --name worker-1 --cidr 10.0.0.0/24"
+    )]
+    Create {
+        /// How long it is good for, an hour by default, a week at most
+        #[arg(long, value_parser = span, value_name = "SPAN")]
+        ttl: Option<Duration>,
+        /// Give the node to this environment when it joins
+        #[arg(long, value_name = "PATH")]
+        env: Option<EnvironmentPath>,
+        /// The only name that the node may have
+        #[arg(long)]
+        name: Option<NodeName>,
+        /// The only addresses that it may join from
+        #[arg(long)]
+        cidr: Option<String>,
+    },
+}
+
+/// `lap plan`.
+#[derive(Args)]
+pub struct Spec {
+    /// The spec file; `-` for stdin
+    #[arg(short, long)]
+    pub file: PathBuf,
+    /// Only for this environment; may be given several times, by default those that the file names
+    #[arg(long, value_name = "NAME")]
+    pub env: Vec<lapstrake_api::spec::Name>,
+}
+
+/// `lap apply`.
+#[derive(Args)]
+pub struct Apply {
+    /// The spec.
+    #[command(flatten)]
+    pub spec: Spec,
+    /// Whether to stay.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Whether to stay until it is done.
+#[derive(Args, Clone, Copy)]
+pub struct Waiting {
+    /// Follow it to its end, with live progress; exit 1 when it fails
+    #[arg(long)]
+    pub wait: bool,
+    /// Stop waiting after so long, with exit 4; what was begun goes on
+    #[arg(long, requires = "wait", value_parser = span, value_name = "SPAN")]
+    pub timeout: Option<Duration>,
+}
+
+/// A listing, narrowed or not.
+#[derive(Args)]
+pub struct Listing {
+    /// An application, an environment or a service
+    #[arg(value_name = "PATH")]
+    pub below: Option<Below>,
+}
+
+/// One service.
+#[derive(Args)]
+pub struct One {
+    /// The service's path, as shop/production/web
+    pub path: ServicePath,
+}
+
+/// `lap events`.
+#[derive(Args)]
+pub struct Events {
+    /// Go on with what happens
+    #[arg(short, long)]
+    pub follow: bool,
+    /// All after this event's number, instead of the last fifty
+    #[arg(long, value_name = "NUMBER")]
+    pub after: Option<u64>,
+    /// Only about this path and what lies below
+    #[arg(value_name = "PATH")]
+    pub below: Option<Below>,
+}
+
+/// `lap deployments`.
+#[derive(Args)]
+pub struct Deployments {
+    /// The service's path
+    pub path: ServicePath,
+    /// One deployment's number
+    pub number: Option<u32>,
+}
+
+/// `lap deploy`.
+#[derive(Args)]
+pub struct Deploy {
+    /// The service's path
+    pub path: ServicePath,
+    /// The image to run
+    #[arg(long)]
+    pub image: String,
+    /// Whether to stay.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `lap redeploy`.
+#[derive(Args)]
+pub struct Redeploy {
+    /// The service's path
+    pub path: ServicePath,
+    /// Whether to stay.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `lap rollback`.
+#[derive(Args)]
+pub struct Rollback {
+    /// The service's path
+    pub path: ServicePath,
+    /// The revision, as r7
+    #[arg(long, value_name = "REVISION", value_parser = revision)]
+    pub to: Option<u32>,
+    /// Whether to stay.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `lap scale`.
+#[derive(Args)]
+pub struct Scale {
+    /// The service's path
+    pub path: ServicePath,
+    /// How many jobs
+    #[arg(value_name = "JOBS")]
+    pub scale: u32,
+    /// Whether to stay.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `lap rm`.
+#[derive(Args)]
+pub struct Remove {
+    /// The service's path
+    pub path: ServicePath,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Whether to stay.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `lap logs`.
+#[derive(Args)]
+pub struct Logs {
+    /// The service's path
+    pub path: ServicePath,
+    /// Go on, also with jobs that come later
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the last lines of each job first
+    #[arg(long, value_name = "LINES")]
+    pub tail: Option<u32>,
+}
+
+/// `90s`, `10m`, `1h30m`.
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{}` is no span of time; one is written as 90s, 10m or 1h30m", text.escape_debug());
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(parsed).ok().filter(|span| !span.is_zero()).ok_or_else(wrong)
+}
+
+/// `r7` or `7`.
+fn revision(text: &str) -> Result<u32, String> {
+    let number = text.strip_prefix('r').unwrap_or(text);
+    number.parse().map_err(|_| format!("`{}` is no revision; one is written as r7", text.escape_debug()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_help_has_an_example() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:\n  "), "{} has none", command.get_name());
+            assert!(help.contains(" lap ") || help.contains("\n  lap "), "{}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        let lap = Lap::command();
+        lap.clone().debug_assert();
+        check(&lap);
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_that_is_understood() {
+        fn examples(command: &clap::Command, found: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let commands = help
+                .lines()
+                .filter_map(|line| line.find("lap ").filter(|_| line.starts_with("  ")).map(|at| &line[at..]));
+            found.extend(commands.map(str::to_owned));
+            command.get_subcommands().for_each(|command| examples(command, found));
+        }
+        let mut found = Vec::new();
+        examples(&Lap::command(), &mut found);
+        assert!(found.len() > 25, "{found:?}");
+        for example in found {
+            Lap::try_parse_from(example.split_whitespace()).map(|_| ()).expect(&example);
+        }
+    }
+
+    #[test]
+    fn spans_need_their_unit() {
+        assert_eq!(span("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(span("90s"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "5", "0s", "-5s", "soon"] {
+            span(wrong).expect_err(wrong);
+        }
+        assert_eq!((revision("r7"), revision("7")), (Ok(7), Ok(7)));
+    }
+}

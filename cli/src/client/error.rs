@@ -1,0 +1,158 @@
+//! What can go wrong between `lap` and the controller, each with what to do next.
+
+use crate::error::Exit;
+use lapstrake_api::view::Problem;
+use std::error::Error;
+use std::io;
+
+/// Why a request has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The name has no address.
+    #[error("the name {host} cannot be looked up; is it spelled right? --url or LAP_URL names another controller")]
+    NoSuchHost {
+        /// The name.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing listens there, or no way leads there.
+    #[error("no controller answers at {url}; does it run there? --url or LAP_URL names another")]
+    NotReached {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It took too long to get there.
+    #[error(
+        "no controller answers at {url} within {seconds} s; is the address right, and does a firewall let it through?"
+    )]
+    NotReachedInTime {
+        /// Where.
+        url: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// Another controller, or somebody in between.
+    #[error(
+        "{url} is not the controller that this token is for, so the token was not sent: it has another certificate \
+         authority; use that controller's own token, or check who answers there"
+    )]
+    OtherAuthority {
+        /// Where.
+        url: String,
+    },
+    /// TLS does not come about for another reason.
+    #[error(
+        "{url} cannot be trusted, so the token was not sent; is it a Lapstrake controller, and are both clocks right?"
+    )]
+    NotTrusted {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The connection ended before the answer.
+    #[error("{url} ended the connection before it answered; try again")]
+    CutOff {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// No answer in time.
+    #[error("{url} took the request and does not answer; `lap events` shows whether it was carried out")]
+    Silent {
+        /// Where.
+        url: String,
+    },
+    /// The controller says what is wrong.
+    #[error("{}", said(.problem))]
+    Problem {
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        problem: Box<Problem>,
+    },
+    /// An error without our words: something else answers there.
+    #[error("{url} answered {status} without saying why; is it a Lapstrake controller?")]
+    Unexplained {
+        /// Where.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// An answer that is not what it should be.
+    #[error("the controller's answer cannot be understood; do `lap version`'s two versions fit?")]
+    NotUnderstood(#[source] serde_json::Error),
+    /// A request that cannot be made.
+    #[error("this cannot be asked")]
+    NotARequest(#[source] http::Error),
+}
+
+fn said(problem: &Problem) -> String {
+    if problem.status == 401 {
+        return format!("{}; `lap login` stores another", problem.detail);
+    }
+    problem.detail.clone()
+}
+
+impl ClientError {
+    /// Its exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            ClientError::Problem { status, .. } => Exit::of_status(*status),
+            // It was understood, by us, that this must not be.
+            ClientError::OtherAuthority { .. } => Exit::Refused,
+            ClientError::NotARequest(_) => Exit::Wrong,
+            ClientError::NoSuchHost { .. }
+            | ClientError::NotReached { .. }
+            | ClientError::NotReachedInTime { .. }
+            | ClientError::NotTrusted { .. }
+            | ClientError::CutOff { .. }
+            | ClientError::Silent { .. }
+            | ClientError::Unexplained { .. }
+            | ClientError::NotUnderstood(_) => Exit::Failed,
+        }
+    }
+
+    /// Whether the controller may just be starting again, so that somebody who waits goes on waiting.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            ClientError::Problem { status, .. } | ClientError::Unexplained { status, .. } => {
+                matches!(status, 429 | 500 | 502 | 503 | 504)
+            }
+            ClientError::NotReached { .. }
+            | ClientError::NotReachedInTime { .. }
+            | ClientError::CutOff { .. }
+            | ClientError::Silent { .. } => true,
+            ClientError::NoSuchHost { .. }
+            | ClientError::OtherAuthority { .. }
+            | ClientError::NotTrusted { .. }
+            | ClientError::NotUnderstood(_)
+            | ClientError::NotARequest(_) => false,
+        }
+    }
+
+    /// Whether there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, ClientError::Problem { status: 404, .. })
+    }
+
+    #[cfg(test)]
+    pub fn refused_for_test() -> ClientError {
+        let problem = Problem {
+            type_uri: String::new(),
+            title: String::new(),
+            status: 409,
+            detail: String::new(),
+            mistakes: Vec::new(),
+        };
+        ClientError::Problem { status: 409, problem: Box::new(problem) }
+    }
+}

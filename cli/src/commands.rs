@@ -1,0 +1,82 @@
+//! What each verb does: ask the controller, show its answer.
+
+mod applications;
+mod change;
+mod deployments;
+mod events;
+mod login;
+mod logs;
+mod nodes;
+mod services;
+mod spec;
+
+use crate::args::{AppVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, TokenVerb, Verb};
+use crate::client::Client;
+use crate::context::{self, Contexts};
+use crate::error::LapError;
+use crate::output::Output;
+
+/// What a verb works with.
+pub struct Session {
+    /// The controller.
+    pub client: Client,
+    /// Where its answers go.
+    pub output: Output,
+}
+
+impl Session {
+    fn open(common: &Common) -> Result<Session, LapError> {
+        let (address, token) = common.wish().resolve(&stored()?)?;
+        Ok(Session { client: Client::new(address, token), output: Output::new(common.output) })
+    }
+}
+
+/// The stored contexts; none where there is no place for them.
+fn stored() -> Result<Contexts, LapError> {
+    match context::file() {
+        Ok(file) => Ok(Contexts::load(&file)?),
+        Err(_) => Ok(Contexts::default()),
+    }
+}
+
+/// Carries out one command.
+pub async fn run(lap: &Lap) -> Result<(), LapError> {
+    match &lap.verb {
+        Verb::Login(login) => return login::login(&lap.common, login).await,
+        Verb::Context(ContextVerb::Ls) => return login::list(&lap.common),
+        Verb::Context(ContextVerb::Use { name }) => return login::choose(name),
+        Verb::Version => return login::version(&lap.common).await,
+        _ => {}
+    }
+    let mut session = Session::open(&lap.common)?;
+    let session = &mut session;
+    match &lap.verb {
+        Verb::App(AppVerb::Ls) => applications::list(session).await,
+        Verb::App(AppVerb::Create { name }) => applications::create(session, name).await,
+        Verb::Env(EnvVerb::Ls { application }) => applications::environments(session, application.as_ref()).await,
+        Verb::Env(EnvVerb::Create { path }) => applications::create_environment(session, path).await,
+        Verb::Env(EnvVerb::AttachNode { path, node }) => nodes::attach(session, path, node).await,
+        Verb::Env(EnvVerb::DetachNode { path, node, force }) => nodes::detach(session, path, node, *force).await,
+        Verb::Node(NodeVerb::Token(TokenVerb::Create { ttl, env, name, cidr })) => {
+            let ask = nodes::token_ask(*ttl, env.as_ref(), name.as_ref(), cidr.as_deref());
+            nodes::create_token(session, &ask).await
+        }
+        Verb::Node(NodeVerb::Ls) => nodes::list(session).await,
+        Verb::Node(NodeVerb::Show { name }) => nodes::show(session, name).await,
+        Verb::Node(NodeVerb::Rm { name, force }) => nodes::remove(session, name, *force).await,
+        Verb::Plan(spec) => spec::plan(session, spec).await,
+        Verb::Apply(apply) => spec::apply(session, apply).await,
+        Verb::Ps(listing) => services::jobs(session, listing.below.as_ref()).await,
+        Verb::Status(listing) => services::status(session, listing.below.as_ref()).await,
+        Verb::Why(one) => services::why(session, &one.path).await,
+        Verb::Events(events) => events::events(session, events).await,
+        Verb::Deployments(which) => deployments::deployments(session, which).await,
+        Verb::Deploy(deploy) => change::deploy(session, deploy).await,
+        Verb::Redeploy(redeploy) => change::redeploy(session, redeploy).await,
+        Verb::Rollback(rollback) => change::rollback(session, rollback).await,
+        Verb::Scale(scale) => change::scale(session, scale).await,
+        Verb::Rm(remove) => change::remove(session, remove).await,
+        Verb::Logs(logs) => logs::logs(session, logs).await,
+        Verb::Login(_) | Verb::Context(_) | Verb::Version => Ok(()),
+    }
+}

@@ -1,0 +1,60 @@
+//! Applications and environments.
+
+use super::Session;
+use crate::address::{Below, EnvironmentPath};
+use crate::error::LapError;
+use crate::output::printable;
+use crate::show::listing;
+use lapstrake_api::{ask, view};
+
+/// `lap app ls`.
+pub async fn list(session: &mut Session) -> Result<(), LapError> {
+    let answer = session.client.get("/v1/apps").await?;
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    let applications: Vec<view::Application> = answer.read()?;
+    if applications.is_empty() {
+        session.output.say("there is no application yet; `lap app create NAME` or `lap apply -f FILE` creates one");
+        return Ok(());
+    }
+    session.output.table(&listing::applications(&applications))
+}
+
+/// `lap app create`.
+pub async fn create(session: &mut Session, name: &str) -> Result<(), LapError> {
+    let answer = session.client.post("/v1/apps", &ask::CreateApplication { name: name.to_owned() }).await?;
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    let created: view::Application = answer.read()?;
+    let words = format!("created {} with the environments {}", created.name, created.environments.join(", "));
+    session.output.say(&printable(&words));
+    Ok(())
+}
+
+/// `lap env ls`.
+pub async fn environments(session: &mut Session, application: Option<&Below>) -> Result<(), LapError> {
+    let query = application.map(|name| format!("?app={name}")).unwrap_or_default();
+    let answer = session.client.get(&format!("/v1/envs{query}")).await?;
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    let environments: Vec<view::Environment> = answer.read()?;
+    if environments.is_empty() {
+        session.output.say("there is no environment yet; `lap app create NAME` creates an application with three");
+        return Ok(());
+    }
+    session.output.table(&listing::environments(&environments))
+}
+
+/// `lap env create`.
+pub async fn create_environment(session: &mut Session, path: &EnvironmentPath) -> Result<(), LapError> {
+    let ask = ask::CreateEnvironment { application: path.application.clone(), name: path.environment.clone() };
+    let answer = session.client.post("/v1/envs", &ask).await?;
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    session.output.say(&format!("created {path}; give it a node with `lap env attach-node {path} NODE`"));
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Which controllers there are, and that they are the right ones.
+
+use super::stored;
+use crate::args::{Common, Login};
+use crate::client::Client;
+use crate::context::{self, Address, Context, ContextError, DEFAULT_NAME, Wish};
+use crate::error::LapError;
+use crate::output::{Output, printable};
+use crate::show::table::{Column, Table};
+use lapstrake_api::view;
+use lapstrake_pki::token::Token;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::path::Path;
+
+/// Longer than any token, so that a wrong file is not read whole.
+const MAX_TOKEN_BYTES: u64 = 4096;
+
+/// `lap login`: stored only after the controller proved to be the token's, and the token to be the controller's.
+pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
+    let output = Output::new(common.output);
+    let wish = common.wish();
+    let file = context::file()?;
+    let mut contexts = context::Contexts::load(&file)?;
+    let name = wish.context.clone().unwrap_or_else(|| DEFAULT_NAME.into());
+    // A context of that name need not be there yet.
+    let known = Wish { context: None, token: None, url: login.address.clone().or(wish.url) };
+    let address: Address = known.address(&contexts)?;
+    let text = match (&login.given, &login.token_file, wish.token) {
+        (Some(given), _, _) => given.clone(),
+        (None, Some(file), _) => read_token(file)?,
+        (None, None, Some(token)) => token,
+        (None, None, None) => ask_for_token()?,
+    };
+    let token = Token::operator(&text).map_err(ContextError::Token)?;
+    let fingerprint = token.authority;
+
+    let mut client = Client::new(address.clone(), token.clone());
+    let version: view::Version = client.get("/v1/version").await?.read()?;
+    // The version is told to everybody; this needs the token.
+    client.get("/v1/apps").await?;
+
+    contexts.contexts.insert(name.clone(), Context { url: address.url.clone(), token: token.text() });
+    contexts.current = Some(name.clone());
+    contexts.store(&file)?;
+    output.say(&format!(
+        "logged in to {} (organization {}, version {}) as context {name}",
+        address.url,
+        printable(&version.organization),
+        printable(&version.version)
+    ));
+    output.say(&format!("the controller's authority has the fingerprint {fingerprint}; lap speaks to no other"));
+    Ok(())
+}
+
+fn read_token(file: &Path) -> Result<String, LapError> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        io::stdin().lock().take(MAX_TOKEN_BYTES).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut text))
+    };
+    read.map_err(|source| LapError::Unreadable { file: file.display().to_string(), source })?;
+    Ok(text)
+}
+
+/// From a person without showing it, or from a pipe.
+fn ask_for_token() -> Result<String, LapError> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return read_token(Path::new("-"));
+    }
+    eprint!("operator's token (it is not shown): ");
+    let failed = |source: io::Error| LapError::Unreadable { file: "the terminal".into(), source };
+    let before = tcgetattr(&stdin).map_err(|error| failed(error.into()))?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(|error| failed(error.into()))?;
+    let mut text = String::new();
+    let read = stdin.lock().read_line(&mut text);
+    let restored = tcsetattr(&stdin, OptionalActions::Flush, &before);
+    eprintln!();
+    read.map_err(failed)?;
+    restored.map_err(|error| failed(error.into()))?;
+    Ok(text)
+}
+
+/// `lap context ls`. Tokens are not shown, not even as JSON.
+pub fn list(common: &Common) -> Result<(), LapError> {
+    let output = Output::new(common.output);
+    let contexts = stored()?;
+    let is_current = |name: &String| contexts.current.as_ref() == Some(name);
+    if output.is_json() {
+        let shown = contexts.contexts.iter().map(
+            |(name, context)| serde_json::json!({ "name": name, "url": context.url, "current": is_current(name) }),
+        );
+        return output.json_text(&serde_json::Value::from_iter(shown).to_string());
+    }
+    let mut table = Table::new([Column::new("CONTEXT"), Column::new("CURRENT"), Column::new("URL").cut_to(10)]);
+    for (name, context) in &contexts.contexts {
+        let current = if is_current(name) { "yes" } else { "" };
+        table.row([name.into(), current.into(), (&context.url).into()]);
+    }
+    if table.is_empty() {
+        output.say("no controller is stored; `lap login URL` stores one");
+        return Ok(());
+    }
+    output.table(&table)
+}
+
+/// `lap context use`.
+pub fn choose(name: &str) -> Result<(), LapError> {
+    let file = context::file()?;
+    let mut contexts = context::Contexts::load(&file)?;
+    contexts.find(Some(name))?;
+    contexts.current = Some(name.to_owned());
+    contexts.store(&file)?;
+    Ok(())
+}
+
+/// `lap version`: ours always, the controller's where one is known.
+pub async fn version(common: &Common) -> Result<(), LapError> {
+    let output = Output::new(common.output);
+    let ours = env!("CARGO_PKG_VERSION");
+    let asked = match common.wish().resolve(&stored()?) {
+        Ok((address, token)) => {
+            let url = address.url.clone();
+            let answer = Client::new(address, token).get("/v1/version").await;
+            Some((url, answer.and_then(|answer| answer.read::<view::Version>())))
+        }
+        Err(ContextError::NoController | ContextError::NoToken(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (url, controller) = match asked {
+        Some((url, answer)) => (Some(url), Some(answer)),
+        None => (None, None),
+    };
+    if output.is_json() {
+        let known = controller.as_ref().and_then(|answer| answer.as_ref().ok());
+        output.json_text(&serde_json::json!({ "lap": ours, "controller": known }).to_string())?;
+    } else {
+        output.line(&format!("lap         {ours}"))?;
+        if let (Some(Ok(version)), Some(url)) = (&controller, &url) {
+            let of =
+                format!("{} (organization {}, cluster {})", version.version, version.organization, version.cluster);
+            output.line(&format!("controller  {} at {url}", printable(&of)))?;
+        }
+    }
+    match controller {
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}

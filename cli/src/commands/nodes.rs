@@ -1,0 +1,93 @@
+//! Nodes, their join tokens, and the environments that they are given to.
+
+use super::Session;
+use crate::address::{EnvironmentPath, NodeName};
+use crate::error::LapError;
+use crate::output::printable;
+use crate::show::{amount, listing};
+use lapstrake_api::{ask, view};
+use std::time::Duration;
+
+/// `lap node ls`.
+pub async fn list(session: &mut Session) -> Result<(), LapError> {
+    let answer = session.client.get("/v1/nodes").await?;
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    let nodes: Vec<view::Node> = answer.read()?;
+    if nodes.is_empty() {
+        session.output.say("no node has joined yet; `lap node token create` prints a token with which one joins");
+        return Ok(());
+    }
+    session.output.table(&listing::nodes(&nodes))
+}
+
+/// `lap node show`.
+pub async fn show(session: &mut Session, name: &NodeName) -> Result<(), LapError> {
+    let answer = session.client.get(&format!("/v1/nodes/{name}")).await?;
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    session.output.text(&listing::node(&answer.read()?, amount::now_ms(), session.output.stdout))
+}
+
+/// `lap node rm`.
+pub async fn remove(session: &mut Session, name: &NodeName, force: bool) -> Result<(), LapError> {
+    session.client.delete(&format!("/v1/nodes/{name}{}", forced(force))).await?;
+    session.output.say(&format!("removed {name}; its certificate is worth nothing now"));
+    Ok(())
+}
+
+/// `lap env attach-node`.
+pub async fn attach(session: &mut Session, path: &EnvironmentPath, node: &NodeName) -> Result<(), LapError> {
+    let ask = ask::AttachNode { node: node.to_string() };
+    session.client.post(&format!("/v1/envs/{path}/nodes"), &ask).await?;
+    session.output.say(&format!("jobs of {path} may run on {node} now"));
+    Ok(())
+}
+
+/// `lap env detach-node`.
+pub async fn detach(
+    session: &mut Session,
+    path: &EnvironmentPath,
+    node: &NodeName,
+    force: bool,
+) -> Result<(), LapError> {
+    session.client.delete(&format!("/v1/envs/{path}/nodes/{node}{}", forced(force))).await?;
+    session.output.say(&format!("no job of {path} will run on {node} any more"));
+    Ok(())
+}
+
+fn forced(force: bool) -> &'static str {
+    if force { "?force=true" } else { "" }
+}
+
+/// What `lap node token create` asks for.
+pub fn token_ask(
+    ttl: Option<Duration>,
+    environment: Option<&EnvironmentPath>,
+    node: Option<&NodeName>,
+    cidr: Option<&str>,
+) -> ask::CreateJoinToken {
+    ask::CreateJoinToken {
+        // Less than a second is not a life; up, so that it is not refused for being none.
+        ttl_seconds: ttl.map(|ttl| ttl.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+        node: node.map(ToString::to_string),
+        environment: environment.map(ToString::to_string),
+        cidr: cidr.map(str::to_owned),
+    }
+}
+
+/// `lap node token create`: the token alone on stdout, what to do with it on stderr.
+pub async fn create_token(session: &mut Session, ask: &ask::CreateJoinToken) -> Result<(), LapError> {
+    let answer = session.client.post("/v1/node-tokens", ask).await?;
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    let token: view::JoinToken = answer.read()?;
+    session.output.line(&printable(&token.token))?;
+    let ends = amount::ahead(token.expires_ms, amount::now_ms());
+    session.output.say(&format!("good for one node; it ends {ends} and is not shown again. On that machine:"));
+    session.output.say(&format!("  lapstrake-agent join TOKEN --controller {}", printable(&token.address)));
+    Ok(())
+}

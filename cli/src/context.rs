@@ -1,0 +1,264 @@
+//! Which controller, and who asks: the command line, then the environment, then the stored context.
+//!
+//! `lap login` stores contexts in `$XDG_CONFIG_HOME/lapstrake/lap.toml`, readable by its owner alone, as it holds tokens.
+
+use crate::error::Exit;
+use lapstrake_pki::token::{Token, TokenError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The name of a context that nobody named.
+pub const DEFAULT_NAME: &str = "default";
+
+/// The controller's port for operators when an address names none.
+const DEFAULT_PORT: u16 = 7400;
+
+/// All that is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contexts {
+    /// The one that counts unless another is named.
+    pub current: Option<String>,
+    /// By name.
+    #[serde(default)]
+    pub contexts: BTreeMap<String, Context>,
+}
+
+/// A controller and a token for it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Context {
+    /// `https://host:port`.
+    pub url: String,
+    /// The operator's token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Why it is not known whom to ask.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// Nothing names a controller.
+    #[error("no controller is known: `lap login URL` stores one, LAP_URL or --url names one")]
+    NoController,
+    /// Nothing gives a token.
+    #[error("no token is known for {0}: `lap login {0}` stores one, LAP_TOKEN or --token gives one")]
+    NoToken(String),
+    /// A context that is not stored.
+    #[error("there is no context {0}; `lap context ls` names those that there are")]
+    NoContext(String),
+    /// An address that is none.
+    #[error("`{0}` is no controller's address; one is written as https://controller.example.com:{DEFAULT_PORT}")]
+    NotAnAddress(String),
+    /// Without TLS.
+    #[error("{0} has no TLS, and the controller speaks nothing else; write https://")]
+    NoTls(String),
+    /// A token that is none.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The file cannot be understood.
+    #[error("{file} cannot be understood; mend it, or remove it and log in again")]
+    Unreadable {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file cannot be written.
+    #[error("{file} cannot be written")]
+    Unwritable {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No home.
+    #[error("neither XDG_CONFIG_HOME nor HOME says where to store it; give --url and --token instead")]
+    NoHome,
+}
+
+impl ContextError {
+    /// All of these are the command line's or its environment's fault, but for a disk that does not work.
+    pub fn exit(&self) -> Exit {
+        match self {
+            ContextError::Unwritable { .. } => Exit::Failed,
+            _ => Exit::Wrong,
+        }
+    }
+}
+
+/// Where contexts are stored.
+pub fn file() -> Result<PathBuf, ContextError> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    Ok(config.ok_or(ContextError::NoHome)?.join("lapstrake/lap.toml"))
+}
+
+impl Contexts {
+    /// What is stored; nothing when there is no file.
+    pub fn load(file: &Path) -> Result<Contexts, ContextError> {
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contexts::default()),
+            Err(error) => return Err(ContextError::Unreadable { file: file.into(), source: error.into() }),
+        };
+        // The parser's own message quotes the line, which may hold a token.
+        toml::from_str(&text).map_err(|error: toml::de::Error| ContextError::Unreadable {
+            file: file.into(),
+            source: error.message().to_owned().into(),
+        })
+    }
+
+    /// Stores it: a new file beside the old one takes its name, so that there is always a whole one.
+    pub fn store(&self, file: &Path) -> Result<(), ContextError> {
+        self.write(file).map_err(|source| ContextError::Unwritable { file: file.into(), source })
+    }
+
+    fn write(&self, file: &Path) -> io::Result<()> {
+        let text = toml::to_string(self).map_err(io::Error::other)?;
+        if let Some(folder) = file.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let beside = file.with_extension(format!("toml.{}", std::process::id()));
+        let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let done = written.write_all(text.as_bytes()).and_then(|()| written.sync_all());
+        done.and_then(|()| fs::rename(&beside, file)).inspect_err(|_| {
+            let _ = fs::remove_file(&beside);
+        })
+    }
+
+    /// The context of this name, or the current one.
+    pub fn find(&self, name: Option<&str>) -> Result<Option<&Context>, ContextError> {
+        match name {
+            Some(name) => match self.contexts.get(name) {
+                Some(context) => Ok(Some(context)),
+                None => Err(ContextError::NoContext(name.to_owned())),
+            },
+            None => Ok(self.current.as_ref().and_then(|name| self.contexts.get(name))),
+        }
+    }
+}
+
+/// What the command line and the environment say about whom to ask.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// `--url` or `LAP_URL`.
+    pub url: Option<String>,
+    /// `--token` or `LAP_TOKEN`.
+    pub token: Option<String>,
+    /// `--context` or `LAP_CONTEXT`.
+    pub context: Option<String>,
+}
+
+/// A controller's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// As people write it.
+    pub url: String,
+}
+
+impl std::str::FromStr for Address {
+    type Err = ContextError;
+    fn from_str(text: &str) -> Result<Address, ContextError> {
+        let text = text.trim();
+        let wrong = || ContextError::NotAnAddress(text.escape_debug().to_string());
+        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let uri: http::Uri = with_scheme.parse().map_err(|_| wrong())?;
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") => return Err(ContextError::NoTls(text.to_owned())),
+            _ => return Err(wrong()),
+        }
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.host().is_empty() {
+            return Err(wrong());
+        }
+        let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Address { url: format!("https://{}:{port}", authority.host()), host, port })
+    }
+}
+
+impl Wish {
+    /// The address alone, for those who need no token.
+    pub fn address(&self, stored: &Contexts) -> Result<Address, ContextError> {
+        let context = stored.find(self.context.as_deref())?;
+        let url = self.url.as_deref().or(context.map(|context| context.url.as_str()));
+        url.ok_or(ContextError::NoController)?.parse()
+    }
+
+    /// The address and the token. A token only ever goes to the controller whose authority it names, so that mixing a
+    /// given address with a stored token can reveal nothing.
+    pub fn resolve(&self, stored: &Contexts) -> Result<(Address, Token), ContextError> {
+        let address = self.address(stored)?;
+        let context = stored.find(self.context.as_deref())?;
+        let token = self.token.as_deref().or(context.map(|context| context.token.as_str()));
+        let token = token.ok_or_else(|| ContextError::NoToken(address.url.clone()))?;
+        Ok((address, Token::operator(token)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn an_address_may_leave_out_what_is_clear() {
+        let url = |text: &str| text.parse::<Address>().map(|address| address.url).map_err(|error| error.to_string());
+        assert_eq!(url("controller.example.com").as_deref(), Ok("https://controller.example.com:7400"));
+        assert_eq!(url("https://10.0.0.1:8443/").as_deref(), Ok("https://10.0.0.1:8443"));
+        assert_eq!("https://[::1]:1".parse::<Address>().expect("an address").host, "::1");
+        assert!(url("http://c:7400").expect_err("no TLS").contains("https://"));
+        for wrong in ["", "https://", "ftp://c", "https://a@b", "https://c/v1", "a b"] {
+            url(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn contexts_are_stored_for_their_owner_alone_and_read_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("config/lapstrake/lap.toml");
+        let context = Context { url: "https://c:7400".into(), token: "lapo1_x".into() };
+        let mut stored = Contexts::default();
+        stored.contexts.insert("default".into(), context.clone());
+        stored.current = Some("default".into());
+        stored.store(&file).expect("stored");
+        stored.store(&file).expect("stored again");
+        assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+        assert_eq!(Contexts::load(&file).expect("read"), stored);
+        assert!(!format!("{context:?}").contains("lapo1"));
+    }
+
+    #[test]
+    fn the_command_line_comes_before_the_stored_context() {
+        let mut stored = Contexts { current: Some("a".into()), ..Contexts::default() };
+        stored.contexts.insert("a".into(), Context { url: "https://a:1".into(), token: String::new() });
+        stored.contexts.insert("b".into(), Context { url: "https://b:1".into(), token: String::new() });
+        let address = |wish: Wish| wish.address(&stored).map(|address| address.host).map_err(|error| error.to_string());
+        assert_eq!(address(Wish::default()).as_deref(), Ok("a"));
+        assert_eq!(address(Wish { context: Some("b".into()), ..Wish::default() }).as_deref(), Ok("b"));
+        assert_eq!(address(Wish { url: Some("c".into()), ..Wish::default() }).as_deref(), Ok("c"));
+        assert!(
+            address(Wish { context: Some("z".into()), ..Wish::default() })
+                .expect_err("unknown")
+                .contains("no context z")
+        );
+        assert!(matches!(Wish::default().resolve(&Contexts::default()), Err(ContextError::NoController)));
+    }
+}

@@ -1,0 +1,222 @@
+//! Where output goes: data to stdout, words to stderr, each fitted to what it is written to.
+
+use crate::client::Answer;
+use crate::error::LapError;
+use crate::show::table::Table;
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// How data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// Tables and sentences, for people.
+    #[default]
+    Table,
+    /// What the controller answered; one line each of what goes on.
+    Json,
+}
+
+/// What one of the two streams is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surface {
+    /// How many columns it has; none when it is not a terminal.
+    pub width: Option<usize>,
+    /// Whether colours are shown.
+    pub colour: bool,
+}
+
+impl Surface {
+    /// Neither a terminal nor coloured.
+    #[cfg(test)]
+    pub const PLAIN: Surface = Surface { width: None, colour: false };
+
+    fn of(stream: impl std::os::fd::AsFd, is_terminal: bool) -> Surface {
+        let variable = |name| std::env::var_os(name);
+        let colour = wants_colour(is_terminal, variable("NO_COLOR"), variable("CLICOLOR_FORCE"), variable("TERM"));
+        let width = is_terminal.then(|| {
+            let size = rustix::termios::tcgetwinsize(stream);
+            // A terminal that does not tell its size is taken for the smallest usual one.
+            size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+        });
+        Surface { width, colour }
+    }
+}
+
+/// Columns and rows of the terminal that words go to, asked anew as it may have changed.
+pub fn terminal_size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+}
+
+/// <https://no-color.org>: set and not empty turns colours off, CLICOLOR_FORCE turns them on where no terminal is.
+fn wants_colour(
+    is_terminal: bool,
+    no_color: Option<OsString>,
+    force: Option<OsString>,
+    terminal: Option<OsString>,
+) -> bool {
+    if no_color.is_some_and(|value| !value.is_empty()) {
+        return false;
+    }
+    if force.is_some_and(|value| !value.is_empty() && value != "0") {
+        return true;
+    }
+    is_terminal && terminal.is_none_or(|value| value != "dumb")
+}
+
+/// A meaning that is shown as a colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Style {
+    /// As it comes.
+    #[default]
+    Plain,
+    /// It is as it should be.
+    Good,
+    /// On its way, or impaired.
+    Warn,
+    /// It does not work.
+    Bad,
+    /// Beside the point.
+    Faint,
+    /// What the rest belongs to.
+    Strong,
+}
+
+impl Style {
+    /// The style of a state, a phase or a reading of health.
+    pub fn of_word(word: &str) -> Style {
+        match word {
+            "healthy" | "ready" | "running" | "complete" | "done" => Style::Good,
+            "unhealthy" | "failed" | "lost" | "rejected" | "abandoned" | "switched back" => Style::Bad,
+            "stopped" | "superseded" | "waiting" => Style::Faint,
+            _ => Style::Warn,
+        }
+    }
+
+    /// The text in this style.
+    pub fn paint(self, text: &str, colour: bool) -> String {
+        let code = match self {
+            Style::Good => "32",
+            Style::Warn => "33",
+            Style::Bad => "31",
+            Style::Faint => "2",
+            Style::Strong => "1",
+            Style::Plain => return text.to_owned(),
+        };
+        if colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Both streams of one command.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// How data is written.
+    pub format: Format,
+    /// Where data goes.
+    pub stdout: Surface,
+    /// Where words go.
+    pub stderr: Surface,
+}
+
+impl Output {
+    /// The process's own streams.
+    pub fn new(format: Format) -> Output {
+        Output {
+            format,
+            stdout: Surface::of(io::stdout(), io::stdout().is_terminal()),
+            stderr: Surface::of(io::stderr(), io::stderr().is_terminal()),
+        }
+    }
+
+    /// Whether programs read the data.
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Writes text for people to stdout. It is the caller's that nothing foreign in it acts on a terminal.
+    pub fn text(&self, text: &str) -> Result<(), LapError> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(LapError::Output)
+    }
+
+    /// Writes a line for people to stdout.
+    pub fn line(&self, line: &str) -> Result<(), LapError> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Writes a table.
+    pub fn table(&self, table: &Table) -> Result<(), LapError> {
+        self.text(&table.draw(self.stdout))
+    }
+
+    /// Passes on what the controller answered, as one line.
+    pub fn json(&self, answer: &Answer) -> Result<(), LapError> {
+        if answer.body.is_empty() { Ok(()) } else { self.json_text(&String::from_utf8_lossy(&answer.body)) }
+    }
+
+    /// Writes JSON as one line.
+    pub fn json_text(&self, text: &str) -> Result<(), LapError> {
+        match self.stdout.width {
+            Some(_) => self.line(&printable(text.trim_end())),
+            None => self.line(text.trim_end()),
+        }
+    }
+
+    /// Says something to the person, on stderr.
+    pub fn say(&self, words: &str) {
+        say(words);
+    }
+}
+
+/// A line on stderr. That nobody hears it changes nothing.
+fn say(words: &str) {
+    let _ = writeln!(io::stderr().lock(), "{words}");
+}
+
+/// An error and its causes, as one sentence.
+pub fn say_error(error: &anyhow::Error) {
+    let colour = Surface::of(io::stderr(), io::stderr().is_terminal()).colour;
+    let mut chain: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !chain.last().is_some_and(|last| last.contains(&cause)) {
+            chain.push(cause);
+        }
+    }
+    say(&format!("{} {}", Style::Bad.paint("error:", colour), printable(&chain.join(": "))));
+}
+
+/// What comes from elsewhere must not act on the terminal: control characters and those that turn the reading direction
+/// are replaced, line ends become spaces.
+pub fn printable(text: &str) -> String {
+    let replace = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(replace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_the_server_acts_on_a_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\u{9b}b\nc\u{202e}"), "a\u{fffd}[2J\u{fffd}b c\u{fffd}");
+    }
+
+    #[test]
+    fn colours_are_for_terminals_and_for_those_who_force_them() {
+        let set = |value: &str| Some(OsString::from(value));
+        assert!(wants_colour(true, None, None, set("xterm")));
+        assert!(!wants_colour(true, set("1"), set("1"), None));
+        assert!(!wants_colour(true, None, None, set("dumb")));
+        assert!(!wants_colour(false, None, None, None));
+        assert!(wants_colour(false, None, set("1"), None));
+        assert!(wants_colour(true, set(""), None, None), "an empty NO_COLOR says nothing");
+    }
+}

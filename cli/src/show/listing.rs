@@ -1,0 +1,201 @@
+//! Listings: one row for each thing.
+
+use super::amount::{ago, bytes, cores, span};
+use super::table::{Cell, Column, Table};
+use super::timeline::took_ms;
+use crate::output::{Style, Surface, printable};
+use lapstrake_api::view::{Application, Deployment, Environment, Job, Node, Service};
+
+/// `lap app ls`.
+pub fn applications(applications: &[Application]) -> Table {
+    let mut table = Table::new([
+        Column::new("APPLICATION"),
+        Column::new("KIND").leaves(2),
+        Column::new("SERVICES").right().leaves(1),
+        Column::new("ENVIRONMENTS").cut_to(12),
+    ]);
+    for application in applications {
+        table.row([
+            (&application.name).into(),
+            (&application.kind).into(),
+            application.services.to_string().into(),
+            application.environments.join(", ").into(),
+        ]);
+    }
+    table
+}
+
+/// `lap env ls`.
+pub fn environments(environments: &[Environment]) -> Table {
+    let mut table = Table::new([
+        Column::new("ENVIRONMENT"),
+        Column::new("NODES").cut_to(8),
+        Column::new("SERVICES").leaves(1).cut_to(8),
+        Column::new("MAX SCALE").right().leaves(2),
+    ]);
+    for environment in environments {
+        let nodes = if environment.nodes.is_empty() {
+            Cell::styled("none", Style::Faint)
+        } else {
+            environment.nodes.join(", ").into()
+        };
+        let max_scale = environment.max_scale.map(|scale| scale.to_string()).unwrap_or_default();
+        table.row([(&environment.path).into(), nodes, environment.services.join(", ").into(), max_scale.into()]);
+    }
+    table
+}
+
+/// `lap node ls`.
+pub fn nodes(nodes: &[Node]) -> Table {
+    let mut table = Table::new([
+        Column::new("NODE"),
+        Column::new("STATE"),
+        Column::new("SILENT").right().leaves(3),
+        Column::new("JOBS").right().leaves(1),
+        Column::new("CPU USED/ALL").right().leaves(4),
+        Column::new("MEMORY USED/ALL").right().leaves(4),
+        Column::new("ENVIRONMENTS").leaves(2).cut_to(12),
+        Column::new("ARCH").leaves(6),
+        Column::new("VERSION").leaves(5),
+        Column::new("TROUBLE").leaves(1).cut_to(16),
+    ]);
+    for node in nodes {
+        let silent = if node.liveness == "ready" { String::new() } else { span(node.silent_ms) };
+        table.row([
+            (&node.name).into(),
+            Cell::word(&node.liveness),
+            silent.into(),
+            node.jobs.to_string().into(),
+            format!("{}/{}", cores(node.used.cpu_milli), cores(node.capacity.cpu_milli)).into(),
+            format!("{}/{}", bytes(node.used.memory_bytes), bytes(node.capacity.memory_bytes)).into(),
+            node.environments.join(", ").into(),
+            (&node.architecture).into(),
+            (&node.version).into(),
+            Cell::styled(node.troubles.join("; "), Style::Bad),
+        ]);
+    }
+    table
+}
+
+/// `lap node show`.
+pub fn node(node: &Node, now_ms: u64, surface: Surface) -> String {
+    let state = Style::of_word(&node.liveness).paint(&printable(&node.liveness), surface.colour);
+    let silent =
+        if node.liveness == "ready" { String::new() } else { format!(", silent for {}", span(node.silent_ms)) };
+    let amounts = |amount: &lapstrake_api::view::Amount| {
+        format!("{} cores, {}", cores(amount.cpu_milli), bytes(amount.memory_bytes))
+    };
+    let environments = if node.environments.is_empty() {
+        "none; `lap env attach-node` gives it to one".to_owned()
+    } else {
+        printable(&node.environments.join(", "))
+    };
+    let mut shown = format!("{} is {state}{silent}\n", Style::Strong.paint(&printable(&node.name), surface.colour));
+    for (what, value) in [
+        ("offers", amounts(&node.capacity)),
+        ("promised", format!("{} to its jobs", amounts(&node.committed))),
+        ("used", format!("{} by the machine", amounts(&node.used))),
+        ("jobs", node.jobs.to_string()),
+        ("environments", environments),
+        ("agent", printable(&format!("{} on {}", node.version, node.architecture))),
+        ("joined", ago(node.joined_ms, now_ms)),
+        ("id", printable(&node.id)),
+    ] {
+        shown.push_str(&format!("  {}  {value}\n", Style::Faint.paint(&format!("{what:<12}"), surface.colour)));
+    }
+    for trouble in &node.troubles {
+        shown.push_str(&format!("  {} {}\n", Style::Bad.paint("trouble:", surface.colour), printable(trouble)));
+    }
+    shown
+}
+
+/// `lap ps`.
+pub fn jobs(jobs: &[Job]) -> Table {
+    let mut table = Table::new([
+        Column::new("JOB"),
+        Column::new("NODE").leaves(2),
+        Column::new("REV").right().leaves(3),
+        Column::new("PHASE").leaves(4),
+        Column::new("HEALTH"),
+        Column::new("ROLE").leaves(5),
+        Column::new("ATTEMPT").right().leaves(7),
+        Column::new("CPU").right().leaves(6),
+        Column::new("MEMORY").right().leaves(6),
+        Column::new("ADDRESS").leaves(8),
+        Column::new("MESSAGE").leaves(1).cut_to(16),
+    ]);
+    for job in jobs {
+        let environment = job.service.rsplit_once('/').map_or("", |(environment, _)| environment);
+        let attempt = if job.attempt > 1 { job.attempt.to_string() } else { String::new() };
+        // That a job carries its slot is the rule, and not said of each.
+        let role = if job.role == "current" { "" } else { job.role.as_str() };
+        table.row([
+            format!("{environment}/{}", job.slot).into(),
+            job.node.as_deref().unwrap_or("").into(),
+            format!("r{}", job.revision).into(),
+            Cell::word(&job.phase),
+            Cell::word(&job.health),
+            role.into(),
+            attempt.into(),
+            cores(job.cpu_milli).into(),
+            bytes(job.memory_bytes).into(),
+            job.address.as_deref().unwrap_or("").into(),
+            job.message.as_deref().unwrap_or("").into(),
+        ]);
+    }
+    table
+}
+
+/// `lap status`.
+pub fn services(services: &[Service]) -> Table {
+    let mut table = Table::new([
+        Column::new("SERVICE"),
+        Column::new("TYPE").leaves(5),
+        Column::new("STATE"),
+        Column::new("HEALTHY").right().leaves(1),
+        Column::new("REV").right().leaves(3),
+        Column::new("IMAGE").leaves(4).cut_to(16),
+        Column::new("MESSAGE").leaves(2).cut_to(20),
+    ]);
+    for service in services {
+        table.row([
+            (&service.path).into(),
+            (&service.service_type).into(),
+            Cell::word(&service.state),
+            format!("{}/{}", service.healthy, service.scale).into(),
+            service.revision.map(|revision| format!("r{revision}")).unwrap_or_default().into(),
+            (&service.image).into(),
+            (&service.message).into(),
+        ]);
+    }
+    table
+}
+
+/// `lap deployments PATH`.
+pub fn deployments(deployments: &[Deployment], now_ms: u64) -> Table {
+    let mut table = Table::new([
+        Column::new("NO").right(),
+        Column::new("PHASE"),
+        Column::new("TRIGGER").leaves(3),
+        Column::new("REV").right().leaves(2),
+        Column::new("IMAGE").leaves(4).cut_to(16),
+        Column::new("BY").leaves(6),
+        Column::new("ASKED").leaves(1),
+        Column::new("TOOK").right().leaves(5),
+        Column::new("MESSAGE").leaves(2).cut_to(16),
+    ]);
+    for deployment in deployments {
+        table.row([
+            deployment.number.to_string().into(),
+            Cell::word(&deployment.phase),
+            (&deployment.trigger).into(),
+            deployment.revision.map(|revision| format!("r{revision}")).unwrap_or_default().into(),
+            (&deployment.image).into(),
+            (&deployment.by).into(),
+            ago(deployment.created_ms, now_ms).into(),
+            took_ms(deployment).map(span).unwrap_or_default().into(),
+            deployment.message.as_deref().unwrap_or("").into(),
+        ]);
+    }
+    table
+}
