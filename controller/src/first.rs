@@ -39,11 +39,8 @@ pub async fn operator_token(
     let token = Token::mint(Kind::Operator, cluster, authority);
     crate::ca::file::replace(&path, format!("{}\n", token.text()).as_bytes(), crate::ca::file::OWNER_ONLY)
         .map_err(|source| RunError::Folder { path: path.clone(), source })?;
-    let command = Command::CreateOperatorToken {
-        id: token.id,
-        hash: token.secret.hash().to_hex(),
-        name: FIRST_OPERATOR.into(),
-    };
+    let command =
+        Command::CreateOperatorToken { id: token.id, hash: token.secret.hash().to_hex(), name: FIRST_OPERATOR.into() };
     engine.command(command, "the first start").await.map_err(RunError::FirstToken)?;
     tracing::info!(file = %path.display(), "the first operator's token was made; give it to `lap login` and remove the file");
     Ok(path)

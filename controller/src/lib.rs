@@ -83,11 +83,7 @@ pub struct Addresses {
 }
 
 /// Runs until `shutdown`. `ready` is told the addresses once both listeners take connections.
-pub async fn run(
-    config: Config,
-    shutdown: CancellationToken,
-    ready: impl FnOnce(&Addresses),
-) -> Result<(), RunError> {
+pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<(), RunError> {
     first::make_folder(&config.state_dir)?;
     let store = Store::open(&config.state_dir.join("store.db"))?;
     let event_log = store.event_log()?;
@@ -117,13 +113,8 @@ pub async fn run(
         authority: ca.fingerprint(),
         control_address: config.control_address.clone().unwrap_or_else(|| first::own_address(control)),
     });
-    let control_port = Control {
-        ca,
-        tls: tls.control.clone(),
-        hub: Arc::new(engine.clone()),
-        sessions,
-        limits: Limits::default(),
-    };
+    let control_port =
+        Control { ca, tls: tls.control.clone(), hub: Arc::new(engine.clone()), sessions, limits: Limits::default() };
     let addresses = Addresses { api, control, first_token };
     tracing::info!(cluster = %meta.cluster, api = %addresses.api, control = %addresses.control, "the controller runs");
     ready(&addresses);

@@ -57,7 +57,8 @@ pub async fn environments(
     let (views, exists) = office
         .engine
         .look(move |look| {
-            let exists = app.as_ref().is_none_or(|app| views::applications(look).iter().any(|known| known.name == *app));
+            let exists =
+                app.as_ref().is_none_or(|app| views::applications(look).iter().any(|known| known.name == *app));
             (views::environments(look, app.as_deref()), exists)
         })
         .await?;

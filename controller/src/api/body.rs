@@ -14,7 +14,8 @@ const JSON_BYTES: usize = 64 << 10;
 /// The whole body, or a refusal when it is larger than `limit`.
 pub async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     to_bytes(body, limit).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        let too_long =
+            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         if too_long {
             ApiError::too_large(format!("the body is larger than {} KiB", limit >> 10))
         } else {
@@ -27,5 +28,6 @@ pub async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
 pub async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     let bytes = bytes(body, JSON_BYTES).await?;
     let text = if bytes.is_empty() { b"{}" as &[u8] } else { &bytes };
-    serde_json::from_slice(text).map_err(|error| ApiError::bad_request(format!("the body is not the JSON that is wanted: {error}")))
+    serde_json::from_slice(text)
+        .map_err(|error| ApiError::bad_request(format!("the body is not the JSON that is wanted: {error}")))
 }

@@ -50,7 +50,8 @@ pub async fn list(
     if !which.follow {
         return Ok(Json(page(&office, after, which.below).await?).into_response());
     }
-    let reader = Reader { events: office.engine.events(), office, after, below: which.below, page: Vec::new().into_iter() };
+    let reader =
+        Reader { events: office.engine.events(), office, after, below: which.below, page: Vec::new().into_iter() };
     let stream = stream::unfold(reader, async |mut reader| {
         let event = reader.next().await?;
         let line = Event::default().id(event.number.to_string()).event(event.kind.clone());

@@ -124,7 +124,13 @@ async fn collect(
     }
 }
 
-async fn read(office: Arc<Office>, source: Source, tail: Option<u32>, follow: bool, lines: mpsc::Sender<view::LogLine>) {
+async fn read(
+    office: Arc<Office>,
+    source: Source,
+    tail: Option<u32>,
+    follow: bool,
+    lines: mpsc::Sender<view::LogLine>,
+) {
     let mut logs = match office.sessions.logs(source.node, source.job, tail, follow) {
         Ok(logs) => logs,
         Err(error) => {

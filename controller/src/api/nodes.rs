@@ -108,7 +108,6 @@ pub async fn create_token(
         cidr: ask.cidr,
     };
     office.engine.command(Command::CreateJoinToken(new), &caller.name).await?;
-    let view =
-        view::JoinToken { token: token.text(), expires_ms: expires.0, address: office.control_address.clone() };
+    let view = view::JoinToken { token: token.text(), expires_ms: expires.0, address: office.control_address.clone() };
     Ok((StatusCode::CREATED, Json(view)))
 }

@@ -9,7 +9,9 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use lapstrake_api::spec::{self, Name, SpecFile};
 use lapstrake_api::view::{self, Mistake};
-use lapstrake_core::cluster::command::{Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Command, Refusal, RefusalKind};
+use lapstrake_core::cluster::command::{
+    Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Command, Refusal, RefusalKind,
+};
 use std::sync::Arc;
 
 /// `POST /v1/plan?env=production&env=staging` with the YAML text: the same checks as `apply`, and nothing is changed.
@@ -22,7 +24,8 @@ pub async fn plan(
     let (text, file) = read(query.as_deref(), body).await?;
     let apply = apply_of(&file);
     let seen = office.engine.look(move |look| {
-        let exists = look.cluster.all::<lapstrake_core::cluster::state::Application>().any(|app| app.name == apply.application);
+        let exists =
+            look.cluster.all::<lapstrake_core::cluster::state::Application>().any(|app| app.name == apply.application);
         (look.cluster.plan_apply(&apply), exists)
     });
     let (planned, exists) = seen.await?;
@@ -100,10 +103,13 @@ fn apply_of(file: &SpecFile) -> Apply {
 /// something stands against.
 fn refused(text: &[u8], file: &SpecFile, refusals: &[Refusal]) -> ApiError {
     let invalid = refusals.iter().any(|refusal| refusal.kind == RefusalKind::Invalid);
-    let sentences: Vec<String> = refusals.iter().map(|refusal| match &refusal.hint {
-        Some(hint) => format!("{} ({hint})", refusal.sentence),
-        None => refusal.sentence.clone(),
-    }).collect();
+    let sentences: Vec<String> = refusals
+        .iter()
+        .map(|refusal| match &refusal.hint {
+            Some(hint) => format!("{} ({hint})", refusal.sentence),
+            None => refusal.sentence.clone(),
+        })
+        .collect();
     let detail = format!("{}; nothing was changed", sentences.join("; "));
     if !invalid {
         return ApiError::refused(detail);
@@ -139,7 +145,11 @@ fn changes(file: &SpecFile, applied: Vec<Applied>, exists: bool) -> view::Change
     view::Changes {
         creates_application: (!exists).then(|| file.application.to_string()),
         services,
-        warnings: file.warnings.iter().map(|warning| format!("line {}: {}", warning.at.line, warning.message)).collect(),
+        warnings: file
+            .warnings
+            .iter()
+            .map(|warning| format!("line {}: {}", warning.at.line, warning.message))
+            .collect(),
     }
 }
 
@@ -152,9 +162,13 @@ fn service_change(applied: Applied) -> view::ServiceChange {
         Change::Replace { jobs: n, scale_from, scale_to } if scale_from == scale_to => {
             ("replace", format!("{} replaced", if n == 1 { "1 job is".into() } else { format!("{n} jobs are") }))
         }
-        Change::Replace { jobs: n, scale_from, scale_to } => {
-            ("replace", format!("{} replaced, and the scale goes from {scale_from} to {scale_to}", if n == 1 { "1 job is".into() } else { format!("{n} jobs are") }))
-        }
+        Change::Replace { jobs: n, scale_from, scale_to } => (
+            "replace",
+            format!(
+                "{} replaced, and the scale goes from {scale_from} to {scale_to}",
+                if n == 1 { "1 job is".into() } else { format!("{n} jobs are") }
+            ),
+        ),
         Change::Scale { from, to } => ("scale", format!("the scale goes from {from} to {to}; no job is replaced")),
     };
     let diff = applied.before.as_ref().map(|before| spec::diff(before, &applied.after)).unwrap_or_default();
@@ -162,7 +176,10 @@ fn service_change(applied: Applied) -> view::ServiceChange {
         path: applied.path.to_string(),
         action: action.into(),
         summary,
-        changes: diff.into_iter().map(|change| view::FieldChange { field: change.field, old: change.old, new: change.new }).collect(),
+        changes: diff
+            .into_iter()
+            .map(|change| view::FieldChange { field: change.field, old: change.old, new: change.new })
+            .collect(),
         warnings: applied.warnings,
         deployment: applied.deployment,
     }

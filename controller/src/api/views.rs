@@ -119,9 +119,13 @@ fn node(look: &Look<'_>, record: &Node) -> view::Node {
     let cluster = look.cluster;
     let live = look.live.nodes.get(&record.id);
     let slots: Vec<&Slot> = cluster.all::<Slot>().filter(|slot| slot.node == record.id).collect();
-    let committed = slots.iter().filter_map(|slot| size_of(cluster, slot)).fold(view::Amount::default(), |sum, size| {
-        view::Amount { cpu_milli: sum.cpu_milli + size.cpu_milli, memory_bytes: sum.memory_bytes + size.memory_bytes }
-    });
+    let committed =
+        slots.iter().filter_map(|slot| size_of(cluster, slot)).fold(view::Amount::default(), |sum, size| {
+            view::Amount {
+                cpu_milli: sum.cpu_milli + size.cpu_milli,
+                memory_bytes: sum.memory_bytes + size.memory_bytes,
+            }
+        });
     let allotted = cluster.all::<Allotment>().filter(|allotment| allotment.node == record.id);
     let mut environments: Vec<_> =
         allotted.filter_map(|allotment| environment_path(cluster, allotment.environment)).collect();
@@ -140,7 +144,9 @@ fn node(look: &Look<'_>, record: &Node) -> view::Node {
         architecture: record.architecture.clone(),
         capacity: amount(record.capacity),
         committed,
-        used: live.map(|live| view::Amount { cpu_milli: live.used.cpu_milli, memory_bytes: live.used.memory_bytes }).unwrap_or_default(),
+        used: live
+            .map(|live| view::Amount { cpu_milli: live.used.cpu_milli, memory_bytes: live.used.memory_bytes })
+            .unwrap_or_default(),
         environments,
         jobs: slots.len() as u32,
         troubles,
@@ -322,7 +328,9 @@ fn timelines(look: &Look<'_>, service: &Service, record: &Deployment) -> Vec<vie
         message: outcome.failure.as_ref().map(ToString::to_string).or_else(|| outcome.waits_for.clone()),
     });
     let untold = |slot: &&Slot| {
-        !record.phase.is_final() && slot.id.service == service.id && !record.outcomes.iter().any(|outcome| outcome.slot == slot.id)
+        !record.phase.is_final()
+            && slot.id.service == service.id
+            && !record.outcomes.iter().any(|outcome| outcome.slot == slot.id)
     };
     let waiting = look.cluster.all::<Slot>().filter(untold).map(|slot| view::SlotTimeline {
         slot: slot_name(service, &slot.id),

@@ -132,8 +132,7 @@ fn lock_beside(path: &Path) -> Result<File, StoreError> {
         path: path.into(),
         source: rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
     };
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(PathBuf::from(name)).map_err(cannot)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(PathBuf::from(name)).map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.into() }),
@@ -177,7 +176,9 @@ impl EventLog {
     pub fn number_before_last(&self, last: u32) -> Result<u64, StoreError> {
         let number: Option<i64> = self
             .connection
-            .query_row("SELECT number FROM event ORDER BY number DESC LIMIT 1 OFFSET ?1", params![last], |row| row.get(0))
+            .query_row("SELECT number FROM event ORDER BY number DESC LIMIT 1 OFFSET ?1", params![last], |row| {
+                row.get(0)
+            })
             .optional()
             .map_err(failed("read its events"))?;
         Ok(number.unwrap_or(0) as u64)
@@ -214,7 +215,10 @@ mod tests {
     fn a_batch_that_fails_leaves_nothing_behind() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut store = Store::open(&folder.path().join("store.db")).expect("opens");
-        store.connection.execute_batch("CREATE TRIGGER no BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'full'); END").expect("sql");
+        store
+            .connection
+            .execute_batch("CREATE TRIGGER no BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'full'); END")
+            .expect("sql");
         store.commit(&[change("a/1", Some("{}"))], &[event("x")]).expect_err("fails");
         assert_eq!(store.load().expect("loads"), []);
         store.commit(&[change("a/1", Some("{}"))], &[]).expect("works again");
@@ -245,7 +249,8 @@ mod tests {
         let log = store.event_log().expect("reads");
         store.commit(&[], &[event("shop/production/web"), event("shop/production/webby")]).expect("commits");
         let last = store.commit(&[], &[event("shop/production")]).expect("commits").expect("a number");
-        let numbers = |after, subject| log.after(after, subject).expect("reads").iter().map(|e| e.number).collect::<Vec<_>>();
+        let numbers =
+            |after, subject| log.after(after, subject).expect("reads").iter().map(|e| e.number).collect::<Vec<_>>();
         assert_eq!(numbers(0, None), [1, 2, 3]);
         assert_eq!(numbers(2, None), [last]);
         assert_eq!(numbers(0, Some("shop/production/web")), [1], "a name that only begins alike is another");

@@ -1,0 +1,346 @@
+//! The engine's thread: decides in memory, commits, answers.
+
+use super::{CommandError, Input, Look, chain, changes_of, load, node_ids};
+use crate::clock;
+use crate::control::{Outbox, SessionOver};
+use crate::store::{BATCH_CHANGES, Change, NewEvent, Store};
+use lapstrake_core::cluster::command::Outcome;
+use lapstrake_core::cluster::event::Event;
+use lapstrake_core::cluster::live::Live;
+use lapstrake_core::cluster::state::{Meta, Node, Service};
+use lapstrake_core::cluster::{Cluster, Context, Ids, One, Touched};
+use lapstrake_core::ids::{EpochId, NodeId, ServiceId, SessionId};
+use lapstrake_core::message::{ControllerWord, Elsewhere};
+use lapstrake_core::time::{Millis, Tick, earlier};
+use lapstrake_pki::mint;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A batch is committed when it has this many changes, though more inputs wait: below the store's limit by what one
+/// command or one look at a service can add.
+const COMMIT_AT: usize = BATCH_CHANGES / 2;
+
+/// So many inputs are taken before a commit, so that the first of them does not wait long for its answer.
+const INPUTS_PER_BATCH: usize = 256;
+
+/// Even when nobody asks to be woken, time passes this often.
+const LONGEST_NAP: Millis = Millis(1_000);
+
+/// After a commit failed, the next one is tried this much later: a full disk is not emptied by trying faster.
+const RETRY_COMMIT: Millis = Millis(500);
+
+/// One agent's registration, as the engine needs it.
+struct Session {
+    id: SessionId,
+    outbox: Outbox,
+    /// The number of the set that was sent last.
+    sent: Option<u64>,
+    elsewhere: Option<Vec<Elsewhere>>,
+}
+
+pub(super) struct Writer {
+    store: Store,
+    cluster: Cluster,
+    live: Live,
+    ids: Ids,
+    sessions: BTreeMap<NodeId, Session>,
+    /// Services to look at.
+    touched: Touched,
+    /// When to look at a service though nothing was heard.
+    wakes: BTreeMap<ServiceId, Tick>,
+    waits: BTreeMap<ServiceId, Vec<String>>,
+    /// Words to send once the batch is on disk.
+    asks: Vec<(NodeId, ControllerWord)>,
+    /// Commands that wait for the commit.
+    replies: Vec<(oneshot::Sender<Result<Outcome, CommandError>>, Result<Outcome, CommandError>)>,
+    /// Sessions that wait for the commit.
+    greetings: Vec<(oneshot::Sender<Result<EpochId, String>>, NodeId, SessionId)>,
+    told: watch::Sender<u64>,
+    known: watch::Sender<BTreeSet<NodeId>>,
+}
+
+impl Writer {
+    /// Nothing is known of any node, so every service is looked at.
+    pub(super) fn new(
+        store: Store,
+        cluster: Cluster,
+        told: watch::Sender<u64>,
+        known: watch::Sender<BTreeSet<NodeId>>,
+    ) -> Writer {
+        Writer {
+            store,
+            live: Live::new(clock::tick()),
+            touched: cluster.all::<Service>().map(|service| service.id).collect(),
+            cluster,
+            ids: Ids::from_base(mint::id()),
+            sessions: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            asks: Vec::new(),
+            replies: Vec::new(),
+            greetings: Vec::new(),
+            told,
+            known,
+        }
+    }
+
+    pub(super) fn run(mut self, mut queue: mpsc::UnboundedReceiver<Input>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "the engine has no timer");
+                return;
+            }
+        };
+        let mut looks = VecDeque::new();
+        loop {
+            let first = runtime.block_on(async { tokio::time::timeout(self.nap().std(), queue.recv()).await });
+            match first {
+                Ok(None) => return,
+                Ok(Some(input)) => self.take(input, &mut looks),
+                Err(_) => {}
+            }
+            for _ in 1..INPUTS_PER_BATCH {
+                if self.cluster.changes_waiting() >= COMMIT_AT {
+                    break;
+                }
+                match queue.try_recv() {
+                    Ok(input) => self.take(input, &mut looks),
+                    Err(_) => break,
+                }
+            }
+            self.pass_time();
+            if !self.settle() {
+                runtime.block_on(tokio::time::sleep(RETRY_COMMIT.std()));
+                continue;
+            }
+            let view = Look { cluster: &self.cluster, live: &self.live, now: clock::tick(), waits: &self.waits };
+            for look in looks.drain(..) {
+                look(&view);
+            }
+        }
+    }
+
+    fn nap(&self) -> Millis {
+        let now = clock::tick();
+        if !self.touched.is_empty() {
+            return Millis(0);
+        }
+        let wake = earlier(self.wakes.values().min().copied(), self.live.wake(now));
+        wake.map_or(LONGEST_NAP, |wake| wake.since(now).min(LONGEST_NAP))
+    }
+
+    fn take(&mut self, input: Input, looks: &mut VecDeque<Box<dyn FnOnce(&Look<'_>) + Send>>) {
+        match input {
+            Input::Look(look) => looks.push_back(look),
+            Input::Command { command, by, reply } => {
+                let savepoint = self.cluster.savepoint();
+                let result = self.decide(&by, |cluster, live, cx| cluster.command(live, *command, cx));
+                match result {
+                    Ok(outcome) => {
+                        self.touched.extend(outcome.touched.iter().copied());
+                        self.replies.push((reply, Ok(outcome)));
+                    }
+                    Err(refusals) => {
+                        self.cluster.roll_back(savepoint);
+                        self.replies.push((reply, Err(CommandError::Refused(refusals))));
+                    }
+                }
+            }
+            Input::Hello { node, session, hello, outbox, reply } => {
+                let savepoint = self.cluster.savepoint();
+                match self.decide(SELF, |cluster, live, cx| cluster.hello(live, session, *hello, cx)) {
+                    Ok(touched) => {
+                        self.touched.extend(touched);
+                        self.sessions.insert(node, Session { id: session, outbox, sent: None, elsewhere: None });
+                        self.greetings.push((reply, node, session));
+                    }
+                    Err(refusal) => {
+                        self.cluster.roll_back(savepoint);
+                        let _ = reply.send(Err(refusal.sentence));
+                    }
+                }
+            }
+            Input::Heartbeat { node, session, used } => {
+                if !self.live.heartbeat(node, session, used, clock::tick()) {
+                    self.forget(node, session);
+                }
+            }
+            Input::Report { node, session, report, taken } => {
+                let touched = self.decide(SELF, |cluster, live, cx| cluster.report(live, node, session, *report, cx));
+                self.touched.extend(touched);
+                let _ = taken.send(());
+            }
+            Input::Resolved { node, request, outcome } => {
+                let touched = self.cluster.image_resolved(&mut self.live, node, request, outcome);
+                self.touched.extend(touched);
+            }
+            Input::Ended { node, session } => {
+                let touched = self.cluster.session_ended(&mut self.live, node, session);
+                self.touched.extend(touched);
+                self.forget(node, session);
+            }
+        }
+    }
+
+    fn forget(&mut self, node: NodeId, session: SessionId) {
+        if self.sessions.get(&node).is_some_and(|held| held.id == session) {
+            self.sessions.remove(&node);
+        }
+    }
+
+    fn decide<T>(&mut self, by: &str, decision: impl FnOnce(&mut Cluster, &mut Live, &mut Context<'_>) -> T) -> T {
+        let mut cx = Context { tick: clock::tick(), wall: mint::wall(), by: by.into(), ids: &mut self.ids };
+        decision(&mut self.cluster, &mut self.live, &mut cx)
+    }
+
+    fn pass_time(&mut self) {
+        let touched = self.decide(SELF, |cluster, live, cx| cluster.pass_time(live, cx));
+        self.touched.extend(touched);
+        let now = clock::tick();
+        let due = self.wakes.iter().filter(|(_, wake)| **wake <= now).map(|(service, _)| *service);
+        self.touched.extend(due);
+    }
+
+    /// Looks at every touched service and makes everything durable. False when the store did not take it.
+    fn settle(&mut self) -> bool {
+        loop {
+            let Some(service) = self.touched.pop_first() else { break };
+            let followup = self.decide(SELF, |cluster, live, cx| cluster.reconcile(live, service, cx));
+            self.asks.extend(followup.asks);
+            match followup.wake {
+                Some(wake) => self.wakes.insert(service, wake),
+                None => self.wakes.remove(&service),
+            };
+            match followup.waits.is_empty() {
+                true => self.waits.remove(&service),
+                false => self.waits.insert(service, followup.waits.iter().map(ToString::to_string).collect()),
+            };
+            if self.cluster.changes_waiting() >= COMMIT_AT && !self.commit() {
+                return false;
+            }
+        }
+        self.commit()
+    }
+
+    fn commit(&mut self) -> bool {
+        let changes = match changes_of(&mut self.cluster) {
+            Ok(changes) => changes,
+            Err(error) => return self.reload(&error.to_string()),
+        };
+        let events: Vec<NewEvent> = self.cluster.take_events().into_iter().map(new_event).collect();
+        if !changes.is_empty() || !events.is_empty() {
+            lapstrake_crash::point("store.before-commit");
+            match self.store.commit(&changes, &events) {
+                Ok(last) => {
+                    lapstrake_crash::point("store.after-commit");
+                    if let Some(last) = last {
+                        self.told.send_replace(last);
+                    }
+                }
+                Err(error) => return self.reload(&chain(&error)),
+            }
+        }
+        self.know_nodes(&changes);
+        self.answer();
+        self.send(!changes.is_empty());
+        true
+    }
+
+    /// Tells who is a node now; the session of one that was removed is cut.
+    fn know_nodes(&mut self, changes: &[Change]) {
+        if !changes.iter().any(|change| change.key.starts_with("node/")) {
+            return;
+        }
+        let nodes = node_ids(&self.cluster);
+        let removed: Vec<NodeId> = self.sessions.keys().filter(|node| !nodes.contains(node)).copied().collect();
+        self.known.send_replace(nodes);
+        for session in removed.iter().filter_map(|node| self.sessions.remove(node)) {
+            session.outbox.end(SessionOver::Removed);
+        }
+    }
+
+    fn answer(&mut self) {
+        for (reply, result) in self.replies.drain(..) {
+            let _ = reply.send(result);
+        }
+        let epoch = self.cluster.get::<Meta>(&One).map(|meta| meta.epoch);
+        for (reply, node, session) in self.greetings.drain(..) {
+            let welcome = epoch.ok_or_else(|| "the controller has no cluster".to_owned());
+            if reply.send(welcome).is_err() {
+                tracing::debug!(%node, %session, "the session ended before it was welcome");
+            }
+        }
+    }
+
+    /// Sends what follows from the committed records: newer sets, where else services run, questions.
+    fn send(&mut self, records_changed: bool) {
+        for (node, session) in &mut self.sessions {
+            let generation = self.cluster.get::<Node>(node).map(|record| record.generation);
+            if session.sent.is_none() || session.sent != generation {
+                // The inventory of this session is recorded, so what the set does not name is not wanted.
+                if let Some(set) = self.cluster.assignments(*node, true) {
+                    session.sent = Some(set.generation.number);
+                    session.outbox.assign(set);
+                }
+            }
+            if records_changed || session.elsewhere.is_none() {
+                let elsewhere = self.cluster.elsewhere(*node);
+                if session.elsewhere.as_ref() != Some(&elsewhere) {
+                    session.outbox.elsewhere(elsewhere.clone());
+                    session.elsewhere = Some(elsewhere);
+                }
+            }
+        }
+        for (node, word) in self.asks.drain(..) {
+            // A question that does not reach the node is asked again when its time is over.
+            if let (Some(session), ControllerWord::ResolveImage { request, image }) = (self.sessions.get(&node), word)
+                && let Err(error) = session.outbox.resolve_image(request, image)
+            {
+                tracing::warn!(%node, %error, "a question about an image was not asked");
+            }
+        }
+    }
+
+    /// The store did not take the batch: what memory holds was never true. Everybody who waits is told so, memory is what
+    /// the store says, and every service is looked at again.
+    fn reload(&mut self, why: &str) -> bool {
+        tracing::error!(why, "the store did not take a batch; nothing of it counts");
+        for (reply, _) in self.replies.drain(..) {
+            let _ = reply.send(Err(CommandError::NotStored(why.into())));
+        }
+        for (reply, node, session) in self.greetings.drain(..) {
+            let _ = reply.send(Err(format!("the controller cannot record the inventory: {why}")));
+            if self.sessions.get(&node).is_some_and(|held| held.id == session) {
+                self.sessions.remove(&node);
+            }
+        }
+        self.asks.clear();
+        match load(&self.store) {
+            Ok(cluster) => {
+                self.touched = cluster.all::<Service>().map(|service| service.id).collect();
+                self.cluster = cluster;
+            }
+            Err(error) => {
+                // Neither written nor read: to decide on from a memory that was never stored would be a lie.
+                tracing::error!(error = chain(&error), "the store cannot be read either; the controller stops");
+                std::process::exit(1);
+            }
+        }
+        false
+    }
+}
+
+/// Who does what no operator asked for.
+const SELF: &str = "controller";
+
+fn new_event(event: Event) -> NewEvent {
+    let kind = serde_json::to_value(event.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+    NewEvent {
+        at_ms: event.wall.0,
+        kind: kind.unwrap_or_default(),
+        subject: event.path,
+        text: event.sentence,
+        by: event.by,
+    }
+}
