@@ -103,7 +103,7 @@ impl Bench for RealBench {
     fn command(&self, kind: Kind) -> Vec<&'static str> {
         match kind {
             Kind::Serves => vec![],
-            Kind::Ends => vec!["sh", "-c", "echo one; echo two >&2; exit 3"],
+            Kind::Ends => vec!["sh", "-c", "echo one; echo two; exit 3"],
             Kind::EatsMemory => vec!["tail", "/dev/zero"],
             Kind::Broken => vec!["/no/such/program"],
             Kind::Stubborn => vec!["sh", "-c", "trap '' TERM; while true; do sleep 1; done"],
