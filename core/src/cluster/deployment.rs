@@ -186,7 +186,9 @@ impl Cluster {
             }
             return false;
         }
-        let ready = |node: &NodeId| live.is_reachable(*node, cx.tick);
+        // A slot whose node is not its environment's any more gets its new job where it moves to.
+        let home = |node: NodeId| self.is_allotted(service.environment, node);
+        let ready = |node: &NodeId| home(*node) && live.is_reachable(*node, cx.tick);
         if let Some(node) = later.keys().copied().find(ready) {
             for slot in later.remove(&node).unwrap_or_default() {
                 let job = fresh_job(revision, deployment, cx);
@@ -194,7 +196,7 @@ impl Cluster {
             }
             return true;
         }
-        for slot in later.values().flatten() {
+        for slot in later.values().flatten().filter(|slot| home(slot.node)) {
             self.wait_for_slot(live, service, slot, cx, follow);
         }
         if !later.is_empty() {

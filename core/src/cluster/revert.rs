@@ -72,6 +72,10 @@ impl Cluster {
             // It was not there before: nothing to go back to.
             return if slot.job.is_some() { Back::Empty } else { Back::Wait };
         };
+        // Its node is not its environment's any more: it is on its way to another, with or without a deployment.
+        if !self.is_allotted(service.environment, slot.node) {
+            return Back::There;
+        }
         // It was there and is being emptied: it had nothing left to lose.
         let Some(job) = slot.job else { return Back::Fresh };
         let own = job.deployment_number == deployment.number;
