@@ -62,12 +62,8 @@ impl Answer {
         }
     }
 
-    /// As JSON if the client accepts that, else as plain text.
-    pub fn into_response(self, asked: &HeaderMap) -> Response<ServedBody> {
-        let json = asked
-            .get_all(header::ACCEPT)
-            .iter()
-            .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("json")));
+    /// As JSON for a client that `wants_json`, else as plain text.
+    pub fn into_response(self, json: bool) -> Response<ServedBody> {
         let (kind, text) = if json {
             ("application/json", format!("{}\n", serde_json::json!({ "error": self.text })))
         } else {
@@ -87,6 +83,13 @@ impl Answer {
         }
         response
     }
+}
+
+/// Whether a client asks for JSON of any kind.
+pub fn wants_json(asked: &HeaderMap) -> bool {
+    const JSON: &[u8] = b"json";
+    let mut accepted = asked.get_all(header::ACCEPT).iter();
+    accepted.any(|value| value.as_bytes().windows(JSON.len()).any(|part| part.eq_ignore_ascii_case(JSON)))
 }
 
 fn no_job(service: &str, node: &str, elsewhere: &[String]) -> String {

@@ -127,8 +127,8 @@ pub fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Whether the next request on this connection may not be trusted: RFC 9112, 6.1 wants the connection closed after a
-/// request with both `Transfer-Encoding` and `Content-Length`. hyper obeys the former and removes the latter before we
-/// can see it, so every chunked request counts. Requests of HTTP/1.0 end their connection anyway.
+/// request with both `Transfer-Encoding` and `Content-Length`. `smuggling` does not see one that was sent ahead, so every
+/// chunked request counts. Those of HTTP/1.0 count because few of its clients keep connections.
 pub fn ends_connection(asked: &Asked, version: Version) -> bool {
     asked.chunked || version == Version::HTTP_10
 }

@@ -6,7 +6,7 @@
 //! response came, if the method says that twice is as good as once and no byte of a body was taken. Everything else is
 //! the client's to repeat.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, wants_json};
 use crate::asked::{self, Asked};
 use crate::body::{ClientBody, JobBody, ServedBody};
 use crate::config::Limits;
@@ -61,7 +61,7 @@ impl Carrier<'_> {
         let began = Instant::now();
         let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
         let on_upgrade = hyper::upgrade::on(&mut request);
-        let accepted = request.headers().get_all(http::header::ACCEPT).iter().cloned().collect::<Vec<_>>();
+        let json = wants_json(request.headers());
         let outcome = match Asked::read(&request) {
             Ok(asked) => {
                 let ends = asked::ends_connection(&asked, version);
@@ -77,11 +77,7 @@ impl Carrier<'_> {
         };
         let response = outcome.unwrap_or_else(|answer| {
             tracing::debug!(%client, %method, %uri, status = answer.status.as_u16(), reason = %answer.text, "answered by the proxy");
-            let mut headers = http::HeaderMap::new();
-            for value in accepted {
-                headers.append(http::header::ACCEPT, value);
-            }
-            answer.into_response(&headers)
+            answer.into_response(json)
         });
         tracing::debug!(%client, %method, %uri, status = response.status().as_u16(), took = ?began.elapsed(), "request");
         response
@@ -95,13 +91,15 @@ impl Carrier<'_> {
         let path = draft.head.uri.path().to_owned();
         let mut tried: Vec<TargetKey> = Vec::new();
         let mut said: Option<Answer> = None;
+        // One kept-alive connection that was closed under us speaks for the others: the next try makes a new one.
+        let mut kept_alive_allowed = true;
         for _ in 0..TRIES {
             let work = match self.switchboard.begin(&draft.asked.host, &path, &tried) {
                 Ok(work) => work,
                 Err(NoWork::AllTried) if said.is_some() => break,
                 Err(reason) => return Err(Answer::no_work(reason, &draft.asked.host, &path)),
             };
-            match self.try_once(&draft, &work).await {
+            match self.try_once(&draft, &work, kept_alive_allowed).await {
                 Ok((response, upstream)) => return self.respond(&draft, response, upstream, work, on_upgrade),
                 Err(Failed::Final(answer)) => return Err(answer),
                 Err(Failed::Again { text, elsewhere }) => {
@@ -109,6 +107,7 @@ impl Carrier<'_> {
                         work.target.avoid();
                         tried.push(work.target.key);
                     }
+                    kept_alive_allowed = false;
                     said = Some(Answer::bad_gateway(&work.entry.name, &text));
                 }
             }
@@ -116,8 +115,17 @@ impl Carrier<'_> {
         Err(said.unwrap_or_else(|| Answer::unavailable("no job could be tried")))
     }
 
-    async fn try_once(&self, draft: &Draft, work: &Work) -> Result<(Response<Incoming>, Upstream), Failed> {
-        let used_within = if draft.may_repeat() { MAX_IDLE_TIME } else { FRESH_ENOUGH };
+    async fn try_once(
+        &self,
+        draft: &Draft,
+        work: &Work,
+        kept_alive_allowed: bool,
+    ) -> Result<(Response<Incoming>, Upstream), Failed> {
+        let used_within = match (kept_alive_allowed, draft.may_repeat()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => FRESH_ENOUGH,
+            (true, true) => MAX_IDLE_TIME,
+        };
         let mut upstream = match work.target.take_idle(self.worker, used_within) {
             Some(upstream) => upstream,
             None => Upstream::connect(work.target.key.address, self.limits.connect_timeout).await.map_err(|error| {

@@ -29,6 +29,7 @@ mod control;
 mod forward;
 mod listen;
 mod patience;
+mod smuggling;
 mod switchboard;
 mod table;
 mod tap;

@@ -6,6 +6,8 @@
 //! one is being answered.
 
 use crate::config::Limits;
+use crate::smuggling::HeadRecord;
+use crate::tap::Ear;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,12 +16,23 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Patience {
     /// Bytes read from the client.
-    pub read: Arc<AtomicU64>,
+    read: AtomicU64,
     /// `read` when the last response was written.
     read_before: AtomicU64,
     answering: AtomicBool,
     /// How many requests came.
     requests: AtomicU64,
+    /// What was read since the last response.
+    pub head: HeadRecord,
+}
+
+impl Ear for Patience {
+    fn hear(&self, bytes: &[u8]) {
+        self.read.fetch_add(bytes.len() as u64, Ordering::AcqRel);
+        if !self.answering.load(Ordering::Acquire) {
+            self.head.keep(bytes);
+        }
+    }
 }
 
 /// A request's turn on its connection: from its whole head to the end of its response.
@@ -29,6 +42,7 @@ pub struct Turn(Arc<Patience>);
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.read_before.store(self.0.read.load(Ordering::Acquire), Ordering::Release);
+        self.0.head.forget();
         self.0.answering.store(false, Ordering::Release);
     }
 }

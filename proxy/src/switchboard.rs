@@ -135,7 +135,7 @@ impl Switchboard {
         {
             let mut routed = self.routed.write().unwrap_or_else(PoisonError::into_inner);
             routed.table = Some(table);
-            // All of them, also those without work: a count that is looked at here must not miss a begin before the lock.
+            // Under the lock nothing begins, so a target without work now has none from here on.
             routed.leaving = gone.iter().filter(|target| target.open() > 0).cloned().collect();
         }
         for target in &gone {
@@ -189,5 +189,144 @@ impl Switchboard {
     pub fn targets(&self) -> Vec<Arc<Target>> {
         let routed = self.routed.read().unwrap_or_else(PoisonError::into_inner);
         routed.table.iter().flat_map(|table| table.targets.values()).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{route, table};
+    use proptest::prelude::*;
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    fn address(job: u128) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, job as u8], 80))
+    }
+
+    fn naming(generation: u64, jobs: &[u128]) -> RouteTable {
+        let backends: Vec<_> = jobs.iter().map(|job| (*job, address(*job))).collect();
+        table(generation, vec![route("h", "/", 1, &backends)])
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Begin,
+        End(usize),
+        Switch(Vec<u128>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Begin),
+            3 => any::<usize>().prop_map(Step::End),
+            2 => prop::collection::btree_set(1..5u128, 0..4).prop_map(|jobs| Step::Switch(jobs.into_iter().collect())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn after_a_switch_nothing_begins_outside_the_table_and_the_report_is_what_is_left(
+            steps in prop::collection::vec(step(), 1..80),
+        ) {
+            let board = Switchboard::new(1, 1000);
+            let (mut generation, mut named) = (0, Vec::new());
+            let mut in_flight: Vec<Work> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Begin => match board.begin("h", "/", &[]) {
+                        Ok(work) => {
+                            prop_assert!(named.contains(&work.target.key.job.0));
+                            in_flight.push(work);
+                        }
+                        Err(_) => prop_assert!(named.is_empty()),
+                    },
+                    Step::End(which) => if !in_flight.is_empty() {
+                        in_flight.swap_remove(which % in_flight.len());
+                    },
+                    Step::Switch(jobs) => {
+                        generation += 1;
+                        prop_assert_eq!(board.switch(&naming(generation, &jobs)), Switched::Holds);
+                        named = jobs;
+                    }
+                }
+                let mut leaving: BTreeMap<JobId, u32> = BTreeMap::new();
+                for work in in_flight.iter().filter(|work| !named.contains(&work.target.key.job.0)) {
+                    *leaving.entry(work.target.key.job).or_default() += 1;
+                }
+                prop_assert_eq!(board.report(), ProxyReport { generation, leaving: leaving.into_iter().collect() });
+            }
+        }
+    }
+
+    /// Generation g names job g only, so whatever begins tells by which table it did.
+    #[test]
+    fn no_thread_begins_on_a_job_that_an_acknowledged_table_took_away() {
+        let board = Switchboard::new(1, u32::MAX);
+        let (acknowledged, stop) = (AtomicU64::new(1), AtomicBool::new(false));
+        board.switch(&naming(1, &[1]));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !stop.load(SeqCst) {
+                        let before = acknowledged.load(SeqCst);
+                        let work = board.begin("h", "/", &[]).unwrap();
+                        assert!(work.target.key.job.0 as u64 >= before, "a begin on a job that is not routed any more");
+                    }
+                });
+            }
+            for generation in 2..2_000 {
+                board.switch(&naming(generation, &[u128::from(generation)]));
+                acknowledged.store(generation, SeqCst);
+            }
+            stop.store(true, SeqCst);
+        });
+        assert_eq!(board.report().leaving, [], "what ended is not reported");
+    }
+
+    #[test]
+    fn an_older_generation_is_refused_and_the_same_one_is_taken_again() {
+        let board = Switchboard::new(1, 10);
+        board.switch(&naming(5, &[1]));
+        assert_eq!(board.switch(&naming(4, &[2])), Switched::Older { have: 5 });
+        assert_eq!(board.begin("h", "/", &[]).unwrap().target.key.job, JobId(1));
+        assert_eq!(board.switch(&naming(5, &[2])), Switched::Holds);
+        assert_eq!(board.begin("h", "/", &[]).unwrap().target.key.job, JobId(2));
+    }
+
+    #[test]
+    fn a_route_that_moves_to_another_service_takes_its_requests_with_it_though_the_job_stays() {
+        let board = Switchboard::new(1, 10);
+        let one = |generation, host| table(generation, vec![route(host, "/", 1, &[(1, address(1))])]);
+        board.switch(&one(1, "a"));
+        board.switch(&one(2, "b"));
+        assert_eq!(board.begin("a", "/", &[]).unwrap_err(), NoWork::Unknown(Unknown::Host));
+        assert_eq!(board.begin("b", "/", &[]).unwrap().target.key.job, JobId(1));
+    }
+
+    #[test]
+    fn a_service_with_as_much_in_flight_as_it_may_is_full_until_something_ends() {
+        let board = Switchboard::new(1, 2);
+        board.switch(&naming(1, &[1, 2]));
+        let first = board.begin("h", "/", &[]).unwrap();
+        let _second = board.begin("h", "/", &[]).unwrap();
+        assert_eq!(
+            board.begin("h", "/", &[]).unwrap_err(),
+            NoWork::Full { service: "shop/production/s1".to_owned(), limit: 2 }
+        );
+        drop(first);
+        assert!(board.begin("h", "/", &[]).is_ok());
+    }
+
+    #[test]
+    fn the_last_end_of_a_leaving_job_is_announced() {
+        let board = Switchboard::new(1, 10);
+        board.switch(&naming(1, &[1]));
+        let work = board.begin("h", "/", &[]).unwrap();
+        board.switch(&naming(2, &[2]));
+        let mut changes = board.changes();
+        changes.mark_unchanged();
+        drop(work);
+        assert!(changes.has_changed().unwrap());
     }
 }

@@ -1,7 +1,7 @@
-//! A stream that counts the bytes that are read from it.
+//! A stream with somebody who hears what is read from it.
 //!
-//! Towards a job the count tells whether a byte of a response came, which decides whether a request may be sent again.
-//! Towards a client it tells whether a request has begun, which decides how long we wait for the rest.
+//! Towards a job that is a count, which tells whether a byte of a response came and so whether a request may be sent
+//! again. Towards a client it is its `Patience`, which tells whether a request has begun.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,30 +11,42 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP stream and the number of bytes read from it.
-#[derive(Debug)]
-pub struct Tap {
-    stream: TcpStream,
-    read: Arc<AtomicU64>,
+/// Hears what is read from a stream.
+pub trait Ear {
+    /// These bytes came.
+    fn hear(&self, bytes: &[u8]);
 }
 
-impl Tap {
-    /// Adds to `read` what is read from `stream`.
-    pub fn new(stream: TcpStream, read: Arc<AtomicU64>) -> Tap {
-        Tap { stream, read }
+impl Ear for AtomicU64 {
+    fn hear(&self, bytes: &[u8]) {
+        self.fetch_add(bytes.len() as u64, Ordering::AcqRel);
     }
 }
 
-impl AsyncRead for Tap {
+/// A TCP stream and who hears what is read from it.
+#[derive(Debug)]
+pub struct Tap<E> {
+    stream: TcpStream,
+    ear: Arc<E>,
+}
+
+impl<E: Ear> Tap<E> {
+    /// Lets `ear` hear what is read from `stream`.
+    pub fn new(stream: TcpStream, ear: Arc<E>) -> Tap<E> {
+        Tap { stream, ear }
+    }
+}
+
+impl<E: Ear> AsyncRead for Tap<E> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::AcqRel);
+        self.ear.hear(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Tap {
+impl<E> AsyncWrite for Tap<E> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -3,7 +3,7 @@
 //! A request is served from its first byte to its last on one thread, with connections to jobs that belong to that
 //! thread, so workers share nothing that is written per request but the counters.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, wants_json};
 use crate::body::ServedBody;
 use crate::config::Limits;
 use crate::forward::Carrier;
@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -121,10 +121,10 @@ impl Worker {
             return;
         }
         let patience = Arc::new(Patience::default());
-        let read: Arc<AtomicU64> = Arc::clone(&patience.read);
-        let service = service_fn(|request| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             let worker = Arc::clone(&self);
             let turn = patience.turn();
+            patience.head.restore_length(request.headers_mut());
             async move {
                 let mut response = worker.respond(client, request, welcome).await;
                 response.body_mut().turn = Some(turn);
@@ -132,9 +132,10 @@ impl Worker {
             }
         });
         let connection = http1::Builder::new()
+            .max_header_size(self.shared.limits.max_header_bytes)
             .max_buf_size(self.shared.limits.max_header_bytes)
             .header_read_timeout(None)
-            .serve_connection(TokioIo::new(Tap::new(stream, read)), service)
+            .serve_connection(TokioIo::new(Tap::new(stream, Arc::clone(&patience))), service)
             .with_upgrades();
         tokio::pin!(connection);
         let run_out = patience.run_out(&self.shared.limits);
@@ -164,7 +165,7 @@ impl Worker {
         if !welcome {
             let max = self.shared.limits.max_connections;
             let text = format!("this proxy has {max} connections already, which is the limit");
-            return Answer { close: true, ..Answer::unavailable(text) }.into_response(request.headers());
+            return Answer { close: true, ..Answer::unavailable(text) }.into_response(wants_json(request.headers()));
         }
         let carrier = Carrier {
             switchboard: &self.shared.switchboard,
