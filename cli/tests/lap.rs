@@ -1,0 +1,319 @@
+//! `lap` as a person and a script meet it, against a controller whose answers are canned.
+
+mod support;
+
+use lapstrake_api::view::{Changes, Deployment, Mistake, Moment, Problem, ServiceChange, SlotTimeline};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use support::{FakeController, code, lap, lap_at_home, run, stderr, stdout};
+
+const VERSION: &str = r#"{"version":"0.1.0","cluster":"c","organization":"home"}"#;
+
+fn deployment(phase: &str, message: Option<&str>) -> Deployment {
+    let at = |phase: &str, at_ms| Moment { phase: phase.into(), at_ms };
+    let ended = matches!(phase, "complete" | "failed" | "superseded");
+    let mut slot = vec![at("accepted", 1_100), at("starting", 1_200), at("ready", 3_000), at("switched", 3_100)];
+    slot.push(at("overlapping", 3_100));
+    if ended {
+        slot.extend([at("draining", 8_100), at("done", 8_500)]);
+    }
+    Deployment {
+        id: "1".into(),
+        service: "shop/production/web".into(),
+        number: 2,
+        trigger: "deploy".into(),
+        by: "admin".into(),
+        why: "deploy".into(),
+        image: "web:2".into(),
+        from: Some(1),
+        revision: Some(2),
+        phase: phase.into(),
+        ended,
+        message: message.map(str::to_owned),
+        created_ms: 1_000,
+        reached: vec![at("queued", 1_000), at("rolling", 1_050), at(phase, 8_600)],
+        slots: vec![SlotTimeline {
+            slot: "web.1".into(),
+            node: "node-a".into(),
+            old: Some("o".into()),
+            new: Some("n".into()),
+            phase: if ended { "done".into() } else { "overlapping".into() },
+            reached: slot,
+            stopped_ms: ended.then_some(8_200),
+            message: None,
+        }],
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("JSON")
+}
+
+#[test]
+fn login_checks_controller_and_token_and_stores_them_for_their_owner_alone() {
+    let controller = FakeController::start();
+    controller.answer("GET /v1/version", 200, VERSION).answer("GET /v1/apps", 200, "[]");
+    let home = tempfile::tempdir().expect("a folder");
+    let token = controller.token();
+    let output = run(&mut lap_at_home(home.path(), &["login", &controller.url(), &token]));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(!stderr(&output).contains(&token) && !stdout(&output).contains(&token));
+    let asked: Vec<String> = controller.asked().into_iter().map(|asked| asked.line).collect();
+    assert_eq!(asked, ["GET /v1/version", "GET /v1/apps"], "the second needs the token");
+    let file = home.path().join("lapstrake/lap.toml");
+    assert_eq!(fs::metadata(&file).expect("stored").permissions().mode() & 0o777, 0o600);
+
+    let output = run(&mut lap_at_home(home.path(), &["app", "ls", "-o", "json"]));
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "[]\n"), "the stored context is used");
+    let shown = run(&mut lap_at_home(home.path(), &["context", "ls", "-o", "json"]));
+    assert!(stdout(&shown).contains(&controller.url()) && !stdout(&shown).contains(&token));
+}
+
+#[test]
+fn login_with_a_token_that_the_controller_does_not_know_stores_nothing() {
+    let controller = FakeController::start();
+    controller.answer("GET /v1/version", 200, VERSION).refuse(
+        "GET /v1/apps",
+        401,
+        "this controller does not know the token",
+    );
+    let home = tempfile::tempdir().expect("a folder");
+    let output = run(&mut lap_at_home(home.path(), &["login", &controller.url(), &controller.token()]));
+    assert_eq!(code(&output), 3);
+    assert!(stderr(&output).contains("does not know the token"), "{}", stderr(&output));
+    assert!(!home.path().join("lapstrake").exists());
+}
+
+#[test]
+fn another_authority_is_refused_before_the_token_is_sent() {
+    let (ours, other) = (FakeController::start(), FakeController::start());
+    let output = run(lap(&["app", "ls"]).env("LAP_URL", other.url()).env("LAP_TOKEN", ours.token()));
+    assert_eq!(code(&output), 3);
+    assert!(stderr(&output).contains("another certificate authority"), "{}", stderr(&output));
+    assert!(other.asked().is_empty(), "{:?}", other.asked());
+}
+
+#[test]
+fn a_token_is_sent_to_its_own_controller() {
+    let controller = FakeController::start();
+    controller.answer("GET /v1/apps", 200, "[]");
+    let token = controller.token();
+    let output = run(lap(&["app", "ls"]).env("LAP_URL", controller.url()).env("LAP_TOKEN", &token));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(controller.asked()[0].token, Some(token));
+}
+
+#[test]
+fn every_kind_of_refusal_has_its_exit_code_and_its_sentence() {
+    for (status, expected) in [(400, 2), (413, 2), (422, 2), (401, 3), (403, 3), (404, 3), (409, 3), (500, 1), (503, 1)]
+    {
+        let controller = FakeController::start();
+        controller.refuse("DELETE /v1/nodes/worker-1", status, "jobs of shop/production/web run on worker-1");
+        let output = controller.lap(&["node", "rm", "worker-1"]);
+        assert_eq!(code(&output), expected, "{status}");
+        assert!(stderr(&output).contains("run on worker-1"), "{}", stderr(&output));
+        assert!(stdout(&output).is_empty());
+    }
+}
+
+#[test]
+fn a_controller_that_is_not_there_is_a_failure_that_says_what_to_do() {
+    let controller = FakeController::start();
+    let (url, token) = (controller.url(), controller.token());
+    drop(controller);
+    let output = run(lap(&["app", "ls"]).env("LAP_URL", url).env("LAP_TOKEN", token));
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("does it run there?"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_wrong_command_line_is_told_apart_from_a_refusal() {
+    let no_context = run(&mut lap(&["app", "ls"]));
+    assert_eq!(code(&no_context), 2);
+    assert!(stderr(&no_context).contains("lap login"), "{}", stderr(&no_context));
+    let controller = FakeController::start();
+    for wrong in [&["deploy", "shop/web", "--image", "x"][..], &["frobnicate"], &["status", "a/../b"], &["rm", "a/b/c"]]
+    {
+        assert_eq!(code(&controller.lap(wrong)), 2, "{wrong:?}");
+    }
+    let altered = controller.token().replace("lapo1_0", "lapo1_1");
+    let output = run(lap(&["app", "ls"]).env("LAP_URL", controller.url()).env("LAP_TOKEN", altered));
+    assert_eq!(code(&output), 2);
+    assert!(controller.asked().is_empty());
+}
+
+#[test]
+fn json_is_passed_on_as_the_controller_said_it() {
+    let controller = FakeController::start();
+    let body = r#"[{"zeta":1,"a field of a later version":[true]}]"#;
+    controller.answer("GET /v1/services?below=shop", 200, body);
+    let output = controller.lap(&["status", "shop", "-o", "json"]);
+    assert_eq!((code(&output), stdout(&output)), (0, format!("{body}\n")));
+}
+
+#[test]
+fn all_mistakes_of_a_spec_are_drawn_over_the_persons_own_file() {
+    let controller = FakeController::start();
+    let mistake = |line, column, width, message: &str, hint: &str| Mistake {
+        line,
+        column,
+        width,
+        message: message.into(),
+        hint: Some(hint.into()),
+    };
+    let problem = Problem {
+        type_uri: "about:blank".into(),
+        title: String::new(),
+        status: 422,
+        detail: "the spec has 2 mistakes; nothing was changed".into(),
+        mistakes: vec![
+            mistake(3, 3, 4, "`sacle` is no field", "write `scale`"),
+            mistake(2, 3, 4, "`imag` is no field", "write `image`"),
+        ],
+    };
+    controller.answer("POST /v1/apply?env=production", 422, json(&problem));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("shop.yaml");
+    fs::write(&file, "web:\n  imag: x\n  sacle: 2\n").expect("written");
+    let output = controller.lap(&["apply", "-f", file.to_str().expect("UTF-8"), "--env", "production"]);
+    assert_eq!(code(&output), 2);
+    let words = stderr(&output);
+    for drawn in
+        ["shop.yaml:3:3", "3 |   sacle: 2", "= write `scale`", "2 |   imag: x", "2 mistakes; nothing was changed"]
+    {
+        assert!(words.contains(drawn), "{drawn} is missing in {words}");
+    }
+    assert_eq!(controller.asked()[0].body, "web:\n  imag: x\n  sacle: 2\n", "the text itself is sent");
+}
+
+#[test]
+fn waiting_tells_each_phase_and_ends_with_the_timeline() {
+    let controller = FakeController::start();
+    let at = "GET /v1/services/shop/production/web/deployments/2";
+    controller.answer("POST /v1/services/shop/production/web/deploy", 202, json(&deployment("rolling", None)));
+    controller.answer(at, 200, json(&deployment("rolling", None)));
+    // The controller starts again in the middle.
+    controller.refuse(at, 503, "it starts");
+    controller.answer(at, 200, json(&deployment("complete", None)));
+    let output = controller.lap(&["deploy", "shop/production/web", "--image", "web:2", "--wait"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let words = stderr(&output);
+    assert_eq!(words.matches("web.1 on node-a is ready").count(), 1, "{words}");
+    assert!(words.contains("the nodes go on by themselves") && words.contains("answers again"), "{words}");
+    assert!(!words.contains('\x1b'), "nothing is redrawn where no terminal is");
+    let story = stdout(&output);
+    assert!(story.contains("SWITCHED") && story.contains('▓'), "{story}");
+    assert!(story.ends_with("deployment 2 of shop/production/web is complete after 7.6 s; r2 runs\n"), "{story}");
+}
+
+#[test]
+fn a_deployment_that_failed_says_why_and_one_that_takes_too_long_goes_on() {
+    let controller = FakeController::start();
+    let at = "GET /v1/services/shop/production/web/deployments/2";
+    controller.answer("POST /v1/services/shop/production/web/redeploy", 202, json(&deployment("rolling", None)));
+    let why = "web.1 on node-a: the process exited with code 7";
+    controller.answer(at, 200, json(&deployment("failed", Some(why))));
+    let output = controller.lap(&["redeploy", "shop/production/web", "--wait", "-o", "json"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains(why) && stderr(&output).contains("r1 serves on"), "{}", stderr(&output));
+    let told: Deployment = serde_json::from_str(&stdout(&output)).expect("the deployment as JSON");
+    assert_eq!(told.phase, "failed");
+
+    let slow = FakeController::start();
+    slow.answer("POST /v1/services/shop/production/web/redeploy", 202, json(&deployment("rolling", None)));
+    slow.answer(at, 200, json(&deployment("rolling", Some("node-a is slow"))));
+    let output = slow.lap(&["redeploy", "shop/production/web", "--wait", "--timeout", "300ms"]);
+    assert_eq!(code(&output), 4);
+    assert!(stderr(&output).contains("node-a is slow") && stderr(&output).contains("goes on"), "{}", stderr(&output));
+}
+
+#[test]
+fn apply_waits_for_every_deployment_that_it_began() {
+    let controller = FakeController::start();
+    let service = |path: &str, deployment| ServiceChange {
+        path: path.into(),
+        action: "create".into(),
+        summary: "is new".into(),
+        changes: Vec::new(),
+        warnings: Vec::new(),
+        deployment,
+    };
+    let services = vec![service("shop/production/mailer", None), service("shop/production/web", Some(2))];
+    let changes = Changes { creates_application: None, services, warnings: Vec::new() };
+    controller.answer("POST /v1/apply", 200, json(&changes));
+    controller.answer("GET /v1/services/shop/production/web/deployments/2", 200, json(&deployment("complete", None)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("shop.yaml");
+    fs::write(&file, "application: shop\n").expect("written");
+    let output = controller.lap(&["apply", "-f", file.to_str().expect("UTF-8"), "--wait", "-o", "json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let story = stdout(&output);
+    let lines: Vec<&str> = story.lines().collect();
+    assert_eq!(lines.len(), 2, "what was applied, then each deployment: {story}");
+    serde_json::from_str::<Changes>(lines[0]).expect("the changes");
+    serde_json::from_str::<Deployment>(lines[1]).expect("the deployment");
+}
+
+#[test]
+fn following_events_goes_on_after_the_last_that_was_seen() {
+    let controller = FakeController::start();
+    let event = |number: u64| {
+        let json = format!(
+            r#"{{"number":{number},"at_ms":1000,"kind":"deployment","subject":"shop","text":"no. {number}","by":null}}"#
+        );
+        format!("id: {number}\nevent: deployment\ndata: {json}\n\n")
+    };
+    let at = "GET /v1/events?follow=true&below=shop";
+    controller.stream(at, &format!("{}{}", event(7), event(8)));
+    controller.stream(at, &event(9));
+    // A controller that is another one by now ends the test: that will not pass.
+    controller.refuse(at, 403, "enough");
+    let output = controller.lap(&["events", "-f", "shop", "-o", "json"]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    let numbers: Vec<u64> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str::<lapstrake_api::view::Event>(line).expect("one event a line").number)
+        .collect();
+    assert_eq!(numbers, [7, 8, 9]);
+    let resumed: Vec<Option<String>> = controller.asked().into_iter().map(|asked| asked.last_event_id).collect();
+    assert_eq!(resumed, [None, Some("8".into()), Some("9".into())]);
+}
+
+#[test]
+fn a_log_that_breaks_off_is_not_taken_for_a_whole_one() {
+    let controller = FakeController::start();
+    let line = r#"{"at_ms":1,"slot":"web.1","node":"n","stream":"stdout","text":"hello"}"#;
+    let at = "GET /v1/services/shop/production/web/logs?follow=false&tail=5";
+    controller.stream(at, &format!("event: line\ndata: {line}\n\nevent: end\ndata: {{}}\n\n"));
+    controller.stream(at, &format!("event: line\ndata: {line}\n\n"));
+    let whole = controller.lap(&["logs", "--tail", "5", "shop/production/web"]);
+    assert_eq!((code(&whole), stdout(&whole).as_str()), (0, "web.1 n | hello\n"));
+    let broken = controller.lap(&["logs", "--tail", "5", "shop/production/web"]);
+    assert_eq!((code(&broken), stdout(&broken).as_str()), (1, "web.1 n | hello\n"));
+}
+
+#[test]
+fn a_token_for_a_node_stands_alone_on_stdout() {
+    let controller = FakeController::start();
+    let body = r#"{"token":"lapj1_x","expires_ms":0,"address":"controller:7401"}"#;
+    controller.answer("POST /v1/node-tokens", 201, body);
+    let arguments =
+        ["node", "token", "create", "--ttl", "10m", "--env", "shop/production", "--name", "w1", "--cidr", "10.0.0.0/8"];
+    let output = controller.lap(&arguments);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "lapj1_x\n"));
+    assert!(stderr(&output).contains("lapstrake-agent join TOKEN --controller controller:7401"));
+    let asked: serde_json::Value = serde_json::from_str(&controller.asked()[0].body).expect("JSON");
+    let expected =
+        serde_json::json!({ "ttl_seconds": 600, "node": "w1", "environment": "shop/production", "cidr": "10.0.0.0/8" });
+    assert_eq!(asked, expected);
+}
+
+#[test]
+fn version_says_ours_and_the_controllers() {
+    let alone = run(&mut lap(&["version"]));
+    assert_eq!(code(&alone), 0, "{}", stderr(&alone));
+    let controller = FakeController::start();
+    controller.answer("GET /v1/version", 200, VERSION);
+    let both = controller.lap(&["version"]);
+    assert!(code(&both) == 0 && stdout(&both).contains("organization home"), "{}", stdout(&both));
+}
