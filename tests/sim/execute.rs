@@ -1,0 +1,381 @@
+//! The agent's rim: actions become calls, calls reach the engine or the proxies, and what came of them is seen later.
+//!
+//! As in the agent, at most one call is under way for each container, image, network or table, and one that has just ended
+//! rests a little. A call that has left a dying agent takes effect all the same.
+
+use crate::event::{Event, Home, Returned};
+use crate::faults::Dies;
+use crate::images::Behaviour;
+use crate::runtime::{Cause, Crate, State};
+use crate::world::World;
+use lapstrake_core::assignment::RunSpec;
+use lapstrake_core::ids::{BootId, EnvironmentId};
+use lapstrake_core::node::action::Action;
+use lapstrake_core::node::seen::{Attempt, Container, Image};
+use lapstrake_core::probe::Reading;
+use lapstrake_core::routes::RouteTable;
+use lapstrake_core::time::{Millis, Tick};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// An action that took effect is not repeated sooner.
+const SETTLE: Millis = Millis(100);
+/// After a failure: doubled with each one in a row.
+const FIRST_REST: Millis = Millis(500);
+/// The longest rest.
+const LONGEST_REST: Millis = Millis(30_000);
+
+/// What an action is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Attempt(Attempt),
+    Image(String),
+    Network(EnvironmentId),
+    Table,
+}
+
+/// What is under way and what rests.
+#[derive(Debug, Default)]
+pub struct Desk {
+    under_way: BTreeSet<Key>,
+    rests: BTreeMap<(Key, &'static str), (Tick, u32)>,
+}
+
+impl Desk {
+    /// When the first resting action may be done again.
+    pub fn next_try(&self, now: Tick) -> Option<Tick> {
+        self.rests.values().map(|rest| rest.0).filter(|until| *until > now).min()
+    }
+
+    fn take(&mut self, key: &Key, word: &'static str, now: Tick) -> bool {
+        if self.rests.get(&(key.clone(), word)).is_some_and(|rest| now < rest.0) {
+            return false;
+        }
+        self.under_way.insert(key.clone())
+    }
+
+    fn put_down(&mut self, key: Key, word: &'static str, failed: bool, now: Tick) {
+        self.under_way.remove(&key);
+        self.rests.retain(|_, rest| now.since(rest.0) < Millis(2 * LONGEST_REST.0));
+        if key == Key::Table && !failed {
+            self.rests.remove(&(key, word));
+            return;
+        }
+        let before = self.rests.get(&(key.clone(), word)).map_or(0, |rest| rest.1);
+        let failures = if failed { before + 1 } else { 0 };
+        let span = match failures {
+            0 => SETTLE,
+            n => Millis((FIRST_REST.0 << (n - 1).min(10)).min(LONGEST_REST.0)),
+        };
+        self.rests.insert((key, word), (now + span, failures));
+    }
+}
+
+fn key_of(action: &Action) -> Option<Key> {
+    Some(match action {
+        Action::Watch { .. } | Action::Unwatch { .. } => return None,
+        Action::PublishTable => Key::Table,
+        Action::EnsureNetwork { environment, .. } | Action::RemoveNetwork { environment } => Key::Network(*environment),
+        Action::Pull { image } => Key::Image(image.pinned().to_owned()),
+        Action::Run { attempt, .. }
+        | Action::Terminate { attempt }
+        | Action::Kill { attempt }
+        | Action::Remove { attempt } => Key::Attempt(*attempt),
+    })
+}
+
+impl World {
+    /// Begins what is not under way already. False when the agent died in between.
+    pub fn execute(&mut self, home: Home, actions: Vec<Action>) -> bool {
+        for action in actions {
+            if !self.begin(home, action) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn begin(&mut self, home: Home, action: Action) -> bool {
+        let machine = &self.machines[home.machine];
+        let (boot, tick) = (machine.boot, machine.clock.tick(self.at));
+        let Some(agent) = self.agent(home) else { return false };
+        let published = agent.published.as_ref().map_or(0, |table| table.generation);
+        let Some(key) = key_of(&action) else {
+            self.watch(home, &action);
+            return true;
+        };
+        let table = (key == Key::Table).then(|| Box::new(agent.ledger.table.clone()));
+        if table.as_ref().is_some_and(|table| published >= table.generation) {
+            return true;
+        }
+        if !agent.desk.take(&key, action.word(), tick) {
+            return true;
+        }
+        if let Key::Image(pinned) = &key {
+            agent.seen.images.insert(pinned.clone(), Image::Pulling);
+        }
+        self.coverage.count("action", action.word());
+        self.trace.line(self.at, format_args!("node-{}: {} {key:?}", home.machine, action.word()));
+        let delay = self.rng.between(1, 30);
+        let slow = matches!(key, Key::Image(_)) && self.rng.percent(40);
+        let delay = if slow { self.rng.between(100, 4_000) } else { delay };
+        self.queue.push(self.at + delay, Event::ActionReaches { home, boot, action: Box::new(action), table });
+        if self.machines[home.machine].dies == Some(Dies::BetweenActions) {
+            self.coverage.count("fault", "agent crash between actions");
+            self.agent_dies(home.machine);
+            return false;
+        }
+        true
+    }
+
+    fn watch(&mut self, home: Home, action: &Action) {
+        self.coverage.count("action", action.word());
+        match action {
+            Action::Watch { attempt, checks, .. } => {
+                let Some(agent) = self.agent(home) else { return };
+                let readings = vec![Reading::default(); checks.len()];
+                let delays: Vec<u64> = checks.iter().zip(&readings).map(|(check, one)| one.delay(check).0).collect();
+                agent.seen.checks.insert(*attempt, readings);
+                for (index, delay) in delays.into_iter().enumerate() {
+                    self.queue.push(self.at + delay, Event::Probe { home, attempt: *attempt, index });
+                }
+            }
+            Action::Unwatch { attempt } => {
+                if let Some(agent) = self.agent(home) {
+                    agent.seen.checks.remove(attempt);
+                }
+            }
+            _ => {}
+        }
+        self.wake(home);
+    }
+
+    /// A call reaches what it is for, whether its agent still lives or not.
+    pub fn action_reaches(&mut self, home: Home, boot: BootId, action: Box<Action>, table: Option<Box<RouteTable>>) {
+        if self.machines[home.machine].boot != boot {
+            return;
+        }
+        let silent = self.machines[home.machine].engine.silent;
+        let returned = match &*action {
+            Action::PublishTable => self.table_is_written(home, table),
+            _ if silent => Returned::Unreachable,
+            Action::Run { attempt, address, run, .. } => {
+                let returned = self.make(home.machine, *attempt, *address, run);
+                if returned == Returned::Done && self.agent(home).is_some() {
+                    let delay = self.rng.between(5, 120);
+                    self.queue.push(self.at + delay, Event::StartReaches { home, boot, action });
+                    return;
+                }
+                returned
+            }
+            Action::EnsureNetwork { environment, .. } => {
+                self.machines[home.machine].engine.networks.insert(*environment);
+                Returned::Done
+            }
+            Action::RemoveNetwork { environment } => self.network_goes(home.machine, *environment),
+            Action::Pull { image } => self.pull(home.machine, image.pinned()),
+            Action::Terminate { attempt } => self.terminate(home.machine, *attempt),
+            Action::Kill { attempt } => self.kill(home.machine, *attempt),
+            Action::Remove { attempt } => self.remove(home.machine, *attempt),
+            Action::Watch { .. } | Action::Unwatch { .. } => Returned::Done,
+        };
+        let delay =
+            if returned == Returned::Unreachable { self.rng.between(50, 2_000) } else { self.rng.between(1, 20) };
+        self.queue.push(self.at + delay, Event::ActionReturns { home, action, returned });
+    }
+
+    fn make(&mut self, number: usize, attempt: Attempt, address: Ipv4Addr, run: &RunSpec) -> Returned {
+        let at = self.at;
+        let life = self.number();
+        let engine = &mut self.machines[number].engine;
+        let pinned = run.image.pinned();
+        if engine.containers.contains_key(&attempt) {
+            return Returned::Done;
+        }
+        if !engine.images.contains(pinned) {
+            return Returned::NoImage;
+        }
+        let behaviour = Behaviour::of(pinned);
+        let made = Crate {
+            state: State::Created,
+            address,
+            run: run.clone(),
+            behaviour,
+            life,
+            started: at,
+            listens: u64::MAX,
+            sick: None,
+            terminated: None,
+            ended_in_health: false,
+        };
+        engine.containers.insert(attempt, made);
+        if behaviour == Behaviour::Refused { Returned::Refused } else { Returned::Done }
+    }
+
+    /// The container is started; its process goes its image's way.
+    pub fn start_reaches(&mut self, home: Home, boot: BootId, action: Box<Action>) {
+        let (at, number) = (self.at, home.machine);
+        let Action::Run { attempt, .. } = *action else { return };
+        if self.machines[number].boot != boot {
+            return;
+        }
+        let silent = self.machines[number].engine.silent;
+        let warm_up = self.rng.between(5, 150);
+        let slow = self.rng.between(1_500, 4_000);
+        let soon = self.rng.between(20, 900);
+        let later = self.rng.between(2_000, 12_000);
+        let Some(made) = self.machines[number].engine.containers.get_mut(&attempt) else { return };
+        let is_first = made.state == State::Created && !silent;
+        if is_first {
+            made.state = State::Running;
+            made.started = at;
+            made.listens = at + if made.behaviour == Behaviour::Slow { slow } else { warm_up };
+            let life = made.life;
+            let end = |code, out_of_memory| Event::Exits {
+                machine: number,
+                attempt,
+                life,
+                code,
+                out_of_memory,
+                cause: Cause::Itself,
+            };
+            match made.behaviour {
+                Behaviour::Exits => self.queue.push(at + soon, end(3, false)),
+                Behaviour::Hungry => self.queue.push(at + soon, end(137, true)),
+                Behaviour::Sours => made.sick = Some((at + later, u64::MAX)),
+                _ => {}
+            }
+            self.judge_start(number, attempt);
+            self.hint(number, attempt);
+        }
+        let returned = if silent { Returned::Unreachable } else { Returned::Done };
+        self.queue.push(at + 5, Event::ActionReturns { home, action, returned });
+    }
+
+    fn pull(&mut self, number: usize, pinned: &str) -> Returned {
+        if self.registry_down {
+            return Returned::Refused;
+        }
+        if Behaviour::of(pinned) == Behaviour::Missing {
+            return Returned::Refused;
+        }
+        self.machines[number].engine.images.insert(pinned.to_owned());
+        Returned::Done
+    }
+
+    fn network_goes(&mut self, number: usize, environment: EnvironmentId) -> Returned {
+        let engine = &mut self.machines[number].engine;
+        let used = engine.containers.values().any(|one| one.run.environment == environment && one.runs());
+        engine.networks.remove(&environment);
+        if used {
+            self.broken(10, format!("a bridge of node-{number} went while jobs use it"));
+        }
+        Returned::Done
+    }
+
+    fn terminate(&mut self, number: usize, attempt: Attempt) -> Returned {
+        let at = self.at;
+        let tick = self.machines[number].clock.tick(at);
+        self.judge_terminate(number, attempt);
+        let slow = self.rng.percent(10);
+        let quick = self.rng.between(1, 300);
+        let Some(one) = self.machines[number].engine.containers.get_mut(&attempt).filter(|one| one.runs()) else {
+            return Returned::Done;
+        };
+        one.terminated.get_or_insert(tick.0);
+        let grace = one.run.spec.deploy.stop_grace.0;
+        let after = if slow { grace * 2 } else { quick };
+        if one.behaviour != Behaviour::Stubborn {
+            let cause = Cause::Told;
+            let ends = Event::Exits { machine: number, attempt, life: one.life, code: 0, out_of_memory: false, cause };
+            self.queue.push(at + after, ends);
+        }
+        Returned::Done
+    }
+
+    fn kill(&mut self, number: usize, attempt: Attempt) -> Returned {
+        self.judge_kill(number, attempt);
+        let delay = self.rng.between(1, 20);
+        if let Some(one) = self.machines[number].engine.containers.get(&attempt) {
+            let cause = Cause::Told;
+            let life = one.life;
+            let ends = Event::Exits { machine: number, attempt, life, code: 137, out_of_memory: false, cause };
+            self.queue.push(self.at + delay, ends);
+        }
+        Returned::Done
+    }
+
+    fn remove(&mut self, number: usize, attempt: Attempt) -> Returned {
+        let engine = &mut self.machines[number].engine;
+        let running = engine.containers.get(&attempt).is_some_and(Crate::runs);
+        if running {
+            self.broken(10, format!("the running container {attempt:?} of node-{number} was removed"));
+        } else {
+            engine.containers.remove(&attempt);
+        }
+        Returned::Done
+    }
+
+    /// What the call came back with is seen.
+    pub fn action_returns(&mut self, home: Home, action: &Action, returned: Returned) {
+        let tick = self.machines[home.machine].clock.tick(self.at);
+        let Some(agent) = self.agent(home) else { return };
+        let unreachable = returned == Returned::Unreachable;
+        let mut look = None;
+        match action {
+            Action::EnsureNetwork { environment, .. } if !unreachable => {
+                agent.seen.networks.insert(*environment);
+            }
+            Action::RemoveNetwork { environment } if !unreachable => {
+                agent.seen.networks.remove(environment);
+            }
+            Action::Pull { image } => {
+                let pinned = image.pinned().to_owned();
+                let said = || format!("manifest for {} unknown", image.reference());
+                match returned {
+                    Returned::Done => agent.seen.images.insert(pinned, Image::Present),
+                    Returned::Unreachable => agent.seen.images.remove(&pinned),
+                    Returned::Refused | Returned::NoImage => {
+                        agent.seen.images.insert(pinned, Image::Failed { said: said(), at: tick })
+                    }
+                };
+            }
+            Action::Run { attempt, address, run, .. } => match returned {
+                Returned::Done => {
+                    agent.seen.addresses.insert(*attempt, *address);
+                    look = Some(*attempt);
+                }
+                Returned::Refused => {
+                    let refused = Container::Refused { said: "no such executable".into(), at: tick };
+                    agent.seen.containers.insert(*attempt, refused);
+                }
+                Returned::NoImage => {
+                    agent.seen.images.remove(run.image.pinned());
+                }
+                Returned::Unreachable => {}
+            },
+            Action::Terminate { attempt } if !unreachable => {
+                if let Some(Container::Running { terminated, .. }) = agent.seen.containers.get_mut(attempt)
+                    && !std::mem::replace(terminated, true)
+                {
+                    agent.seen.terminated_at.insert(*attempt, tick);
+                }
+            }
+            Action::Kill { attempt } if !unreachable => look = Some(*attempt),
+            Action::Remove { attempt } if !unreachable => {
+                agent.seen.containers.remove(attempt);
+                agent.seen.addresses.remove(attempt);
+                agent.seen.terminated_at.remove(attempt);
+            }
+            _ => {}
+        }
+        if let Some(key) = key_of(action) {
+            let failed = unreachable || returned == Returned::NoImage;
+            agent.desk.put_down(key, action.word(), failed, tick);
+        }
+        if let Some(attempt) = look {
+            self.look_at(home, attempt);
+        }
+        self.wake(home);
+    }
+}

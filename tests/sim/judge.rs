@@ -1,0 +1,383 @@
+//! Who watches the whole world: the checks of core after every decision, and what only somebody can know who sees all
+//! machines, processes and proxies at once.
+
+use crate::event::MachineNumber;
+use crate::runtime::Crate;
+use crate::world::World;
+use lapstrake_core::check::{Violation, cluster as check};
+use lapstrake_core::cluster::state::{Deployment, DeploymentFailure, DeploymentPhase, Node, Service, Slot};
+use lapstrake_core::cluster::{Followup, Key, Record};
+use lapstrake_core::ids::{JobId, ServiceId};
+use lapstrake_core::node::ledger::{Job, Ledger};
+use lapstrake_core::node::seen::{Attempt, Now, Seen};
+use lapstrake_core::report::{Failure, JobPhase};
+use lapstrake_core::spec::WhenCutOff;
+use lapstrake_core::time::Tick;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A container that has answered for so long has been seen to be healthy by every spec of this world.
+const SURELY_HEALTHY: u64 = 5_000;
+/// The store is read back after so many commits: it costs as much as many of them.
+const STORE_CHECKED_EVERY: u64 = 8;
+/// The lease, as the specs' readers know it.
+const LEASE: u64 = 6_000;
+
+/// What the judge remembers of one machine, in its ticks.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Jobs that some serving proxy sends requests to.
+    routed: BTreeSet<JobId>,
+    /// When the last proxy stopped sending requests to a job.
+    left: BTreeMap<JobId, u64>,
+    /// When the replacement of an old job was first seen switched.
+    switched: BTreeMap<JobId, u64>,
+}
+
+impl World {
+    /// Takes in what a check has found.
+    pub fn judge(&mut self, machine: MachineNumber, found: Vec<Violation>) {
+        if let Some(first) = found.into_iter().next() {
+            let place = if machine == usize::MAX { "controller".into() } else { format!("node-{machine}") };
+            self.broken(first.invariant, format!("{place}: {}", first.sentence));
+        }
+    }
+
+    /// A promise is broken; the first one ends the run.
+    pub fn broken(&mut self, invariant: u8, sentence: String) {
+        if self.broken.is_none() {
+            self.broken = Some(format!("invariant {invariant}: {sentence}"));
+        }
+    }
+
+    /// A machine was restarted: its ticks mean nothing any more.
+    pub fn forget_ticks(&mut self, number: MachineNumber) {
+        self.memory[number] = Memory::default();
+        self.note_routes(number);
+    }
+
+    /// The proxies' tables have changed.
+    pub fn note_routes(&mut self, number: MachineNumber) {
+        let machine = &self.machines[number];
+        let tick = machine.clock.tick(self.at).0;
+        let serving = machine.proxies.values().filter(|proxy| proxy.serves);
+        let tables = serving.filter_map(|proxy| proxy.table.as_ref());
+        let backends = tables.flat_map(|table| &table.routes).flat_map(|route| &route.backends);
+        let routed: BTreeSet<JobId> = backends.map(|backend| backend.job).collect();
+        let memory = &mut self.memory[number];
+        for job in memory.routed.difference(&routed) {
+            memory.left.insert(*job, tick);
+        }
+        memory.routed = routed;
+        let ended = |job: &JobId| {
+            let newest = machine.engine.of_job(*job).next_back();
+            newest.is_some_and(|(_, one)| one.ended_in_health)
+        };
+        if let Some(job) = memory.routed.iter().find(|job| ended(job)).copied() {
+            self.broken(2, format!("a proxy of node-{number} sends requests to job {job}, which was told to stop"));
+        }
+    }
+
+    /// A ledger is about to be written: counts what is new in it.
+    pub fn note_ledger(&mut self, number: MachineNumber, next: &Ledger, now: Now) {
+        let Some(agent) = &self.machines[number].agent else { return };
+        for (slot, one) in &next.replacements {
+            let was = agent.ledger.replacements.get(slot).filter(|was| was.accepted == one.accepted);
+            let told = was.map_or(0, |was| was.reached.len());
+            for (phase, _) in one.reached.iter().skip(told) {
+                self.coverage.count("replacement", phase.word());
+                self.trace.line(self.at, format_args!("node-{number}: {slot} {}", phase.word()));
+            }
+            if one.phase.is_after_switch()
+                && let (Some(old), Some(_)) = (one.old, one.new)
+            {
+                self.memory[number].switched.entry(old).or_insert(now.tick.0);
+            }
+            if let Some(failure) = one.failure.as_ref().filter(|_| was.is_none_or(|was| was.failure.is_none())) {
+                self.coverage.count("failure", failure_word(failure));
+            }
+        }
+        for (id, job) in &next.jobs {
+            let was = agent.ledger.jobs.get(id);
+            let phase = was.map(|was| (was.attempt, was.phase));
+            if phase != Some((job.attempt, job.phase)) {
+                self.coverage.count("job", job_word(job.phase));
+                self.trace.line(self.at, format_args!("node-{number}: {:?} {}", job.key(), job_word(job.phase)));
+                let runs = self.machines[number].engine.running(*id).is_some();
+                if was.is_none() && job.phase == JobPhase::Running && runs {
+                    self.coverage.count("promise", "10 a healthy container was adopted without a ledger");
+                }
+            }
+            if let Some(failure) = job.failure.as_ref().filter(|_| was.is_none_or(|was| was.failure != job.failure)) {
+                self.coverage.count("failure", failure_word(failure));
+            }
+        }
+        if next.table.routes.iter().any(|route| route.backends.iter().any(|backend| is_bad(next, backend.job))) {
+            self.coverage.count("promise", "1 all jobs bad");
+        }
+        let serving = next.table.routes.iter().map(|route| (route.service, route.backends.len()));
+        let wanted = |service: ServiceId| next.current.keys().filter(|slot| slot.service == service).count();
+        if serving.into_iter().any(|(service, backends)| backends > 0 && backends < wanted(service)) {
+            self.coverage.count("promise", "1 a bad job beside a good one gets no request");
+        }
+        self.note_lease(number, next, now);
+    }
+
+    fn note_lease(&mut self, number: MachineNumber, next: &Ledger, now: Now) {
+        let Some(agent) = &self.machines[number].agent else { return };
+        if !is_cut_off(&agent.seen, now.tick) {
+            return;
+        }
+        let mut kept = false;
+        let mut stopped = false;
+        for job in next.current.values().filter_map(|id| next.jobs.get(id)) {
+            let keeps = job.assignment.run.when_cut_off() == WhenCutOff::Keep;
+            kept |= keeps && job.phase == JobPhase::Running;
+            stopped |= !keeps && job.phase == JobPhase::Stopped;
+        }
+        if kept {
+            self.coverage.count("promise", "7 cut off and kept");
+        }
+        if stopped {
+            self.coverage.count("promise", "7 cut off and stopped");
+        }
+    }
+
+    /// A container was started.
+    pub fn judge_start(&mut self, number: MachineNumber, attempt: Attempt) {
+        let machine = &self.machines[number];
+        let Some(started) = machine.engine.containers.get(&attempt) else { return };
+        let running = || machine.engine.containers.iter().filter(|(other, one)| **other != attempt && one.runs());
+        let same_address = running().find(|(_, one)| one.address == started.address).map(|(other, _)| *other);
+        let twin = self.machines.iter().flat_map(|machine| machine.engine.of_job(attempt.job));
+        let twin = twin.filter(|(other, one)| **other != attempt && one.runs()).map(|(other, _)| *other).next();
+        self.coverage.count("promise", "3 no two containers of one job");
+        if let Some(other) = same_address {
+            self.broken(0, format!("{attempt:?} has the address of {other:?} on node-{number}"));
+        }
+        if let Some(other) = twin {
+            self.broken(3, format!("{attempt:?} runs beside {other:?}"));
+        }
+    }
+
+    /// A stop signal reaches a container.
+    pub fn judge_terminate(&mut self, number: MachineNumber, attempt: Attempt) {
+        let at = self.at;
+        let machine = &self.machines[number];
+        let tick = machine.clock.tick(at).0;
+        let Some(one) = machine.engine.containers.get(&attempt).filter(|one| one.runs()) else { return };
+        if one.terminated.is_some() || one.was_sick(at) || at < one.listens.saturating_add(SURELY_HEALTHY) {
+            return;
+        }
+        let Some(agent) = &machine.agent else { return };
+        let job = agent.ledger.jobs.get(&attempt.job).filter(|job| job.key() == attempt);
+        let memory = &self.memory[number];
+        let mut broken = None;
+        if memory.routed.contains(&attempt.job) {
+            broken = Some((2, format!("{attempt:?} of node-{number} is told to stop while a proxy sends to it")));
+        }
+        let left = memory.left.get(&attempt.job).copied();
+        let mut counts = vec![];
+        if left.is_some() && machine.proxies.values().any(|proxy| proxy.serves) {
+            counts.push("2 stopped after every proxy acknowledged");
+        }
+        if let Some(job) = job {
+            let cut_off = job.assignment.run.when_cut_off() == WhenCutOff::Stop && is_cut_off(&agent.seen, Tick(tick));
+            if job.drain_until.is_none() {
+                broken = broken
+                    .or(Some((10, format!("the healthy {attempt:?} of node-{number} is stopped to be restarted"))));
+            }
+            match self.too_early(number, job, one, tick, left) {
+                Some(sentence) if !cut_off => broken = broken.or(Some((0, sentence))),
+                Some(_) => {}
+                None => counts.push("the overlap was kept"),
+            }
+            if !cut_off && self.is_still_wanted(number, job, &agent.ledger) {
+                let sentence = format!("the healthy and wanted {attempt:?} of node-{number} is told to stop");
+                broken = broken.or(Some((10, sentence)));
+            }
+            if open_connections(&machine.proxies, one.life) > 0 {
+                counts.push("a connection was cut at the end of its drain");
+            }
+        }
+        for what in counts {
+            self.coverage.count("promise", what);
+        }
+        if let Some(one) = self.machines[number].engine.containers.get_mut(&attempt) {
+            one.ended_in_health = true;
+        }
+        if let Some((invariant, sentence)) = broken {
+            self.broken(invariant, sentence);
+        }
+    }
+
+    /// Whether the overlap, or the drain of an open connection, is not over.
+    fn too_early(&self, number: MachineNumber, job: &Job, one: &Crate, tick: u64, left: Option<u64>) -> Option<String> {
+        let machine = &self.machines[number];
+        let ledger = &machine.agent.as_ref()?.ledger;
+        let id = job.assignment.job;
+        let replacement = ledger.under_way(&job.assignment.slot).filter(|replacement| replacement.old == Some(id))?;
+        let new = ledger.jobs.get(&replacement.new?)?;
+        let policy = &new.assignment.run.spec.deploy;
+        let Some(switched) = self.memory[number].switched.get(&id).copied() else {
+            return Some(format!("the old job {id} of node-{number} is told to stop before the switch"));
+        };
+        let since = left.unwrap_or(0).max(switched);
+        let early = (switched + policy.overlap.0).max(left.unwrap_or(0) + policy.overlap.0).saturating_sub(tick);
+        if early > 0 {
+            return Some(format!(
+                "the old job {id} of node-{number} is told to stop {early} ms before its overlap ends"
+            ));
+        }
+        let open = open_connections(&machine.proxies, one.life);
+        if open > 0 && tick < since + policy.drain.0 {
+            return Some(format!("{open} connections of {id} on node-{number} are cut before their drain ends"));
+        }
+        None
+    }
+
+    /// Whether the controller wants this job, and its node has known that for long.
+    fn is_still_wanted(&self, number: MachineNumber, job: &Job, ledger: &Ledger) -> bool {
+        let Some(slot) = self.committed.get::<Slot>(&job.assignment.slot) else { return false };
+        let wanted = slot.job.is_some_and(|wanted| wanted.job == job.assignment.job);
+        let here = self.machines[number].node == Some(slot.node);
+        let knows = ledger.generation.is_some_and(|held| held.number >= slot.generation);
+        let leaves = ledger.replacements.get(&slot.id).is_some_and(|one| one.old == Some(job.assignment.job));
+        let failed = ledger.replacements.get(&slot.id).is_some_and(|one| one.failure.is_some());
+        wanted && here && knows && job.was_healthy && !leaves && !failed
+    }
+
+    /// SIGKILL reaches a container.
+    pub fn judge_kill(&mut self, number: MachineNumber, attempt: Attempt) {
+        let machine = &self.machines[number];
+        let tick = machine.clock.tick(self.at).0;
+        let Some(one) = machine.engine.containers.get(&attempt).filter(|one| one.runs()) else { return };
+        let grace = one.run.spec.deploy.stop_grace.0;
+        match one.terminated {
+            Some(since) if tick >= since + grace => self.coverage.count("promise", "the stop grace was kept"),
+            Some(since) => {
+                let had = tick - since;
+                self.broken(0, format!("{attempt:?} of node-{number} is killed after {had} of {grace} ms"));
+            }
+            None => self.broken(0, format!("{attempt:?} of node-{number} is killed without a stop signal")),
+        }
+    }
+
+    /// What a service waits for is said.
+    pub fn judge_waits(&mut self, service: ServiceId, follow: &Followup) {
+        let Some(controller) = &self.controller else { return };
+        let unfinished =
+            controller.cluster.get::<Service>(&service).is_some_and(|it| it.unfinished.is_some() || it.deleting);
+        for wait in &follow.waits {
+            if wait.to_string().len() <= wait.what.len() + " waits: ".len() {
+                return self.broken(0, format!("{} waits and nobody knows why", wait.what));
+            }
+        }
+        if unfinished && follow.waits.is_empty() && follow.asks.is_empty() {
+            self.broken(0, format!("service {service} is unfinished and does not say what it waits for"));
+        }
+        if !follow.waits.is_empty() {
+            self.coverage.count("promise", "a wait had a reason");
+        }
+    }
+
+    /// A batch is on disk: compares what was with what is.
+    pub fn judge_commit(&mut self, changes: &[(Key, Option<Record>)]) {
+        let Some(controller) = &self.controller else { return };
+        let after = controller.cluster.clone();
+        self.commits += 1;
+        let mut found = check::of_state(&after);
+        found.extend(check::of_change(&self.committed, &after));
+        if self.commits.is_multiple_of(STORE_CHECKED_EVERY) {
+            found.extend(check::of_store(&after, self.store.records()));
+        }
+        self.judge(usize::MAX, found);
+        for (key, record) in changes {
+            match (key, record) {
+                (Key::Deployment((service, number)), Some(Record::Deployment(now))) => {
+                    self.note_deployment(*service, *number, now);
+                }
+                (Key::Slot(_), Some(Record::Slot(now))) => self.note_slot(now),
+                _ => {}
+            }
+        }
+        self.committed = after;
+    }
+
+    fn note_deployment(&mut self, service: ServiceId, number: u32, now: &Deployment) {
+        let was = self.committed.get::<Deployment>(&(service, number)).cloned();
+        let told = was.as_ref().map_or(0, |was| was.reached.len());
+        for (phase, _) in now.reached.iter().skip(told) {
+            self.coverage.count("deployment", phase.word());
+            if *phase == DeploymentPhase::Superseded {
+                self.coverage.count("promise", "3 a deployment superseded an unfinished one");
+            }
+        }
+        if was.is_none_or(|was| was.failure.is_none()) {
+            match &now.failure {
+                Some(DeploymentFailure::Image { .. }) => self.coverage.count("failure", "image not resolved"),
+                Some(DeploymentFailure::Job { failure, .. }) => {
+                    self.coverage.count("failure", failure_word(failure));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Invariant 6, and that nothing begins on a node that nobody has heard of for a lease.
+    fn note_slot(&mut self, now: &Slot) {
+        let was = self.committed.get::<Slot>(&now.id).cloned();
+        let came = now.job.is_some() && was.as_ref().is_none_or(|was| was.node != now.node || was.job.is_none());
+        if !came {
+            return;
+        }
+        self.coverage.count("promise", "6 a job was placed");
+        let silent = |node| self.heard.get(&node).is_none_or(|heard| self.at - heard > LEASE + 1_100);
+        if was.as_ref().is_some_and(|was| was.node != now.node && silent(was.node)) {
+            self.coverage.count("promise", "6 a slot left a lost node");
+        }
+        // A slot may get another job where it is though its node is silent: the node is told when it is back.
+        if was.is_none_or(|was| was.node != now.node) && silent(now.node) {
+            let name = self.committed.get::<Node>(&now.node).map(|node| node.name.clone()).unwrap_or_default();
+            self.broken(6, format!("a job of {} came to {name}, which is lost", now.id));
+        }
+    }
+}
+
+fn open_connections(proxies: &BTreeMap<u32, crate::proxy::Proxy>, life: u64) -> u32 {
+    proxies.values().flat_map(|proxy| &proxy.open).filter(|((_, of), _)| *of == life).map(|(_, open)| open).sum()
+}
+
+fn is_cut_off(seen: &Seen, now: Tick) -> bool {
+    now.0 >= seen.lease_ends.map_or(seen.agent_started.0 + LEASE, |ends| ends.0)
+}
+
+fn is_bad(ledger: &Ledger, job: JobId) -> bool {
+    ledger.jobs.get(&job).is_some_and(|job| job.phase == JobPhase::Running && job.failure.is_some() && !job.was_good)
+}
+
+fn failure_word(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::CannotPull { .. } => "cannot-pull",
+        Failure::CannotStart { .. } => "cannot-start",
+        Failure::Exited { .. } => "exited",
+        Failure::OutOfMemory { .. } => "out-of-memory",
+        Failure::CheckFailed { .. } => "check-failed",
+        Failure::NotReadyInTime { .. } => "not-ready-in-time",
+        Failure::NoRoom { .. } => "no-room",
+        Failure::Superseded => "superseded",
+    }
+}
+
+fn job_word(phase: JobPhase) -> &'static str {
+    match phase {
+        JobPhase::Assigned => "assigned",
+        JobPhase::Pulling => "pulling",
+        JobPhase::Creating => "creating",
+        JobPhase::Starting => "starting",
+        JobPhase::Running => "running",
+        JobPhase::Stopping => "stopping",
+        JobPhase::Stopped => "stopped",
+        JobPhase::Failed => "failed",
+        JobPhase::Rejected => "rejected",
+    }
+}

@@ -1,0 +1,111 @@
+//! A machine's container engine, with the processes that it runs. It outlives every agent.
+
+use crate::images::Behaviour;
+use lapstrake_core::assignment::RunSpec;
+use lapstrake_core::ids::{EnvironmentId, JobId};
+use lapstrake_core::node::seen::Attempt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// Who ended a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It ended by itself, as its image does or as a fault wanted.
+    Itself,
+    /// It was told to.
+    Told,
+    /// Its machine was restarted.
+    Machine,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Made, not started.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its process has ended.
+    Exited {
+        /// With this code.
+        code: i64,
+        /// Whether at its memory limit.
+        out_of_memory: bool,
+        /// By whom.
+        cause: Cause,
+        /// When.
+        at: u64,
+    },
+}
+
+/// A container.
+#[derive(Debug, Clone)]
+pub struct Crate {
+    /// How it is.
+    pub state: State,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// What it runs.
+    pub run: RunSpec,
+    /// What its process is like.
+    pub behaviour: Behaviour,
+    /// Different for every start, so that an end that was planned for one process does not end another.
+    pub life: u64,
+    /// When it was started.
+    pub started: u64,
+    /// When it begins to listen.
+    pub listens: u64,
+    /// From when it is sick, and until when.
+    pub sick: Option<(u64, u64)>,
+    /// When it first got its stop signal, in ticks of its machine.
+    pub terminated: Option<u64>,
+    /// Whether that was the end of a job in good health: then nobody may send it a request any more.
+    pub ended_in_health: bool,
+}
+
+impl Crate {
+    /// Whether its process runs.
+    pub fn runs(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// Whether it would answer its check.
+    pub fn answers(&self, at: u64) -> bool {
+        self.runs() && at >= self.listens && !self.is_sick(at)
+    }
+
+    /// Whether it is sick now.
+    pub fn is_sick(&self, at: u64) -> bool {
+        self.behaviour == Behaviour::Sick || self.sick.is_some_and(|(from, until)| at >= from && at < until)
+    }
+
+    /// Whether it ever was sick.
+    pub fn was_sick(&self, at: u64) -> bool {
+        self.behaviour == Behaviour::Sick || self.sick.is_some_and(|(from, _)| at >= from)
+    }
+}
+
+/// The engine.
+#[derive(Debug, Default)]
+pub struct Engine {
+    /// Whether it answers nobody.
+    pub silent: bool,
+    /// What it has.
+    pub containers: BTreeMap<Attempt, Crate>,
+    /// Bridges.
+    pub networks: BTreeSet<EnvironmentId>,
+    /// Images by the name that it is asked for.
+    pub images: BTreeSet<String>,
+}
+
+impl Engine {
+    /// The running container of a job.
+    pub fn running(&self, job: JobId) -> Option<(&Attempt, &Crate)> {
+        self.of_job(job).find(|(_, one)| one.runs())
+    }
+
+    /// All containers of a job, oldest attempt first.
+    pub fn of_job(&self, job: JobId) -> impl DoubleEndedIterator<Item = (&Attempt, &Crate)> {
+        self.containers.range(Attempt { job, number: 0 }..=Attempt { job, number: u32::MAX })
+    }
+}
