@@ -177,3 +177,41 @@ fn a_proxy_can_name_the_nodes_that_have_jobs_of_a_service() {
     assert_eq!(elsewhere[0].nodes, ["node-2"]);
     assert_eq!(elsewhere[0].routes, [("web-production-shop.apps.test".into(), "/".into())]);
 }
+
+#[test]
+fn a_slot_that_is_emptied_is_gone_only_when_its_node_has_heard_of_that() {
+    let mut world = World::with_nodes(1);
+    let service = world.apply("production", &[("web", web("hello:1", 1))])[0].service.unwrap();
+    world.look(service);
+    world.answer();
+    world.look(service);
+    world.run(Command::RemoveService { service: path(WEB) }).unwrap();
+    world.look(service);
+    // The node tells of no job, but it has not heard yet that it was to have one: the word may still be on its way.
+    world.report(NodeId(1));
+    world.look(service);
+    assert_eq!(world.cluster.slots_on(NodeId(1)).count(), 1);
+    world.settle();
+    assert_eq!(world.cluster.slots_on(NodeId(1)).count(), 0);
+}
+
+#[test]
+fn a_slot_left_on_a_node_that_was_taken_away_gets_no_new_job_there() {
+    let mut world = on_two_nodes();
+    world.cut(2);
+    world.run(Command::WishNode { node: "node-1".into(), wish: Wish::Cordoned }).unwrap();
+    world.wait(Millis::secs(10));
+    let (application, environment) = ("shop".into(), "production".into());
+    world.run(Command::DetachNode { application, environment, node: "node-2".into(), force: true }).unwrap();
+    world.connect(2);
+    world.run(Command::Redeploy { service: path(WEB) }).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1"]);
+    assert_eq!(
+        world.why(WEB)[0],
+        "shop/production/web: web.2 waits: no node of shop/production can take it: node-1: it is cordoned"
+    );
+    world.attach(2);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"], "given back, it goes on there");
+}
