@@ -5,6 +5,7 @@ use clap::Parser;
 use lapstrake_proxy::{Config, Proxy};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -32,7 +33,8 @@ fn main() -> anyhow::Result<()> {
         println!("the configuration is good");
         return Ok(());
     }
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     raise_file_limit();
     // Only starting, stopping and the control socket run here; requests have the workers' runtimes.
     let runtime =
