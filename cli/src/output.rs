@@ -200,6 +200,14 @@ pub fn printable(text: &str) -> String {
     text.chars().map(replace).collect()
 }
 
+/// A sentence about a service without the service's name in front, for where that is said already.
+pub fn without_subject(sentence: &str, path: &str) -> String {
+    let Some(rest) = sentence.strip_prefix(path) else { return printable(sentence) };
+    // `shop/production/web waits: …` and `shop/production/web: …`, but not `shop/production/web.1 waits: …`.
+    let rest = rest.strip_prefix(" waits: ").or_else(|| rest.strip_prefix(": "));
+    printable(rest.unwrap_or(sentence))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +215,14 @@ mod tests {
     #[test]
     fn nothing_from_the_server_acts_on_a_terminal() {
         assert_eq!(printable("a\u{1b}[2J\u{9b}b\nc\u{202e}"), "a\u{fffd}[2J\u{fffd}b c\u{fffd}");
+    }
+
+    #[test]
+    fn a_sentence_under_its_services_name_does_not_repeat_it() {
+        assert_eq!(without_subject("a/b/c waits: no node", "a/b/c"), "no node");
+        assert_eq!(without_subject("a/b/c: c.1 waits: no node", "a/b/c"), "c.1 waits: no node");
+        assert_eq!(without_subject("a/b/c.1 waits: no node", "a/b/c"), "a/b/c.1 waits: no node");
+        assert_eq!(without_subject("1 of 2 jobs healthy", "a/b/c"), "1 of 2 jobs healthy");
     }
 
     #[test]

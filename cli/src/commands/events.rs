@@ -92,6 +92,12 @@ fn show(output: &Output, text: &str) -> Result<(), LapError> {
 fn line(event: &Event, colour: bool) -> String {
     let at = Style::Faint.paint(&instant(event.at_ms), colour);
     let subject = Style::Strong.paint(&printable(&event.subject), colour);
-    let by = event.by.as_ref().map(|by| format!(" ({})", printable(by))).unwrap_or_default();
+    // Most sentences name who did it.
+    let by = event
+        .by
+        .as_ref()
+        .filter(|by| !event.text.contains(by.as_str()))
+        .map(|by| format!(" ({})", printable(by)))
+        .unwrap_or_default();
     format!("{at}  {subject}  {}{}", printable(&event.text), Style::Faint.paint(&by, colour))
 }

@@ -3,7 +3,7 @@
 use super::Session;
 use crate::address::{Below, ServicePath};
 use crate::error::LapError;
-use crate::output::{Style, printable};
+use crate::output::{Style, printable, without_subject};
 use crate::show::{amount, listing, service};
 use lapstrake_api::view;
 
@@ -15,7 +15,7 @@ pub async fn jobs(session: &mut Session, below: Option<&Below>) -> Result<(), La
     }
     let jobs: Vec<view::Job> = answer.read()?;
     if jobs.is_empty() {
-        session.output.say(&nothing("no job runs", below));
+        session.output.say(&nothing("no job runs", below, "`lap status` shows what services wait for"));
         return Ok(());
     }
     session.output.table(&listing::jobs(&jobs))
@@ -32,7 +32,7 @@ pub async fn status(session: &mut Session, below: Option<&Below>) -> Result<(), 
     }
     let services: Vec<view::Service> = answer.read()?;
     if services.is_empty() {
-        session.output.say(&nothing("there is no service", below));
+        session.output.say(&nothing("there is no service", below, "`lap apply -f FILE` creates services"));
         return Ok(());
     }
     session.output.table(&listing::services(&services))
@@ -46,10 +46,10 @@ async fn one(session: &mut Session, path: &ServicePath) -> Result<(), LapError> 
     session.output.text(&service::service(&answer.read()?, amount::now_ms(), session.output.stdout))
 }
 
-fn nothing(what: &str, below: Option<&Below>) -> String {
+fn nothing(what: &str, below: Option<&Below>, next: &str) -> String {
     match below {
-        Some(below) => format!("{what} below {below}"),
-        None => format!("{what} yet; `lap apply -f FILE` creates services"),
+        Some(below) => format!("{what} below {below}; {next}"),
+        None => format!("{what} yet; {next}"),
     }
 }
 
@@ -61,7 +61,8 @@ pub async fn why(session: &mut Session, path: &ServicePath) -> Result<(), LapErr
     }
     let why: view::Why = answer.read()?;
     let state = Style::of_word(&why.state).paint(&printable(&why.state), session.output.stdout.colour);
-    let mut sentences = why.sentences.iter().map(|sentence| printable(sentence));
+    let path_text = path.to_string();
+    let mut sentences = why.sentences.iter().map(|sentence| without_subject(sentence, &path_text));
     session
         .output
         .line(&format!("{path} is {state}: {}", sentences.next().unwrap_or_else(|| "nobody says why".into())))?;

@@ -41,7 +41,7 @@ pub async fn apply(session: &mut Session, apply: &Apply) -> Result<(), LapError>
     }
     if let [first, ..] = begun.as_slice() {
         session.output.say(&format!(
-            "it is recorded and goes on by itself; `lap deployments {} {}` shows how far it is",
+            "recorded; it goes on by itself, and `lap deployments {} {}` shows how far it is",
             first.service, first.number
         ));
     }

@@ -3,7 +3,7 @@
 use super::amount::{ago, bytes, cores, span};
 use super::table::{Cell, Column, Table};
 use super::timeline::took_ms;
-use crate::output::{Style, Surface, printable};
+use crate::output::{Style, Surface, printable, without_subject};
 use lapstrake_api::view::{Application, Deployment, Environment, Job, Node, Service};
 
 /// `lap app ls`.
@@ -165,7 +165,7 @@ pub fn services(services: &[Service]) -> Table {
             format!("{}/{}", service.healthy, service.scale).into(),
             service.revision.map(|revision| format!("r{revision}")).unwrap_or_default().into(),
             (&service.image).into(),
-            (&service.message).into(),
+            without_subject(&service.message, &service.path).into(),
         ]);
     }
     table
@@ -194,7 +194,7 @@ pub fn deployments(deployments: &[Deployment], now_ms: u64) -> Table {
             (&deployment.by).into(),
             ago(deployment.created_ms, now_ms).into(),
             took_ms(deployment).map(span).unwrap_or_default().into(),
-            deployment.message.as_deref().unwrap_or("").into(),
+            without_subject(deployment.message.as_deref().unwrap_or(""), &deployment.service).into(),
         ]);
     }
     table

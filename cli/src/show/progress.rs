@@ -2,7 +2,7 @@
 
 use super::amount::{span, span_of};
 use super::table::cut;
-use crate::output::{Style, Surface, printable, terminal_size};
+use crate::output::{Style, Surface, printable, terminal_size, without_subject};
 use lapstrake_api::view::{Deployment, SlotTimeline};
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -82,10 +82,7 @@ fn lines_of(
 ) -> Vec<String> {
     // In the last column some terminals wrap.
     let width = surface.width.map_or(usize::MAX, |width| width.saturating_sub(1));
-    let waits = match &view.message {
-        Some(message) if !view.ended => format!(": {}", printable(message)),
-        Some(_) | None => String::new(),
-    };
+    let waits = waits_for(view).map(|message| format!(": {message}")).unwrap_or_default();
     let head = format!(
         "{}  deployment {} is {}, {}{waits}",
         printable(&view.service),
@@ -101,6 +98,17 @@ fn lines_of(
     lines
 }
 
+/// What the deployment as a whole waits for. While a slot is on its way, that slot's own line says it.
+fn waits_for(view: &Deployment) -> Option<String> {
+    let is_on_its_way = |slot: &SlotTimeline| slot.phase != "waiting" && !has_ended(slot);
+    let message = view.message.as_ref().filter(|_| !view.ended && !view.slots.iter().any(is_on_its_way))?;
+    Some(without_subject(message, &view.service))
+}
+
+fn has_ended(slot: &SlotTimeline) -> bool {
+    matches!(slot.phase.as_str(), "done" | "abandoned" | "switched back")
+}
+
 fn name_of(slot: &SlotTimeline) -> String {
     printable(&if slot.node.is_empty() { slot.slot.clone() } else { format!("{} on {}", slot.slot, slot.node) })
 }
@@ -108,9 +116,9 @@ fn name_of(slot: &SlotTimeline) -> String {
 fn slot_line(slot: &SlotTimeline, names: usize, in_phase: Duration, width: usize, colour: bool) -> String {
     let name = name_of(slot);
     let fill = " ".repeat(names.saturating_sub(name.width()));
-    let has_ended = matches!(slot.phase.as_str(), "done" | "abandoned" | "switched back");
     let bar = if width >= BAR_NEEDS { format!("{}  ", bar(slot)) } else { String::new() };
-    let time = if has_ended || slot.phase == "waiting" { String::new() } else { format!(" {}", span_of(in_phase)) };
+    let time =
+        if has_ended(slot) || slot.phase == "waiting" { String::new() } else { format!(" {}", span_of(in_phase)) };
     let waits = slot.message.as_ref().map(|message| format!("  {}", printable(message))).unwrap_or_default();
     let before = format!("  {name}{fill}  {bar}");
     let phase = printable(&slot.phase);
@@ -126,7 +134,7 @@ fn slot_line(slot: &SlotTimeline, names: usize, in_phase: Duration, width: usize
 /// One cell for each phase of the way that was reached.
 fn bar(slot: &SlotTimeline) -> String {
     let reached = |phase: &&str| slot.phase == **phase || slot.reached.iter().any(|moment| moment.phase == **phase);
-    let count = WAY.iter().rposition(|phase| reached(&phase)).map_or(0, |index| index + 1);
+    let count = WAY.iter().rposition(reached).map_or(0, |index| index + 1);
     format!("{}{}", "━".repeat(count), "╌".repeat(WAY.len() - count))
 }
 
@@ -158,13 +166,15 @@ impl Plain {
             news.push((since(moment.at_ms), format!("{service}: deployment {} is {phase}", view.number)));
         }
         *told = view.reached.len();
-        if let Some(message) = changed(last, view.message.as_ref().filter(|_| !view.ended)) {
+        if let Some(message) = changed(last, waits_for(view).as_ref()) {
             news.push((elapsed_ms, format!("{service}: {message}")));
         }
         for slot in &view.slots {
             let name = name_of(slot);
             let (told, last) = self.told.entry((view.service.clone(), slot.slot.clone())).or_default();
-            for moment in slot.reached.iter().skip(*told) {
+            // Without an old job nothing overlaps and nothing drains.
+            let is_news = |phase: &str| slot.old.is_some() || !matches!(phase, "overlapping" | "draining");
+            for moment in slot.reached.iter().skip(*told).filter(|moment| is_news(&moment.phase)) {
                 news.push((since(moment.at_ms), format!("{service}: {name} is {}", printable(&moment.phase))));
             }
             *told = slot.reached.len();
@@ -203,7 +213,7 @@ mod tests {
         let mut view = rolled();
         view.phase = "rolling".into();
         view.ended = false;
-        view.message = Some("its job on node-a is overlapping".into());
+        view.message = Some("shop/production/web: web.1 waits: its job on node-a is overlapping".into());
         view.slots[0].phase = "overlapping".into();
         view.slots[0].reached.truncate(6);
         view.slots[1].phase = "waiting".into();
@@ -216,11 +226,19 @@ mod tests {
         assert_eq!(
             drawn(&under_way(), 100),
             [
-                "shop/production/web  deployment 2 is rolling, 4.2 s: its job on node-a is overlapping",
+                "shop/production/web  deployment 2 is rolling, 4.2 s",
                 "  web.1 on node-a  ━━━━━━╌╌  overlapping 1.5 s",
                 "  web.2 on node-a  ╌╌╌╌╌╌╌╌  waiting",
             ]
         );
+    }
+
+    #[test]
+    fn before_any_slot_moves_the_deployment_says_what_it_waits_for() {
+        let mut view = under_way();
+        view.slots.clear();
+        view.message = Some("shop/production/web waits: no node is attached".into());
+        assert_eq!(drawn(&view, 100), ["shop/production/web  deployment 2 is rolling, 4.2 s: no node is attached"]);
     }
 
     #[test]

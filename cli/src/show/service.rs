@@ -3,7 +3,7 @@
 use super::amount::{ago, span};
 use super::listing;
 use super::timeline::{timeline, took_ms};
-use crate::output::{Style, Surface, printable};
+use crate::output::{Style, Surface, printable, without_subject};
 use lapstrake_api::view::{Deployment, Service};
 
 /// `lap status shop/production/web`.
@@ -12,7 +12,7 @@ pub fn service(service: &Service, now_ms: u64, surface: Surface) -> String {
     let mut shown = format!(
         "{} is {state}: {}\n",
         Style::Strong.paint(&printable(&service.path), surface.colour),
-        printable(&service.message)
+        without_subject(&service.message, &service.path)
     );
     let revision = service.revision.map_or("none yet".into(), |revision| format!("r{revision}"));
     let pinned = service.pinned.as_ref().map(|pinned| printable(pinned)).unwrap_or_default();
@@ -36,7 +36,8 @@ pub fn service(service: &Service, now_ms: u64, surface: Surface) -> String {
 }
 
 fn newest_line(newest: &Deployment, now_ms: u64) -> String {
-    let message = newest.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let message = newest.message.as_ref().map(|message| format!(": {}", without_subject(message, &newest.service)));
+    let message = message.unwrap_or_default();
     let when = ago(newest.created_ms, now_ms);
     printable(&format!(
         "deployment {} ({} by {}, {when}) is {}{message}",
@@ -48,7 +49,9 @@ fn newest_line(newest: &Deployment, now_ms: u64) -> String {
 pub fn deployment(deployment: &Deployment, now_ms: u64, surface: Surface) -> String {
     let phase = Style::of_word(&deployment.phase).paint(&printable(&deployment.phase), surface.colour);
     let title = format!("{} deployment {}", printable(&deployment.service), deployment.number);
-    let message = deployment.message.as_ref().map(|message| format!(": {}", printable(message))).unwrap_or_default();
+    let message = deployment.message.as_ref();
+    let message = message.map(|message| format!(": {}", without_subject(message, &deployment.service)));
+    let message = message.unwrap_or_default();
     let mut shown = format!("{} is {phase}{message}\n", Style::Strong.paint(&title, surface.colour));
     let named = |revision: Option<u32>| revision.map_or("none".to_owned(), |revision| format!("r{revision}"));
     let asked = format!("{} by {}, {}", deployment.trigger, deployment.by, ago(deployment.created_ms, now_ms));

@@ -2,7 +2,7 @@
 
 use super::amount::span;
 use super::table::{Cell, Column, Table};
-use crate::output::{Style, Surface, printable};
+use crate::output::{Style, Surface, printable, without_subject};
 use lapstrake_api::view::{Deployment, SlotTimeline};
 use unicode_width::UnicodeWidthStr as _;
 
@@ -33,6 +33,8 @@ pub fn timeline(view: &Deployment, surface: Surface) -> String {
     let mut table = Table::new(columns).indented(2);
     for slot in &view.slots {
         let moment = |phase: &str| at(view, slot, phase).map(span).unwrap_or_default();
+        // Without an old job nothing overlaps and nothing drains.
+        let beside = |phase: &str| if slot.old.is_some() { moment(phase) } else { String::new() };
         let stopped = slot.stopped_ms.map(|at| span(at.saturating_sub(view.created_ms))).unwrap_or_default();
         let end = if slot.phase == "done" { Cell::default() } else { Cell::word(&slot.phase) };
         table.row([
@@ -42,8 +44,8 @@ pub fn timeline(view: &Deployment, surface: Surface) -> String {
             moment("starting").into(),
             moment("ready").into(),
             moment("switched").into(),
-            moment("overlapping").into(),
-            moment("draining").into(),
+            beside("overlapping").into(),
+            beside("draining").into(),
             stopped.into(),
             moment("done").into(),
         ]);
@@ -57,7 +59,8 @@ pub fn timeline(view: &Deployment, surface: Surface) -> String {
 pub fn conclusion(view: &Deployment) -> String {
     let of = format!("deployment {} of {}", view.number, view.service);
     let took = took_ms(view).map(|ms| format!(" after {}", span(ms))).unwrap_or_default();
-    let message = view.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let message = view.message.as_ref().map(|message| format!(": {}", without_subject(message, &view.service)));
+    let message = message.unwrap_or_default();
     let sentence = match view.phase.as_str() {
         "complete" => match view.revision {
             Some(revision) => format!("{of} is complete{took}; r{revision} runs"),
