@@ -6,6 +6,7 @@ use crate::show::table::Table;
 use clap::ValueEnum;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
+use unicode_width::UnicodeWidthStr as _;
 
 /// How data is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -165,7 +166,17 @@ impl Output {
 
     /// Says something to the person, on stderr.
     pub fn say(&self, words: &str) {
-        say(words);
+        say(&wrapped(words, self.stderr.width));
+    }
+
+    /// Shows the person a drawing, on stderr, as it is.
+    pub fn draw(&self, drawing: &str) {
+        say(drawing);
+    }
+
+    /// Writes a sentence to stdout.
+    pub fn sentence(&self, sentence: &str) -> Result<(), LapError> {
+        self.line(&wrapped(sentence, self.stdout.width))
     }
 }
 
@@ -176,7 +187,7 @@ fn say(words: &str) {
 
 /// An error and its causes, as one sentence.
 pub fn say_error(error: &anyhow::Error) {
-    let colour = Surface::of(io::stderr(), io::stderr().is_terminal()).colour;
+    let Surface { width, colour } = Surface::of(io::stderr(), io::stderr().is_terminal());
     let mut chain: Vec<String> = Vec::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -185,7 +196,31 @@ pub fn say_error(error: &anyhow::Error) {
             chain.push(cause);
         }
     }
-    say(&format!("{} {}", Style::Bad.paint("error:", colour), printable(&chain.join(": "))));
+    let sentence = wrapped(&format!("error: {}", printable(&chain.join(": "))), width);
+    say(&sentence.replacen("error:", &Style::Bad.paint("error:", colour), 1));
+}
+
+/// Sentences are broken between words, and what follows stands under the first line's text. Longer words (paths, digests)
+/// are left to the terminal.
+fn wrapped(sentence: &str, width: Option<usize>) -> String {
+    let Some(width) = width.filter(|width| sentence.width() > *width) else { return sentence.to_owned() };
+    let words = sentence.trim_start_matches(' ');
+    let mut text = " ".repeat(sentence.len() - words.len());
+    let indent = " ".repeat(text.len() + 2);
+    let mut column = text.len();
+    for (index, word) in words.split(' ').enumerate() {
+        if index > 0 && column + 1 + word.width() > width {
+            text.push('\n');
+            text.push_str(&indent);
+            column = indent.len();
+        } else if index > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.width();
+    }
+    text
 }
 
 /// What comes from elsewhere must not act on the terminal: control characters and those that turn the reading direction
@@ -223,6 +258,18 @@ mod tests {
         assert_eq!(without_subject("a/b/c: c.1 waits: no node", "a/b/c"), "c.1 waits: no node");
         assert_eq!(without_subject("a/b/c.1 waits: no node", "a/b/c"), "a/b/c.1 waits: no node");
         assert_eq!(without_subject("1 of 2 jobs healthy", "a/b/c"), "1 of 2 jobs healthy");
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        assert_eq!(wrapped("the process exited with code 7", Some(20)), "the process exited\n  with code 7");
+        assert_eq!(wrapped("the process exited with code 7", None), "the process exited with code 7");
+        for width in 4..40 {
+            let text = wrapped("one two three four five six seven", Some(width));
+            let words: Vec<&str> = text.split_whitespace().collect();
+            assert_eq!(words.join(" "), "one two three four five six seven");
+            assert!(width < 9 || text.lines().all(|line| line.width() <= width), "{width}: {text}");
+        }
     }
 
     #[test]

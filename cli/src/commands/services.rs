@@ -63,11 +63,10 @@ pub async fn why(session: &mut Session, path: &ServicePath) -> Result<(), LapErr
     let state = Style::of_word(&why.state).paint(&printable(&why.state), session.output.stdout.colour);
     let path_text = path.to_string();
     let mut sentences = why.sentences.iter().map(|sentence| without_subject(sentence, &path_text));
-    session
-        .output
-        .line(&format!("{path} is {state}: {}", sentences.next().unwrap_or_else(|| "nobody says why".into())))?;
+    let first = sentences.next().unwrap_or_else(|| "nobody says why".into());
+    session.output.sentence(&format!("{path} is {state}: {first}"))?;
     for sentence in sentences {
-        session.output.line(&format!("  {sentence}"))?;
+        session.output.sentence(&format!("  {sentence}"))?;
     }
     Ok(())
 }

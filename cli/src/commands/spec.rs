@@ -66,7 +66,7 @@ fn drawn(session: &Session, name: &str, text: &[u8], problem: &view::Problem) ->
     let colour = if session.output.stderr.colour { Colour::On } else { Colour::Off };
     let (placed, whole): (Vec<_>, Vec<_>) = problem.mistakes.iter().cloned().partition(|mistake| mistake.line > 0);
     let problems = spec::problems(text, &placed, Severity::Error);
-    session.output.say(&spec::render(text, name, &problems, colour));
+    session.output.draw(&spec::render(text, name, &problems, colour));
     let whole = whole.into_iter().map(|mistake| match mistake.hint {
         Some(hint) => format!("{} ({hint})", mistake.message),
         None => mistake.message,
