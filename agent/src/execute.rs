@@ -6,7 +6,6 @@
 
 use crate::clock::Clock;
 use crate::config::Bounds;
-use crate::crash::crash_point_of;
 use crate::network::Networks;
 use crate::observe::View;
 use crate::observe::containers::Containers;
@@ -122,6 +121,9 @@ impl Executor {
                 | Action::Remove { attempt } => Key::Attempt(*attempt),
             };
             if self.parts.desk().take(&key, action.word(), self.parts.clock.tick()) {
+                if let Action::Run { attempt, .. } = &action {
+                    self.parts.view.change(|seen| seen.starting.insert(*attempt));
+                }
                 let table = matches!(action, Action::PublishTable).then(|| table.clone());
                 let parts = Arc::clone(&self.parts);
                 tokio::spawn(async move { parts.carry_out(key, action, table).await });
@@ -172,7 +174,7 @@ impl Parts {
     async fn carry_out(&self, key: Key, action: Action, table: Option<RouteTable>) {
         let word = action.word();
         tracing::debug!(action = word, about = ?key, "begins");
-        crash_point_of(word, "before");
+        lapstrake_crash::point_of(word, "before");
         let failed = match action {
             Action::EnsureNetwork { environment, subnet } => {
                 told(word, self.networks.ensure(environment, subnet).await)
@@ -180,7 +182,9 @@ impl Parts {
             Action::RemoveNetwork { environment } => told(word, self.networks.remove(environment).await),
             Action::Pull { image } => self.pull(&image).await,
             Action::Run { attempt, slot, address, subnet: _, run } => {
-                self.run(RunOrder { attempt, slot, address, run: *run }).await
+                let failed = self.run(RunOrder { attempt, slot, address, run: *run }).await;
+                self.view.change(|seen| seen.starting.remove(&attempt));
+                failed
             }
             Action::Terminate { attempt } => self.terminate(attempt).await,
             Action::Kill { attempt } => {
@@ -195,7 +199,7 @@ impl Parts {
             // Done at once by `execute`.
             Action::Watch { .. } | Action::Unwatch { .. } => false,
         };
-        crash_point_of(word, "after");
+        lapstrake_crash::point_of(word, "after");
         self.desk().put_down(key, word, failed, self.clock.tick());
         self.view.wake();
     }

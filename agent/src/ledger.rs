@@ -3,7 +3,6 @@
 //! One file, replaced whole. Environment variables of jobs are in it, so only root may read it; sealing them with a key
 //! kept apart comes together with secrets, which are what is worth sealing.
 
-use crate::crash::crash_point;
 use crate::durable;
 use lapstrake_core::node::ledger::{LEDGER_FORMAT, Ledger};
 use serde::Deserialize;
@@ -122,10 +121,10 @@ impl LedgerFile {
     /// Writes it. When this returns, a crash does not lose it; when it fails, the old one is still there.
     pub fn write(&self, ledger: &Ledger) -> Result<(), LedgerError> {
         let text = serde_json::to_vec(ledger).map_err(LedgerError::Unserializable)?;
-        crash_point("ledger.before-write");
-        durable::replace(&self.path, &text, 0o600, || crash_point("ledger.before-rename"))
+        lapstrake_crash::point("ledger.before-write");
+        durable::replace(&self.path, &text, 0o600, || lapstrake_crash::point("ledger.before-rename"))
             .map_err(|source| LedgerError::Unusable { path: self.path.clone(), source })?;
-        crash_point("ledger.after-write");
+        lapstrake_crash::point("ledger.after-write");
         Ok(())
     }
 }

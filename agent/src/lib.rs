@@ -6,7 +6,6 @@
 
 pub mod clock;
 pub mod config;
-pub mod crash;
 mod durable;
 pub mod engine;
 pub mod execute;

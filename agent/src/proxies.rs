@@ -9,7 +9,6 @@
 //! A proxy whose socket is there is alive until the kernel says that nobody listens: a silent one is alive too, and what it
 //! has not acknowledged it may not obey yet.
 
-use crate::crash::crash_point;
 use crate::durable;
 use crate::observe::View;
 use lapstrake_core::node::seen::Proxy;
@@ -85,10 +84,10 @@ impl Proxies {
         let text = serde_json::to_vec(&table).map_err(io::Error::other)?;
         let path = self.0.table_file.clone();
         let write = move || {
-            crash_point("table.before-write");
+            lapstrake_crash::point("table.before-write");
             // A proxy may run as another user; hosts, paths and addresses are no secrets.
             durable::replace(&path, &text, 0o644, || ())?;
-            crash_point("table.after-write");
+            lapstrake_crash::point("table.after-write");
             Ok(())
         };
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
@@ -155,13 +154,13 @@ impl Proxies {
     }
 
     fn take(&self, pid: u32, report: ProxyReport) {
-        crash_point("proxy.before-acknowledgement");
+        lapstrake_crash::point("proxy.before-acknowledgement");
         if let Some(peer) = self.peers().get_mut(&pid) {
             peer.acknowledged = report.generation;
             peer.leaving = report.leaving.into_iter().collect();
         }
         self.tell(None);
-        crash_point("proxy.after-acknowledgement");
+        lapstrake_crash::point("proxy.after-acknowledgement");
     }
 
     /// The connection is down: what the proxy has acknowledged is unknown.

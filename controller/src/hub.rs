@@ -29,8 +29,7 @@ impl Hub for Engine {
             name: name.clone(),
             architecture: applicant.architecture,
             capacity: lapstrake_core::report::Capacity::default(),
-            serial: applicant.key.to_string(),
-            expires: mint::wall(),
+            key: applicant.key.to_string(),
         };
         let outcome = match self.command(Command::EnrolNode(enrol), STRANGER).await {
             Ok(outcome) => outcome,

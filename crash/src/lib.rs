@@ -5,6 +5,34 @@
 //! `store.before-commit:3`. The process ends by SIGKILL: nothing is flushed and no destructor runs, as when it is killed
 //! from outside.
 
+/// Every point, for the script that goes through them. Of an agent's action the points are `<word>.before` and
+/// `<word>.after`, with the words of `lapstrake_core::node::action::Action::word`.
+pub const POINTS: &[&str] = &[
+    "store.before-commit",
+    "store.after-commit",
+    "ledger.before-write",
+    "ledger.before-rename",
+    "ledger.after-write",
+    "table.before-write",
+    "table.after-write",
+    "proxy.before-acknowledgement",
+    "proxy.after-acknowledgement",
+    "ensure-network.before",
+    "ensure-network.after",
+    "remove-network.before",
+    "remove-network.after",
+    "pull.before",
+    "pull.after",
+    "run.before",
+    "run.after",
+    "terminate.before",
+    "terminate.after",
+    "kill.before",
+    "kill.after",
+    "remove.before",
+    "remove.after",
+];
+
 /// Dies here, if it was told to.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]

@@ -7,9 +7,9 @@ use crate::specs;
 use crate::world::World;
 use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::cluster::command::{Answer, Apply, ApplyEnvironment, ApplyService, Command, Enrol, NewJoinToken};
-use lapstrake_core::cluster::state::{Environment, Node, Revision, Service, Wish};
+use lapstrake_core::cluster::state::{Environment, JoinToken, Node, Revision, Service, Wish};
 use lapstrake_core::ids::{NodeId, TokenId};
-use lapstrake_core::time::{Millis, Wall};
+use lapstrake_core::time::Millis;
 use std::collections::BTreeMap;
 
 /// One thing that a person asked for.
@@ -23,7 +23,7 @@ const SERVICES: [&str; 3] = ["web", "api", "jobs"];
 /// So long people wait for an answer.
 const PATIENCE: u64 = 5_000;
 /// So often a command is asked again when nobody knows what became of it.
-const MOST_TRIES: u32 = 20;
+const MOST_TRIES: u32 = 60;
 
 struct Asked {
     command: Command,
@@ -58,7 +58,6 @@ fn word(command: &Command) -> &'static str {
         Command::RemoveService { .. } => "remove-service",
         Command::CreateJoinToken(_) => "create-join-token",
         Command::EnrolNode(_) => "enrol-node",
-        Command::RecordCertificate { .. } => "record-certificate",
         Command::CreateOperatorToken { .. } => "create-operator-token",
     }
 }
@@ -75,7 +74,7 @@ impl World {
 
     fn ask_for(&mut self, command: Command, machine: Option<MachineNumber>, tries: u32) {
         let ticket = self.number();
-        let delay = self.rng.between(1, 50);
+        let delay = if tries == 0 { self.rng.between(1, 50) } else { self.rng.between(500, 2_000) };
         let pause = self.rng.between(0, 2_000);
         let truth = &self.committed;
         self.facts.may_undo(ticket, &command, |path| truth.service_at(path).ok().map(|service| service.id));
@@ -154,9 +153,10 @@ impl World {
         };
         let capacity = machine.capacity;
         let (id, node) = (TokenId(self.rng.id()), NodeId(self.rng.id()));
-        let environment = self.rng.percent(30).then(|| (APPLICATION.to_owned(), "production".to_owned()));
+        let known = self.committed.application_named(APPLICATION).is_ok();
+        let environment = (known && self.rng.percent(30)).then(|| (APPLICATION.to_owned(), "production".to_owned()));
         let hash = format!("{:x}", self.rng.next());
-        let (lifetime, expires) = (Millis::secs(3_600), Wall(u64::MAX));
+        let lifetime = Millis::secs(3_600);
         let new = NewJoinToken { id, hash: hash.clone(), lifetime, environment, node_name: None, cidr: None };
         self.ask(Command::CreateJoinToken(new));
         let enrol = Enrol {
@@ -167,8 +167,7 @@ impl World {
             name,
             architecture: "amd64".into(),
             capacity,
-            serial: "1".into(),
-            expires,
+            key: "1".into(),
         };
         self.ask_for(Command::EnrolNode(enrol), Some(number), 0);
     }
@@ -176,9 +175,12 @@ impl World {
     /// An enrolment was refused: it was done before and its answer was lost, or its token is not recorded yet.
     fn find_joined(&mut self, machine: MachineNumber, command: Command, tries: u32) {
         let Command::EnrolNode(enrol) = &command else { return };
+        let is_used = self.committed.get::<JoinToken>(&enrol.token).is_some_and(|token| token.used_by.is_some());
         let known = self.committed.node_named(&enrol.name).ok().map(|node| node.id);
         match known {
             Some(node) => self.joined(machine, node, &enrol.name.clone()),
+            // It had joined, nobody heard of it, and it was removed meanwhile.
+            None if is_used => self.let_join(machine),
             None if tries < MOST_TRIES => self.ask_for(command, Some(machine), tries + 1),
             None => {}
         }
@@ -290,12 +292,11 @@ impl World {
         // A silent node is what force is for.
         let silent = self.heard.get(&id).is_none_or(|heard| self.at - heard > 7_000);
         let force = silent || self.rng.percent(10);
-        Some(match self.rng.below(6) {
+        Some(match self.rng.below(5) {
             0 | 1 => Command::AttachNode { application, environment, node },
             2 => Command::DetachNode { application, environment, node, force },
             3 if nodes.len() > 1 => Command::RemoveNode { node, force },
-            4 => Command::WishNode { node, wish: self.rng.pick(&[Wish::Open, Wish::Cordoned]) },
-            _ => Command::RecordCertificate { node: id, serial: "2".into(), expires: Wall(u64::MAX) },
+            _ => Command::WishNode { node, wish: self.rng.pick(&[Wish::Open, Wish::Cordoned]) },
         })
     }
 

@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
 use crate::report::Capacity;
 use crate::spec::ServiceSpec;
-use crate::time::{Millis, Wall};
+use crate::time::Millis;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// What an operator, or for `EnrolNode` and `RecordCertificate` a node, asks for. Names are as people write them.
+/// What an operator, or for `EnrolNode` a node, asks for. Names are as people write them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// A new application, with the environments of its kind.
@@ -50,7 +50,7 @@ pub enum Command {
         /// Only of a Lost node: its jobs are started elsewhere.
         force: bool,
     },
-    /// Removes a node with its certificates. Refused while jobs run there.
+    /// Removes a node. Refused while jobs run there.
     RemoveNode {
         /// Its name.
         node: String,
@@ -101,15 +101,6 @@ pub enum Command {
     CreateJoinToken(NewJoinToken),
     /// Uses a ticket.
     EnrolNode(Enrol),
-    /// Another certificate for a node: a renewal.
-    RecordCertificate {
-        /// Whose.
-        node: NodeId,
-        /// Its serial number, in hexadecimal.
-        serial: String,
-        /// When it ends.
-        expires: Wall,
-    },
     /// Records an operator's token.
     CreateOperatorToken {
         /// Minted at the rim, as it is part of the token's text.
@@ -180,12 +171,10 @@ pub struct Enrol {
     pub name: String,
     /// Its architecture.
     pub architecture: String,
-    /// What it has to give.
+    /// What it has to give, as far as it is known before its first session.
     pub capacity: Capacity,
-    /// The serial number of the certificate that it gets, in hexadecimal.
-    pub serial: String,
-    /// When the certificate ends.
-    pub expires: Wall,
+    /// The fingerprint of the key that it wants a certificate for. The same ticket with the same key gives the same node.
+    pub key: String,
 }
 
 /// A command was carried out: decided, not yet committed.
@@ -316,7 +305,6 @@ impl Cluster {
             Command::RemoveService { service } => self.remove_service(&service, cx),
             Command::CreateJoinToken(new) => self.create_join_token(new, cx),
             Command::EnrolNode(enrol) => self.enrol(enrol, cx),
-            Command::RecordCertificate { node, serial, expires } => self.record_certificate(node, serial, expires, cx),
             Command::CreateOperatorToken { id, hash, name } => self.create_operator_token(id, hash, name, cx),
         };
         result.map_err(|refusal| vec![refusal])

@@ -232,7 +232,7 @@ impl Cluster {
             boot: None,
             capacity: enrol.capacity,
             generation: 1,
-            certificates: [Certificate { serial: enrol.serial, expires: enrol.expires }].into(),
+            key: enrol.key,
         });
         let sentence = format!("the node joined with a token of {}", token.by);
         self.tell(cx, EventKind::NodeJoined, format!("node/{}", enrol.name), sentence);
@@ -251,7 +251,7 @@ impl Cluster {
         if token.hash != enrol.hash {
             return Err(unknown());
         }
-        let joined_with_this_key = |node: &Node| node.certificates.iter().any(|known| known.serial == enrol.serial);
+        let joined_with_this_key = |node: &Node| node.key == enrol.key;
         if let Some(node) = token.used_by
             && !self.get::<Node>(&node).is_some_and(joined_with_this_key)
         {
@@ -272,24 +272,6 @@ impl Cluster {
             )));
         }
         Ok(token.clone())
-    }
-
-    /// A renewed certificate. Those that have ended are forgotten with the same change.
-    pub(crate) fn record_certificate(
-        &mut self,
-        node: NodeId,
-        serial: String,
-        expires: Wall,
-        cx: &Context<'_>,
-    ) -> Result<Outcome, Refusal> {
-        if !self.nodes.contains_key(&node) {
-            return Err(Refusal::not_found(format!("there is no node {node}")));
-        }
-        self.edit::<Node>(&node, |node| {
-            node.certificates.retain(|certificate| certificate.expires > cx.wall);
-            node.certificates.push(Certificate { serial, expires });
-        });
-        Ok(outcome(Answer::Recorded))
     }
 
     pub(crate) fn create_operator_token(

@@ -338,17 +338,8 @@ pub struct Node {
     pub capacity: Capacity,
     /// The number of its assignment set, bumped in the same change as any of its slots.
     pub generation: u64,
-    /// The certificates that it may show, newest last; expired ones are dropped when one is added.
-    pub certificates: Vec<Certificate>,
-}
-
-/// A certificate that was given to a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// Its serial number, in hexadecimal.
-    pub serial: String,
-    /// When it ends.
-    pub expires: Wall,
+    /// The fingerprint of the key that it joined with.
+    pub key: String,
 }
 
 /// A node given to an environment.

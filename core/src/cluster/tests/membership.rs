@@ -28,7 +28,7 @@ fn token(id: u128) -> NewJoinToken {
 #[test]
 fn a_join_token_is_good_for_one_node() {
     let mut world = World::with_nodes(1);
-    let second = Enrol { node: NodeId(9), name: "node-9".into(), serial: "another key".into(), ..enrol(1) };
+    let second = Enrol { node: NodeId(9), name: "node-9".into(), key: "another key".into(), ..enrol(1) };
     let told = refusal(&mut world, Command::EnrolNode(second));
     assert_eq!(told, "this join token was used already, by node-1");
 }
@@ -120,19 +120,6 @@ fn a_node_without_jobs_is_taken_away_at_once() {
     assert_eq!(refusal(&mut world, detach("node-2", false)), "node-2 is not attached to shop/production");
     world.run(Command::RemoveNode { node: "node-2".into(), force: false }).unwrap();
     assert!(world.cluster.get::<Node>(&NodeId(2)).is_none());
-}
-
-#[test]
-fn a_renewed_certificate_is_added_and_ended_ones_are_forgotten() {
-    let mut world = World::with_nodes(1);
-    let wall = world.wall();
-    world.cluster.edit::<Node>(&NodeId(1), |node| node.certificates[0].expires = wall);
-    let record =
-        Command::RecordCertificate { node: NodeId(1), serial: "2f".into(), expires: wall + Millis::secs(86_400) };
-    world.run(record).unwrap();
-    let serials: Vec<_> =
-        world.cluster.get::<Node>(&NodeId(1)).unwrap().certificates.iter().map(|it| it.serial.as_str()).collect();
-    assert_eq!(serials, ["2f"]);
 }
 
 #[test]

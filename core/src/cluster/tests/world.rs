@@ -396,7 +396,6 @@ pub fn enrol(number: u128) -> Enrol {
         name: format!("node-{number}"),
         architecture: "amd64".into(),
         capacity: Capacity { cpu_milli: 4000, memory_bytes: 1024 * MIB },
-        serial: format!("{number:x}"),
-        expires: Wall(u64::MAX),
+        key: format!("{number:x}"),
     }
 }
