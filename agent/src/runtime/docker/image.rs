@@ -65,7 +65,14 @@ impl DockerRuntime {
         let docker = self.engine().await?;
         match image.pull {
             Pull::Local => {
-                let found = within(ASK, "inspect image", docker.inspect_image(&image.reference)).await?;
+                // The engine's own sentence names the image twice, and the controller's names it once more.
+                let absent = |error| match error {
+                    RuntimeError::NoSuchImage(_) | RuntimeError::NotThere(_) => {
+                        RuntimeError::NoSuchImage("its engine does not hold it".into())
+                    }
+                    other => other,
+                };
+                let found = within(ASK, "inspect image", docker.inspect_image(&image.reference)).await.map_err(absent)?;
                 found.id.ok_or_else(|| RuntimeError::Refused("the engine told no id of the image".into()))
             }
             Pull::Registry => {
