@@ -24,6 +24,7 @@ pub mod paths;
 mod queue;
 mod reconcile;
 mod resolve;
+mod retry;
 mod revert;
 mod sessions;
 mod slots;

@@ -1,5 +1,6 @@
 //! Why something waits: every wait has a reason, and the operator, the log and the tests read the same sentence.
 
+use crate::report::Failure;
 use crate::time::Millis;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -72,6 +73,15 @@ pub enum Reason {
         /// The node whose turn it is.
         node: String,
     },
+    /// The job was given up, and a fresh one follows.
+    TriedAgain {
+        /// Where.
+        node: String,
+        /// Why it was given up.
+        failure: Failure,
+        /// When the next one follows.
+        left: Millis,
+    },
     /// The old job ends.
     Emptying {
         /// Where.
@@ -117,6 +127,9 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::OtherNodeFirst { node } => write!(f, "nodes take turns, and {node} is not done"),
+            Reason::TriedAgain { node, failure, left } => {
+                write!(f, "its job on {node} was given up and is tried again in {left}: {failure}")
+            }
             Reason::Emptying { node } => write!(f, "its job on {node} is being stopped"),
         }
     }

@@ -118,7 +118,7 @@ impl ReplacementPhase {
 }
 
 /// Why a job is not, or did not get, healthy. Its `Display` is the sentence that people read everywhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Failure {
     /// The engine could not get the image.

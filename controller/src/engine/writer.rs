@@ -320,6 +320,7 @@ impl Writer {
             Ok(cluster) => {
                 self.touched = cluster.all::<Service>().map(|service| service.id).collect();
                 self.cluster = cluster;
+                self.decide(SELF, |cluster, live, cx| cluster.take_pictures_again(live, cx));
             }
             Err(error) => {
                 // Neither written nor read: to decide on from a memory that was never stored would be a lie.

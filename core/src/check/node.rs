@@ -125,7 +125,8 @@ fn is_same(a: &Replacement, b: &Replacement) -> bool {
 fn replacements_end(found: &mut Findings, before: &Ledger, after: &Ledger) {
     let switched = before.replacements.iter().filter(|(_, was)| was.phase.is_after_switch() && !was.phase.is_final());
     for (slot, was) in switched {
-        let is_there = after.replacements.get(slot).is_some_and(|one| is_same(was, one) || was_finished(after, was));
+        let is_there =
+            after.replacements.get(slot).is_some_and(|one| is_same(was, one) || was_finished(before, after, was, one));
         found.unless(is_there, number::ONE_REPLACEMENT, || {
             format!("the replacement of {slot} was {} and made way for another", was.phase.word())
         });
@@ -138,10 +139,15 @@ fn replacements_end(found: &mut Findings, before: &Ledger, after: &Ledger) {
 }
 
 /// Whether a replacement that is no longer recorded can have ended in the same step: its old or its new job has the slot
-/// alone.
-fn was_finished(after: &Ledger, was: &Replacement) -> bool {
-    let is_up = |id: Option<JobId>| id.and_then(|id| after.jobs.get(&id)).is_some_and(|job| !job.phase.is_final());
-    !(is_up(was.old) && is_up(was.new))
+/// alone, or it went back and the next one begins from the old job again. A job that ended and is wanted once more is up in
+/// another attempt.
+fn was_finished(before: &Ledger, after: &Ledger, was: &Replacement, next: &Replacement) -> bool {
+    let attempt = |id| before.jobs.get(&id).map(|job| job.attempt);
+    let is_up = |id: Option<JobId>| {
+        let job = id.and_then(|id| after.jobs.get(&id));
+        job.is_some_and(|job| !job.phase.is_final() && Some(job.attempt) == attempt(job.assignment.job))
+    };
+    !(is_up(was.old) && is_up(was.new)) || (was.old.is_some() && next.old == was.old)
 }
 
 /// Invariant 2, and the promise of the overlap.

@@ -1,6 +1,6 @@
 //! What the controller knows and does not store: possibly old, possibly unknown. The agents will say it again.
 
-use crate::ids::{BootId, NodeId, RequestId, ServiceId, SessionId};
+use crate::ids::{BootId, JobId, NodeId, RequestId, ServiceId, SessionId, SlotId};
 use crate::liveness::{Liveness, Pulse};
 use crate::message::ResolvedImage;
 use crate::reason::Waiting;
@@ -24,6 +24,8 @@ pub struct Live {
     pub nodes: BTreeMap<NodeId, LiveNode>,
     /// What each service waits for, as its last reconcile said.
     pub waits: BTreeMap<ServiceId, Vec<Waiting>>,
+    /// Slots whose job was given up outside of a deployment, which job that was, and when this controller noticed.
+    pub(crate) given_up: BTreeMap<SlotId, (JobId, Tick)>,
     /// Questions about images that wait for their answers.
     pub(crate) asks: BTreeMap<RequestId, Ask>,
     /// Answers about images, until their deployment has used them.
@@ -71,6 +73,7 @@ impl Live {
             started,
             nodes: BTreeMap::new(),
             waits: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             asks: BTreeMap::new(),
             answers: BTreeMap::new(),
         }

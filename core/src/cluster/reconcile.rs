@@ -81,7 +81,7 @@ impl Cluster {
     }
 
     /// Without a deployment: as many slots as the last completed one made.
-    fn keep(&mut self, live: &Live, service: &Service, cx: &mut Context<'_>, follow: &mut Followup) -> bool {
+    fn keep(&mut self, live: &mut Live, service: &Service, cx: &mut Context<'_>, follow: &mut Followup) -> bool {
         let wanted = self.slots_to_keep(service);
         let slots: Vec<Slot> = self.slots_of(service.id).cloned().collect();
         let surplus: Vec<&Slot> = slots.iter().filter(|slot| !wanted.contains(&slot.id)).collect();
@@ -92,7 +92,7 @@ impl Cluster {
         let Some(revision) = self.get::<Revision>(&(service.id, active.revision)).cloned() else { return false };
         let has_job = |id: &SlotId| slots.iter().any(|slot| slot.id == *id && slot.job.is_some());
         if wanted.iter().all(has_job) {
-            return false;
+            return self.retry(live, service, &wanted, cx, follow);
         }
         self.fill(live, service, &wanted, &revision, &mut |cx| fresh_active_job(&active, cx), cx, follow)
     }

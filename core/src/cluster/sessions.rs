@@ -94,6 +94,19 @@ impl Cluster {
         self.touched_by_node(live, id)
     }
 
+    /// The records are those of the store again, because a batch was not stored. Agents do not repeat what they have said,
+    /// so their newest pictures are taken in once more; questions about images that may never have been sent are asked anew.
+    pub fn take_pictures_again(&mut self, live: &mut Live, cx: &Context<'_>) {
+        live.asks.clear();
+        let pictures: Vec<(NodeId, NodeReport)> =
+            live.nodes.iter().filter_map(|(id, known)| Some((*id, known.report.clone()?))).collect();
+        for (id, report) in pictures.into_iter().filter(|(id, _)| live.session(*id).is_some()) {
+            self.edit::<Node>(&id, |node| node.capacity = report.capacity);
+            self.take_outcomes(&report, cx);
+            self.settle_slots(live, id, &report);
+        }
+    }
+
     /// A node's stream has ended. Nothing is lost yet: it may come back within its lease.
     pub fn session_ended(&mut self, live: &mut Live, node: NodeId, session: SessionId) -> Touched {
         if live.session(node) != Some(session) {

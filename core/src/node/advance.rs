@@ -36,8 +36,9 @@ pub fn advance(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, now: Now) 
         replacement::step(ledger, seen, now);
         job::step(ledger, seen, now);
         address::step(ledger, seen, config);
-        stray::step(ledger, seen, now);
         routes::renew(ledger, seen);
+        // After the newest table is known: a container that nobody wants is in no table from that one on.
+        stray::step(ledger, seen, now);
         job::forget(ledger, seen);
         if *ledger == at_start {
             break;

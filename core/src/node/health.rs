@@ -29,7 +29,7 @@ pub fn sight<'a>(job: &Job, seen: &'a Seen) -> Sight<'a> {
 
 /// Whether no container of any attempt of this job is left.
 pub fn is_gone(job: &Job, seen: &Seen) -> bool {
-    seen.engine_answers && !seen.containers.keys().any(|attempt| attempt.job == job.assignment.job)
+    seen.engine_answers && seen.attempts_of(job.assignment.job).next().is_none()
 }
 
 /// Whether its process runs as far as anybody knows: an engine that falls silent stops nothing.

@@ -99,7 +99,7 @@ fn runs(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
                 _,
             ) => false,
         };
-        let has_older = seen.containers.keys().any(|one| one.job == job.assignment.job && *one != job.key());
+        let has_older = seen.attempts_of(job.assignment.job).any(|one| *one != job.key());
         let stands = seen.networks.contains(&run.environment);
         let (Some(address), Some(subnet)) = (job.address, ledger.subnets.get(&run.environment)) else { continue };
         if is_due && stands && !has_older {

@@ -38,6 +38,9 @@ pub struct Seen {
     pub engine_trouble: Option<String>,
     /// Containers that carry our cluster's labels, by the attempt that the labels name.
     pub containers: BTreeMap<Attempt, Container>,
+    /// Attempts whose containers are being made or started just now: an engine that does not list one yet may list it in the
+    /// next moment, so it is not gone.
+    pub starting: BTreeSet<Attempt>,
     /// The static addresses of the containers, as far as they are known, so that a lost ledger finds them again.
     pub addresses: BTreeMap<Attempt, Ipv4Addr>,
     /// When this agent process sent an attempt its stop signal: the grace until SIGKILL counts from here.
@@ -64,6 +67,13 @@ pub struct Seen {
     pub agent_started: Tick,
     /// What else keeps the node from working, as sentences: the disk is full, the clock is off.
     pub troubles: Vec<String>,
+}
+
+impl Seen {
+    /// The attempts of a job that have a container, or may have one in the next moment.
+    pub fn attempts_of(&self, job: JobId) -> impl Iterator<Item = &Attempt> {
+        self.containers.keys().chain(&self.starting).filter(move |attempt| attempt.job == job)
+    }
 }
 
 /// A container, as the engine tells.

@@ -519,3 +519,32 @@ fn the_address_of_a_job_that_died_stays_its_own_while_a_proxy_may_still_use_it()
     world.until("done", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
     world.until("given back", |world| world.job(1).address.is_none());
 }
+
+#[test]
+fn what_a_lost_ledger_has_forgotten_is_told_to_stop_only_when_every_proxy_has_a_table_without_it() {
+    let mut world = running();
+    world.lose_ledger();
+    world.set_number = 10;
+    world.pass(1_000);
+    world.proxies[0].stuck = true;
+    world.accept(vec![]);
+    world.pass(5_000);
+    assert_eq!(world.when("terminate", 1), None, "the proxy still sends requests to it");
+    world.proxies[0].stuck = false;
+    world.until("job 1 is gone", |world| !world.is_up(1));
+}
+
+#[test]
+fn the_address_of_a_container_that_is_just_being_started_is_not_given_away() {
+    let mut world = running();
+    let attempt = world.job(1).key();
+    // The call is under way: the engine does not list the container yet, and may in the next moment.
+    world.seen.starting.insert(attempt);
+    world.accept(vec![]);
+    world.until("job 1 is gone", |world| !world.is_up(1));
+    world.pass(5_000);
+    assert!(world.job(1).address.is_some());
+    world.seen.starting.remove(&attempt);
+    world.pass(1_000);
+    assert_eq!(world.job(1).address, None);
+}

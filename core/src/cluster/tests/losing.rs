@@ -215,3 +215,22 @@ fn a_slot_left_on_a_node_that_was_taken_away_gets_no_new_job_there() {
     world.settle();
     assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"], "given back, it goes on there");
 }
+
+#[test]
+fn a_job_that_was_given_up_without_a_deployment_is_tried_again_a_minute_later() {
+    let mut world = World::with_nodes(2);
+    world.apply("production", &[("web", web("hello:1", 1))]);
+    world.settle();
+    // Something else is down just when the job has to move.
+    world.broken.insert("hello@sha256:1".into());
+    world.cut(1);
+    world.wait(Millis::secs(8));
+    world.settle();
+    let why = world.why(WEB);
+    assert!(why[0].contains("its job on node-2 was given up and is tried again in"), "{why:?}");
+    world.broken.clear();
+    world.wait(Millis::secs(61));
+    world.settle();
+    assert!(world.running().contains(&"node-2: web.1=r1".into()));
+    assert_eq!(world.status(WEB).state, ServiceState::Healthy);
+}

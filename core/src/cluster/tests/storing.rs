@@ -85,3 +85,20 @@ fn a_record_under_a_wrong_key_is_a_broken_store() {
     let wrong = (Key::Application(ApplicationId(9)), Record::Application(application("a")));
     assert!(Cluster::load([wrong]).unwrap_err().starts_with("the store holds the record application/"));
 }
+
+#[test]
+fn what_agents_have_said_is_not_forgotten_when_a_batch_is_not_stored() {
+    let mut world = World::with_nodes(1);
+    world.apply("production", &[("web", web("hello:1", 1))]);
+    let mut earlier = world.store.clone();
+    while world.last_deployment("shop/production/web").phase != DeploymentPhase::Complete {
+        earlier.clone_from(&world.store);
+        world.turn();
+    }
+    // The last batches were not stored, and the agent has nothing new to say.
+    let records = earlier.iter().map(|(key, json)| (key.parse().unwrap(), serde_json::from_str(json).unwrap()));
+    world.cluster = Cluster::load(records).unwrap();
+    world.take_pictures_again();
+    world.settle();
+    assert_eq!(world.last_deployment("shop/production/web").phase, DeploymentPhase::Complete);
+}

@@ -220,6 +220,15 @@ impl World {
         }
     }
 
+    /// The records are those of an earlier batch again, because the ones after it were not stored.
+    pub fn take_pictures_again(&mut self) {
+        self.before = self.cluster.clone();
+        let mut cx = Self::cx(&mut self.ids, self.tick);
+        self.cluster.take_pictures_again(&mut self.live, &mut cx);
+        self.queue = self.cluster.all::<Service>().map(|service| service.id).collect();
+        self.commit();
+    }
+
     /// Time passes; connected agents give their signs of life.
     pub fn wait(&mut self, span: Millis) {
         let end = self.tick + span;

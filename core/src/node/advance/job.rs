@@ -136,7 +136,7 @@ fn starting(seen: &Seen, job: &Job) -> Next<JobStep> {
 
 fn what_the_container_needs(seen: &Seen, job: &Job) -> Reason {
     let environment = job.assignment.run.environment;
-    let has_older_container = seen.containers.keys().any(|one| one.job == job.assignment.job && *one != job.key());
+    let has_older_container = seen.attempts_of(job.assignment.job).any(|one| *one != job.key());
     if job.address.is_none() {
         Reason::Address
     } else if !seen.networks.contains(&environment) {
