@@ -13,6 +13,7 @@ use lapstrake_core::cluster::{Cluster, Context, Ids, Touched};
 use lapstrake_core::ids::{NodeId, ServiceId, SessionId};
 use lapstrake_core::liveness::{HEARTBEAT, LEASE};
 use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere};
+use lapstrake_core::reason::Reason;
 use lapstrake_core::time::{Millis, Tick, earlier};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -436,6 +437,7 @@ impl World {
         controller.asks.clear();
         controller.touched = cluster.all::<Service>().map(|service| service.id).collect();
         controller.cluster = cluster;
+        self.decide("controller", |cluster, live, cx| cluster.take_pictures_again(live, cx));
         for (node, session, stream) in greetings {
             self.forget(node, session);
             self.end_stream(stream, true);
@@ -451,10 +453,17 @@ impl World {
         let tick = self.controller_clock.tick(self.at);
         let Some(controller) = &self.controller else { return };
         // It costs as much as many turns, so it is not done at each.
-        if controller.turns.is_multiple_of(4) {
+        if controller.turns.is_multiple_of(4) && !self.somebody_waits_for_room() {
             let broken = check::of_a_second_look(&controller.cluster, &controller.live, tick);
             self.coverage.count("promise", "5 a second look changed nothing");
             self.judge(usize::MAX, broken);
         }
+    }
+
+    /// What one service gives up another one may want; that one looks again when the node reports what became of it.
+    fn somebody_waits_for_room(&self) -> bool {
+        let live = self.controller.as_ref().map(|controller| &controller.live);
+        let mut waits = live.into_iter().flat_map(|live| live.waits.values().flatten());
+        waits.any(|wait| matches!(wait.reason, Reason::NoFittingNode { .. }))
     }
 }

@@ -55,7 +55,6 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "rollback",
             "scale",
             "remove-service",
-            "record-certificate",
             "create-operator-token",
             "wish-node",
             "refused",

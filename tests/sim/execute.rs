@@ -114,6 +114,9 @@ impl World {
         if let Key::Image(pinned) = &key {
             agent.seen.images.insert(pinned.clone(), Image::Pulling);
         }
+        if let Action::Run { attempt, .. } = &action {
+            agent.seen.starting.insert(*attempt);
+        }
         self.coverage.count("action", action.word());
         self.trace.line(self.at, format_args!("node-{}: {} {key:?}", home.machine, action.word()));
         let delay = self.rng.between(1, 30);
@@ -322,6 +325,9 @@ impl World {
         let Some(agent) = self.agent(home) else { return };
         let unreachable = returned == Returned::Unreachable;
         let mut look = None;
+        if let Action::Run { attempt, .. } = action {
+            agent.seen.starting.remove(attempt);
+        }
         match action {
             Action::EnsureNetwork { environment, .. } if !unreachable => {
                 agent.seen.networks.insert(*environment);

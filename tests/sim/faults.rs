@@ -65,6 +65,19 @@ pub enum Fault {
     JoinsAgain(MachineNumber),
 }
 
+/// Each world has at least one of these.
+pub const CRASHES: [&str; 9] = [
+    "controller crash",
+    "controller crash before commit",
+    "controller crash after commit",
+    "agent crash",
+    "agent crash before ledger write",
+    "agent crash after ledger write",
+    "agent crash between actions",
+    "ledger lost",
+    "machine reboot",
+];
+
 impl Fault {
     const fn word(self) -> &'static str {
         match self {
@@ -182,6 +195,10 @@ impl World {
             Fault::LedgerLost(machine) => {
                 self.agent_crashes(machine);
                 self.machines[machine].disk.ledger = Some("{\"format\":".into());
+                // That a container was told to stop stood in the ledger and nowhere else: it may be adopted.
+                for one in self.machines[machine].engine.containers.values_mut() {
+                    one.ended_in_health = false;
+                }
                 true
             }
             Fault::Reboot(machine) => {
@@ -264,6 +281,9 @@ impl World {
 
     /// Nothing breaks any more, and what was broken is mended. What is sick by its image's nature stays so.
     pub fn calms(&mut self) {
+        if !CRASHES.iter().any(|crash| self.coverage.of("fault", crash) > 0) {
+            self.breaks(Fault::ControllerCrash);
+        }
         self.calm = true;
         self.trace.line(self.at, format_args!("nothing breaks any more"));
         self.controller_death = None;
@@ -282,7 +302,8 @@ impl World {
         self.queue.push(self.at + 15_000, Event::Settled);
     }
 
-    fn joins_again(&mut self, number: MachineNumber) -> bool {
+    /// A machine whose node was removed becomes another node.
+    pub fn joins_again(&mut self, number: MachineNumber) -> bool {
         let Some(node) = self.machines[number].node else { return false };
         if self.committed.get::<Node>(&node).is_some() {
             return false;

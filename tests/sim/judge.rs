@@ -31,6 +31,8 @@ pub struct Memory {
     left: BTreeMap<JobId, u64>,
     /// When the replacement of an old job was first seen switched.
     switched: BTreeMap<JobId, u64>,
+    /// Jobs whose end was decided because their node was cut off.
+    cut_off: BTreeSet<JobId>,
 }
 
 impl World {
@@ -127,6 +129,9 @@ impl World {
         if !is_cut_off(&agent.seen, now.tick) {
             return;
         }
+        let stops = |job: &&Job| job.assignment.run.when_cut_off() == WhenCutOff::Stop;
+        let ending = next.jobs.values().filter(|job| job.drain_until.is_some()).filter(stops);
+        self.memory[number].cut_off.extend(ending.map(|job| job.assignment.job));
         let mut kept = false;
         let mut stopped = false;
         for job in next.current.values().filter_map(|id| next.jobs.get(id)) {
@@ -181,7 +186,8 @@ impl World {
             counts.push("2 stopped after every proxy acknowledged");
         }
         if let Some(job) = job {
-            let cut_off = job.assignment.run.when_cut_off() == WhenCutOff::Stop && is_cut_off(&agent.seen, Tick(tick));
+            let cut_off = memory.cut_off.contains(&attempt.job)
+                || job.assignment.run.when_cut_off() == WhenCutOff::Stop && is_cut_off(&agent.seen, Tick(tick));
             if job.drain_until.is_none() {
                 broken = broken
                     .or(Some((10, format!("the healthy {attempt:?} of node-{number} is stopped to be restarted"))));

@@ -3,8 +3,10 @@
 use crate::event::MachineNumber;
 use crate::images::Behaviour;
 use crate::world::World;
-use lapstrake_core::cluster::state::{DeploymentPhase, Node, Revision, Service, Slot};
+use lapstrake_core::cluster::state::{DeploymentPhase, Node, Revision, Service, Slot, SlotOutcome};
+use lapstrake_core::ids::JobId;
 use lapstrake_core::reason::Reason;
+use lapstrake_core::report::Failure;
 
 /// After the last fault: the longest back-off, the longest time-out of a question about an image, and some replacements
 /// one after the other.
@@ -13,6 +15,12 @@ const SETTLES_WITHIN: u64 = 300_000;
 impl World {
     /// Ends the run when everything is as it shall be, or when it has taken too long.
     pub fn look_whether_settled(&mut self) {
+        if !self.somebody_waits() {
+            // Somebody may have removed a node with the last thing that was asked.
+            for machine in 0..self.machines.len() {
+                self.joins_again(machine);
+            }
+        }
         match self.unsettled() {
             None => {
                 self.trace.line(self.at, format_args!("settled"));
@@ -50,11 +58,31 @@ impl World {
         }
         let orphan = machine.engine.containers.iter().find(|(attempt, one)| {
             let job = agent.ledger.jobs.get(&attempt.job);
-            let wanted = job.and_then(|job| self.committed.get::<Slot>(&job.assignment.slot)).and_then(|slot| slot.job);
-            let is_its_job = wanted.is_some_and(|wanted| wanted.job == attempt.job);
+            let wanted = job.and_then(|job| self.committed.get::<Slot>(&job.assignment.slot));
+            let is_its_job = wanted.is_some_and(|slot| self.may_have(slot, attempt.job));
             one.runs() && !(is_its_job && job.is_some_and(|job| job.key() == **attempt))
         });
-        orphan.map(|(attempt, _)| format!("{attempt:?} is an orphan on node-{number}"))
+        orphan.map(|(attempt, _)| {
+            let job = agent.ledger.jobs.get(&attempt.job);
+            let slot = job.map(|job| &job.assignment.slot);
+            let wanted = slot.and_then(|slot| self.committed.get::<Slot>(slot));
+            let current = slot.and_then(|slot| agent.ledger.current.get(slot));
+            let phase = job.map(|job| (job.attempt, job.phase, job.drain_until));
+            let is_stray = agent.ledger.strays.contains_key(attempt);
+            format!(
+                "{attempt:?} is an orphan on node-{number}: {phase:?}, stray: {is_stray}, slot {slot:?}, current {current:?}, \
+                 wanted {wanted:?}"
+            )
+        })
+    }
+
+    /// Whether a slot may end with this job: its own, or the one that serves on because what should have replaced it failed,
+    /// or waits for a node that never comes.
+    fn may_have(&self, slot: &Slot, job: JobId) -> bool {
+        let own = slot.job.is_some_and(|own| own.job == job);
+        let kept = matches!(&slot.outcome, Some(SlotOutcome::Failed { old, .. }) if *old == Some(job));
+        let waits = self.committed.get::<Service>(&slot.id.service).is_some_and(|service| self.waits_for_room(service));
+        own || kept || (waits && slot.previous.iter().any(|before| before.job == job))
     }
 
     fn unsettled_service(&self, service: &Service) -> Option<String> {
@@ -66,7 +94,10 @@ impl World {
             if self.waits_for_room(service) {
                 return None;
             }
-            return Some(format!("deployment {} of {path} is {}", unfinished.number, unfinished.phase.word()));
+            let waits = self.controller.as_ref().and_then(|controller| controller.live.waits.get(&service.id));
+            let waits: Vec<String> = waits.into_iter().flatten().map(ToString::to_string).collect();
+            let (number, word) = (unfinished.number, unfinished.phase.word());
+            return Some(format!("deployment {number} of {path} is {word}: {}", waits.join("; ")));
         }
         let last = self.committed.last_deployment(service)?;
         if last.phase == DeploymentPhase::Failed && last.failure.is_none() {
@@ -101,6 +132,9 @@ impl World {
             return Some(format!("{id} is on a node that is gone"));
         };
         if !good {
+            return None;
+        }
+        if let Some(SlotOutcome::Failed { failure: Failure::NoRoom { .. }, .. }) = &slot.outcome {
             return None;
         }
         match machine.engine.running(job.job) {
