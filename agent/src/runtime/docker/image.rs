@@ -72,7 +72,8 @@ impl DockerRuntime {
                     }
                     other => other,
                 };
-                let found = within(ASK, "inspect image", docker.inspect_image(&image.reference)).await.map_err(absent)?;
+                let found =
+                    within(ASK, "inspect image", docker.inspect_image(&image.reference)).await.map_err(absent)?;
                 found.id.ok_or_else(|| RuntimeError::Refused("the engine told no id of the image".into()))
             }
             Pull::Registry => {
