@@ -5,10 +5,12 @@
 //! it can be laid beside the log of what was done to the service meanwhile.
 //!
 //! `schedule` says what is due when, `connection` and `request` carry one request, `websocket` one socket, `tally`
-//! counts, `report` judges. `target` keeps all of it on this machine.
+//! counts, `report` judges. `target` keeps all of it on this machine. `judge` is for afterwards: it lays the reports of
+//! everybody involved beside one another.
 
 pub mod clock;
 pub mod connection;
+pub mod judge;
 pub mod report;
 pub mod request;
 pub mod schedule;

@@ -1,11 +1,13 @@
 //! The load generator's command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use lapstrake_load::judge::evidence::{Deployment, containers, read, text};
+use lapstrake_load::judge::{Sheet, crash, redeploys};
 use lapstrake_load::report::{Report, Verdict};
 use lapstrake_load::schedule::Schedule;
 use lapstrake_load::target::Target;
@@ -24,6 +26,44 @@ struct Command {
 enum Verb {
     /// Runs a load and judges it. Exit code 0 only if nothing was lost.
     Run(RunArguments),
+    /// Judges what others wrote down while a load ran. Exit code 0 only if every check passes.
+    #[command(subcommand)]
+    Judge(Judge),
+}
+
+#[derive(Subcommand)]
+enum Judge {
+    /// Redeploys: FOLDER has load.json, deployments-*.json, events.jsonl and logs/ID.log. Ends with `N passed, N failed`.
+    Redeploys {
+        /// Where the evidence is.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+        /// The path of the service under load.
+        #[arg(long)]
+        service: String,
+        /// How many redeploys of it there were.
+        #[arg(long, value_name = "NUMBER")]
+        redeploys: usize,
+        /// The spec's `overlap`.
+        #[arg(long, value_parser = duration)]
+        overlap: Duration,
+        /// The spec's `drain`.
+        #[arg(long, value_parser = duration)]
+        drain: Duration,
+        /// The spec's `stop_grace`.
+        #[arg(long, value_parser = duration)]
+        stop_grace: Duration,
+    },
+    /// A crash: FOLDER has before.txt, after.txt, services.json, deployments-*.json, acknowledged.txt and, once the load
+    /// has ended, load.json. Prints how the newest deployment ended, then what is wrong.
+    Crash {
+        /// Where the evidence is.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+        /// The path of the service that was deployed.
+        #[arg(long)]
+        service: String,
+    },
 }
 
 #[derive(Args)]
@@ -72,10 +112,13 @@ struct RunArguments {
 // One thread: the load of a test is well within it, and two would take the service's cores.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Verb::Run(arguments) = Command::parse().verb;
-    match load(arguments).await {
-        Ok(Verdict::Passed) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let outcome = match Command::parse().verb {
+        Verb::Run(arguments) => load(arguments).await.map(|verdict| verdict == Verdict::Passed),
+        Verb::Judge(judge) => judgement(judge),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("lapstrake-load: {error:#}");
             ExitCode::from(2)
@@ -148,6 +191,74 @@ fn print(report: &Report) {
         let status = failure.status.map(|status| format!(" {status}")).unwrap_or_default();
         println!("  {} on a {} connection:{status} {}", failure.at_ms, failure.connection, failure.detail);
     }
+}
+
+fn judgement(judge: Judge) -> anyhow::Result<bool> {
+    match judge {
+        Judge::Redeploys { folder, service, redeploys, overlap, drain, stop_grace } => {
+            let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            let policy =
+                redeploys::Policy { overlap_ms: ms(overlap), drain_ms: ms(drain), stop_grace_ms: ms(stop_grace) };
+            let case = redeploys::Case {
+                policy,
+                redeploys,
+                service,
+                load: read(&folder.join("load.json"))?,
+                deployments: deployments(&folder)?,
+                containers: containers(&folder.join("events.jsonl"), &folder.join("logs"))?,
+            };
+            let sheet = redeploys::judge(&case);
+            print_checks(&sheet, |_| true);
+            println!("\n{}\n", redeploys::figures(&case).join("\n"));
+            let (passed, failed) = sheet.count();
+            println!("{passed} passed, {failed} failed");
+            Ok(failed == 0)
+        }
+        Judge::Crash { folder, service } => {
+            let load = folder.join("load.json");
+            let case = crash::Case {
+                service,
+                before: crash::Found::list(&text(&folder.join("before.txt"))?),
+                after: crash::Found::list(&text(&folder.join("after.txt"))?),
+                services: read(&folder.join("services.json"))?,
+                deployments: deployments(&folder)?,
+                acknowledged: acknowledged(&text(&folder.join("acknowledged.txt"))?),
+                load: if load.exists() { Some(read(&load)?) } else { None },
+            };
+            let sheet = crash::judge(&case);
+            println!("{}", crash::ended_as(&case));
+            print_checks(&sheet, |passed| !passed);
+            Ok(sheet.count().1 == 0)
+        }
+    }
+}
+
+fn print_checks(sheet: &Sheet, wanted: impl Fn(bool) -> bool) {
+    for check in sheet.checks.iter().filter(|check| wanted(check.passed())) {
+        println!("{check}");
+    }
+}
+
+/// What the files `deployments-*.json` list, a service each.
+fn deployments(folder: &Path) -> anyhow::Result<Vec<Deployment>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("deployments-") && name.ends_with(".json") {
+            all.append(&mut read::<Vec<Deployment>>(&path)?);
+        }
+    }
+    Ok(all)
+}
+
+/// A path and a number a line.
+fn acknowledged(text: &str) -> Vec<(String, u32)> {
+    let line = |line: &str| {
+        let (path, number) = line.split_once(' ')?;
+        Some((path.to_owned(), number.trim().parse().ok()?))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// `60s`, `5m`, `1500ms`.
