@@ -223,8 +223,8 @@ impl World {
     /// The records are those of an earlier batch again, because the ones after it were not stored.
     pub fn take_pictures_again(&mut self) {
         self.before = self.cluster.clone();
-        let mut cx = Self::cx(&mut self.ids, self.tick);
-        self.cluster.take_pictures_again(&mut self.live, &mut cx);
+        let cx = Self::cx(&mut self.ids, self.tick);
+        self.cluster.take_pictures_again(&mut self.live, &cx);
         self.queue = self.cluster.all::<Service>().map(|service| service.id).collect();
         self.commit();
     }
