@@ -6,6 +6,7 @@ mod applications;
 mod body;
 mod caller;
 mod events;
+mod extract;
 mod logs;
 mod nodes;
 mod problem;
@@ -71,6 +72,7 @@ pub fn router(office: Arc<Office>) -> Router {
         .route("/v1/services/{app}/{env}/{service}/logs", get(logs::stream))
         .route("/v1/events", get(events::list))
         .fallback(async || ApiError::not_found("there is no such address; the interface begins at /v1/"))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed("this address does not know the method"))
         .with_state(office)
 }
 

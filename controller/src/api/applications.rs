@@ -1,11 +1,12 @@
 //! Applications and their environments.
 
 use super::caller::Caller;
+use super::extract::Query;
 use super::problem::ApiError;
 use super::{Office, body, views};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use lapstrake_api::{ask, view};
 use lapstrake_core::cluster::command::Command;

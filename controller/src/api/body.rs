@@ -1,8 +1,9 @@
 //! Bodies of requests: bounded, and refused with a sentence.
 
 use super::problem::ApiError;
-use axum::body::{Body, to_bytes};
-use bytes::Bytes;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 /// The largest spec: some thousand services. What is larger is a mistake, or not a spec.
@@ -11,23 +12,38 @@ pub const SPEC_BYTES: usize = 1 << 20;
 /// The largest JSON body: they have a handful of fields.
 const JSON_BYTES: usize = 64 << 10;
 
+/// What is too large is read up to here and forgotten: a client that still writes when it is answered may meet a closed
+/// connection before it has read why. Beyond this it is told nothing.
+const MOST_READ_BYTES: usize = 32 << 20;
+
 /// The whole body, or a refusal when it is larger than `limit`.
-pub async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    to_bytes(body, limit).await.map_err(|error| {
-        let too_long =
-            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
-        if too_long {
-            ApiError::too_large(format!("the body is larger than {} KiB", limit >> 10))
-        } else {
-            ApiError::bad_request(format!("the body did not arrive whole: {error}"))
+pub async fn bytes(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let mut whole = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::bad_request(format!("the body did not arrive whole: {error}")))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        length += piece.len();
+        if length <= limit {
+            whole.extend_from_slice(&piece);
+        } else if length > MOST_READ_BYTES {
+            break;
         }
-    })
+    }
+    match length <= limit {
+        true => Ok(whole.freeze()),
+        false => Err(ApiError::too_large(format!("the body is larger than {} KiB", limit >> 10))),
+    }
 }
 
 /// A JSON body. An empty one counts as `{}` where all fields have defaults.
 pub async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     let bytes = bytes(body, JSON_BYTES).await?;
     let text = if bytes.is_empty() { b"{}" as &[u8] } else { &bytes };
-    serde_json::from_slice(text)
-        .map_err(|error| ApiError::bad_request(format!("the body is not the JSON that is wanted: {error}")))
+    let wrong = |why: String| ApiError::bad_request(format!("the body is not the JSON that is wanted: {why}"));
+    // A list would be taken for the fields in their order.
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(wrong("it is a list, not an object".into()));
+    }
+    serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))
 }

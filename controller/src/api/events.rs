@@ -2,9 +2,10 @@
 
 use super::Office;
 use super::caller::Caller;
+use super::extract::Query;
 use super::problem::ApiError;
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};

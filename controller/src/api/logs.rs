@@ -1,10 +1,11 @@
 //! The output of a service's jobs, read from their nodes as it is asked for. The controller keeps none of it.
 
 use super::caller::Caller;
+use super::extract::{Path, Query};
 use super::problem::ApiError;
 use super::services::{look_at, path_in};
 use super::{Office, views};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};

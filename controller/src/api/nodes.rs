@@ -1,11 +1,12 @@
 //! Nodes, the tokens that they join with, and the environments that they are given to.
 
 use super::caller::Caller;
+use super::extract::{Path, Query};
 use super::problem::ApiError;
 use super::{Office, body, views};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use lapstrake_api::{ask, view};
 use lapstrake_core::cluster::command::{Command, NewJoinToken};

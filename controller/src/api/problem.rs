@@ -29,6 +29,10 @@ impl ApiError {
     pub fn not_found(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, detail)
     }
+    /// There is such a thing, but this cannot be done to it. The router names what can in `Allow`.
+    pub fn method_not_allowed(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+    }
     /// Understood and refused.
     pub fn refused(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::CONFLICT, detail)

@@ -1,12 +1,13 @@
 //! Services: how they are, and what is done to them.
 
 use super::caller::Caller;
+use super::extract::{Path, Query};
 use super::problem::ApiError;
 use super::{Office, body, views};
 use crate::engine::Look;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use lapstrake_api::{ask, view};
 use lapstrake_core::assignment::ServicePath;

@@ -110,13 +110,15 @@ impl Writer {
                 }
             }
             self.pass_time();
-            if !self.settle() {
-                runtime.block_on(tokio::time::sleep(RETRY_COMMIT.std()));
-                continue;
-            }
+            let settled = self.settle();
+            // Also after a failed commit, when memory is what the store says: who only asks is not held up by a full disk.
             let view = Look { cluster: &self.cluster, live: &self.live, now: clock::tick(), waits: &self.waits };
             for look in looks.drain(..) {
                 look(&view);
+            }
+            if !settled {
+                // A timer is made within the runtime, or not at all.
+                runtime.block_on(async { tokio::time::sleep(RETRY_COMMIT.std()).await });
             }
         }
     }
