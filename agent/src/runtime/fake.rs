@@ -119,6 +119,15 @@ impl FakeRuntime {
         self.end(attempt, code, false);
     }
 
+    /// Lets a container write a line.
+    pub fn say(&self, attempt: Attempt, line: &str) {
+        let mut inner = self.lock();
+        let Some(made) = inner.containers.get_mut(&attempt) else { return };
+        made.lines.push(line.to_owned());
+        drop(inner);
+        self.tell(attempt);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,6 +250,36 @@ impl FakeRuntime {
     }
 }
 
+/// Somebody reads what a container writes.
+struct Output {
+    engine: FakeRuntime,
+    hints: broadcast::Receiver<Hint>,
+    attempt: Attempt,
+    next: usize,
+}
+
+impl Output {
+    /// The next line, waited for while the container runs and `follow` is wanted.
+    async fn line(&mut self, follow: bool) -> Option<String> {
+        loop {
+            let runs = {
+                let inner = self.engine.lock();
+                let made = inner.containers.get(&self.attempt)?;
+                if let Some(line) = made.lines.get(self.next) {
+                    self.next += 1;
+                    return Some(line.clone());
+                }
+                made.look.brief() == Brief::Running
+            };
+            if !follow || !runs {
+                return None;
+            }
+            // Whatever happened, and even if some of it was missed: look again.
+            let _ = self.hints.recv().await;
+        }
+    }
+}
+
 /// A digest that is always the same for a reference and looks like one.
 fn digest(reference: &str) -> String {
     // FNV-1a: nothing here has to resist anybody.
@@ -293,8 +332,16 @@ impl Runtime for FakeRuntime {
         range: LogRange,
     ) -> Outcome<'_, BoxStream<'static, Result<LogLine, RuntimeError>>> {
         Box::pin(async move {
-            let line = move |text| Ok(LogLine { attempt: attempt.number, to_stderr: false, text });
-            Ok(stream::iter(last(self.lines_of(attempt)?, range.tail)).map(line).boxed())
+            // Heard from before the first look, so that no line falls between the two.
+            let hints = self.hints.subscribe();
+            let written = self.lines_of(attempt)?.len();
+            let tail = range.tail.map_or(written, |tail| usize::try_from(tail).unwrap_or(usize::MAX));
+            let output = Output { engine: self.clone(), hints, attempt, next: written.saturating_sub(tail) };
+            let lines = stream::unfold(output, move |mut output| async move {
+                let text = output.line(range.follow).await?;
+                Some((Ok(LogLine { attempt: attempt.number, to_stderr: false, text }), output))
+            });
+            Ok(lines.boxed())
         })
     }
     fn exec<'a>(&'a self, attempt: Attempt, _command: &'a [String], _deadline: Duration) -> Outcome<'a, ExecEnd> {
