@@ -1,0 +1,127 @@
+//! The controller of the cluster.
+
+use super::{Client, Node, Process, until};
+use lapstrake_api::view;
+use lapstrake_controller::config::Config;
+use lapstrake_controller::{Addresses, RunError};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// A controller that runs, or is dead and can be started again.
+pub struct Controller {
+    pub client: Client,
+    addresses: Addresses,
+    config: Config,
+    process: Option<Process>,
+    folder: TempDir,
+}
+
+/// All that the store holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Keys and records.
+    pub rows: Vec<(String, String)>,
+    /// The number of the last event.
+    pub last_event: i64,
+}
+
+impl Controller {
+    /// A new cluster.
+    pub async fn start() -> Controller {
+        let folder = tempfile::Builder::new().prefix("lapt-").tempdir().expect("a folder");
+        let loopback = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let config = Config {
+            state_dir: folder.path().join("controller"),
+            api_listen: loopback(0),
+            control_listen: loopback(0),
+            ..Config::default()
+        };
+        let (process, addresses) = run(&config).expect("a new controller starts");
+        let token = std::fs::read_to_string(&addresses.first_token).expect("the first operator's token");
+        let client = Client::new(addresses.api, &token);
+        // Nodes and clients know these ports; a controller that is started again has to have them again.
+        let config = Config { api_listen: addresses.api, control_listen: addresses.control, ..config };
+        Controller { client, addresses, config, process: Some(process), folder }
+    }
+
+    /// Ends it without a warning.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again on what it has left.
+    pub async fn start_again(&mut self) {
+        self.kill();
+        let started = until("the dead controller has let go of its store and its ports", || async {
+            match run(&self.config) {
+                Ok(started) => Some(started),
+                Err(
+                    RunError::Store(lapstrake_controller::store::StoreError::InUse { .. }) | RunError::Listen { .. },
+                ) => None,
+                Err(error) => panic!("it does not start again: {error}"),
+            }
+        });
+        let (process, addresses) = started.await;
+        assert_eq!(addresses, self.addresses);
+        self.process = Some(process);
+    }
+
+    /// Where agents join.
+    pub fn control_address(&self) -> String {
+        self.addresses.control.to_string()
+    }
+
+    /// The store's file.
+    pub fn store_file(&self) -> PathBuf {
+        self.config.state_dir.join("store.db")
+    }
+
+    /// A folder of the test's, gone with the controller.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// What the store holds now.
+    pub fn stored(&self) -> Stored {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let reader = rusqlite::Connection::open_with_flags(self.store_file(), flags).expect("the store");
+        let mut statement = reader.prepare("SELECT key, value FROM state ORDER BY key").expect("the rows");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("the rows");
+        let rows = rows.collect::<Result<_, _>>().expect("the rows");
+        let last = reader.query_row("SELECT coalesce(max(number), 0) FROM event", [], |row| row.get(0));
+        Stored { rows, last_event: last.expect("the events") }
+    }
+
+    /// A join token.
+    pub async fn join_token(&self, ask: serde_json::Value) -> view::JoinToken {
+        self.client.post("/v1/node-tokens", ask.to_string()).await.json()
+    }
+
+    /// Nodes that are given to `shop/production`, and ready.
+    pub async fn nodes<const N: usize>(&self, names: [&str; N]) -> [Node; N] {
+        if self.client.get("/v1/envs?app=shop").await.status == 404 {
+            let created = self.client.post("/v1/apps", r#"{"name":"shop"}"#).await;
+            assert_eq!(created.status, 201, "{created:?}");
+        }
+        let mut nodes = Vec::new();
+        for name in names {
+            nodes.push(Node::join(self, name).await);
+        }
+        nodes.try_into().unwrap_or_else(|_| unreachable!("as many nodes as names"))
+    }
+}
+
+/// Starts a controller and waits until it takes connections, or says why it does not.
+fn run(config: &Config) -> Result<(Process, Addresses), RunError> {
+    let config = config.clone();
+    let (tell, told) = mpsc::channel();
+    let process = Process::start(async move {
+        let ready = |addresses: &Addresses| tell.send(Ok(addresses.clone())).expect("the test waits");
+        if let Err(error) = lapstrake_controller::run(config, CancellationToken::new(), ready).await {
+            let _ = tell.send(Err(error));
+        }
+    });
+    told.recv().expect("it is ready, or says why not").map(|addresses| (process, addresses))
+}

@@ -1,0 +1,12 @@
+//! The whole in one process: the real controller, the real agents on engines in memory, and between them real HTTP,
+//! gRPC and mutual TLS on loopback. What is judged is what operators see.
+
+mod bench;
+
+mod deploying;
+mod failing;
+mod joining;
+mod membership;
+mod requests;
+mod surviving;
+mod watching;
