@@ -50,13 +50,16 @@ pub struct Look<'a> {
     pub waits: &'a BTreeMap<ServiceId, Vec<String>>,
 }
 
+/// What somebody does with a look.
+type LookAt = Box<dyn FnOnce(&Look<'_>) + Send>;
+
 enum Input {
     Command {
         command: Box<Command>,
         by: String,
         reply: oneshot::Sender<Result<Outcome, CommandError>>,
     },
-    Look(Box<dyn FnOnce(&Look<'_>) + Send>),
+    Look(LookAt),
     Hello {
         node: NodeId,
         session: SessionId,

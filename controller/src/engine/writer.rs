@@ -1,6 +1,6 @@
 //! The engine's thread: decides in memory, commits, answers.
 
-use super::{CommandError, Input, Look, chain, changes_of, load, node_ids};
+use super::{CommandError, Input, Look, LookAt, chain, changes_of, load, node_ids};
 use crate::clock;
 use crate::control::{Outbox, SessionOver};
 use crate::store::{BATCH_CHANGES, Change, NewEvent, Store};
@@ -38,6 +38,16 @@ struct Session {
     elsewhere: Option<Vec<Elsewhere>>,
 }
 
+/// A command as it was decided.
+type Decided = Result<Outcome, CommandError>;
+
+/// A session that waits for its welcome.
+struct Greeting {
+    reply: oneshot::Sender<Result<EpochId, String>>,
+    node: NodeId,
+    session: SessionId,
+}
+
 pub(super) struct Writer {
     store: Store,
     cluster: Cluster,
@@ -52,9 +62,9 @@ pub(super) struct Writer {
     /// Words to send once the batch is on disk.
     asks: Vec<(NodeId, ControllerWord)>,
     /// Commands that wait for the commit.
-    replies: Vec<(oneshot::Sender<Result<Outcome, CommandError>>, Result<Outcome, CommandError>)>,
+    replies: Vec<(oneshot::Sender<Decided>, Decided)>,
     /// Sessions that wait for the commit.
-    greetings: Vec<(oneshot::Sender<Result<EpochId, String>>, NodeId, SessionId)>,
+    greetings: Vec<Greeting>,
     told: watch::Sender<u64>,
     known: watch::Sender<BTreeSet<NodeId>>,
 }
@@ -132,7 +142,7 @@ impl Writer {
         wake.map_or(LONGEST_NAP, |wake| wake.since(now).min(LONGEST_NAP))
     }
 
-    fn take(&mut self, input: Input, looks: &mut VecDeque<Box<dyn FnOnce(&Look<'_>) + Send>>) {
+    fn take(&mut self, input: Input, looks: &mut VecDeque<LookAt>) {
         match input {
             Input::Look(look) => looks.push_back(look),
             Input::Command { command, by, reply } => {
@@ -155,7 +165,7 @@ impl Writer {
                     Ok(touched) => {
                         self.touched.extend(touched);
                         self.sessions.insert(node, Session { id: session, outbox, sent: None, elsewhere: None });
-                        self.greetings.push((reply, node, session));
+                        self.greetings.push(Greeting { reply, node, session });
                     }
                     Err(refusal) => {
                         self.cluster.roll_back(savepoint);
@@ -206,8 +216,7 @@ impl Writer {
 
     /// Looks at every touched service and makes everything durable. False when the store did not take it.
     fn settle(&mut self) -> bool {
-        loop {
-            let Some(service) = self.touched.pop_first() else { break };
+        while let Some(service) = self.touched.pop_first() {
             let followup = self.decide(SELF, |cluster, live, cx| cluster.reconcile(live, service, cx));
             self.asks.extend(followup.asks);
             match followup.wake {
@@ -267,7 +276,7 @@ impl Writer {
             let _ = reply.send(result);
         }
         let epoch = self.cluster.get::<Meta>(&One).map(|meta| meta.epoch);
-        for (reply, node, session) in self.greetings.drain(..) {
+        for Greeting { reply, node, session } in self.greetings.drain(..) {
             let welcome = epoch.ok_or_else(|| "the controller has no cluster".to_owned());
             if reply.send(welcome).is_err() {
                 tracing::debug!(%node, %session, "the session ended before it was welcome");
@@ -311,7 +320,7 @@ impl Writer {
         for (reply, _) in self.replies.drain(..) {
             let _ = reply.send(Err(CommandError::NotStored(why.into())));
         }
-        for (reply, node, session) in self.greetings.drain(..) {
+        for Greeting { reply, node, session } in self.greetings.drain(..) {
             let _ = reply.send(Err(format!("the controller cannot record the inventory: {why}")));
             if self.sessions.get(&node).is_some_and(|held| held.id == session) {
                 self.sessions.remove(&node);
