@@ -2,8 +2,9 @@
 //!
 //! Only with the cargo feature `crash-points`; without it a point compiles to nothing. With it, the environment variable
 //! `LAPSTRAKE_CRASH_AT` names the point, as `store.before-commit` or, for the third time that it is passed,
-//! `store.before-commit:3`. The process ends by SIGKILL: nothing is flushed and no destructor runs, as when it is killed
-//! from outside.
+//! `store.before-commit:3`. `LAPSTRAKE_CRASH_AT=@/a/file` means that the order is in this file as soon as there is one: so
+//! a process can be told while it runs. It takes the file away before it dies, and so does not die again when it is started
+//! again. The process ends by SIGKILL: nothing is flushed and no destructor runs, as when it is killed from outside.
 
 /// Every point, for the script that goes through them. Of an agent's action the points are `<word>.before` and
 /// `<word>.after`, with the words of `lapstrake_core::node::action::Action::word`.
@@ -50,40 +51,41 @@ pub use armed::{point, point_of};
 mod armed {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Mutex, PoisonError};
 
-    struct Order {
-        name: String,
-        left: AtomicU32,
-    }
-
-    fn order() -> Option<&'static Order> {
-        static ORDER: OnceLock<Option<Order>> = OnceLock::new();
-        ORDER
-            .get_or_init(|| {
-                let text = std::env::var("LAPSTRAKE_CRASH_AT").ok()?;
-                let (name, times) = match text.rsplit_once(':') {
-                    Some((name, times)) => (name.to_owned(), times.parse().unwrap_or(1)),
-                    None => (text, 1),
-                };
-                Some(Order { name, left: AtomicU32::new(times) })
-            })
-            .as_ref()
-    }
+    /// The order that is obeyed, as its text, and how often its point was passed since.
+    static PASSED: Mutex<(String, u32)> = Mutex::new((String::new(), 0));
 
     /// Dies here, if it was told to.
     pub fn point(name: &str) {
-        if let Some(order) = order()
-            && order.name == name
-            && order.left.fetch_sub(1, Ordering::SeqCst) == 1
-        {
-            // Nothing can be done about a refusal, and there is none: a process may kill itself.
+        let Ok(said) = std::env::var("LAPSTRAKE_CRASH_AT") else { return };
+        let file = said.strip_prefix('@');
+        let order = match file {
+            Some(file) => std::fs::read_to_string(file).unwrap_or_default().trim().to_owned(),
+            None => said.clone(),
+        };
+        let (wanted, times) = match order.rsplit_once(':') {
+            Some((wanted, times)) => (wanted, times.parse().unwrap_or(1)),
+            None => (order.as_str(), 1),
+        };
+        // The lock is held to the end: two threads at one point count one after the other.
+        let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if passed.0 != order {
+            *passed = (order.clone(), 0);
+        }
+        if wanted != name {
+            return;
+        }
+        passed.1 += 1;
+        if passed.1 == times {
+            // Nothing can be done about a refusal of either, and there is none: the file is the test's, and a process
+            // may kill itself.
+            let _ = file.map(std::fs::remove_file);
             let _ = kill(Pid::this(), Signal::SIGKILL);
         }
     }
 
-    /// Dies here, before or after (`side`) an action of this word, if it was told to.
+    /// Dies here, before or after an action of this word, if it was told to.
     pub fn point_of(word: &str, side: &str) {
         point(&format!("{word}.{side}"));
     }
