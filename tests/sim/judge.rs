@@ -31,6 +31,8 @@ pub struct Memory {
     left: BTreeMap<JobId, u64>,
     /// When the replacement of an old job was first seen switched.
     switched: BTreeMap<JobId, u64>,
+    /// Jobs that were found running by an agent without a ledger: whether they were healthy nobody knew.
+    pub adopted: BTreeSet<JobId>,
     /// Jobs whose end was decided because their node was cut off.
     cut_off: BTreeSet<JobId>,
 }
@@ -107,6 +109,7 @@ impl World {
                 let runs = self.machines[number].engine.running(*id).is_some();
                 if was.is_none() && job.phase == JobPhase::Running && runs {
                     self.coverage.count("promise", "10 a healthy container was adopted without a ledger");
+                    self.memory[number].adopted.insert(*id);
                 }
             }
             if let Some(failure) = job.failure.as_ref().filter(|_| was.is_none_or(|was| was.failure != job.failure)) {

@@ -34,7 +34,9 @@ impl World {
             Some((_, one)) if one.ended_in_health => {
                 return self.broken(2, format!("a request went to job {job} of node-{number}, which was told to stop"));
             }
-            Some((attempt, one)) if one.runs() && attempt.number == 1 => {
+            Some((attempt, one))
+                if one.runs() && attempt.number == 1 && !self.memory[number].adopted.contains(&job) =>
+            {
                 let early = one.listens - at;
                 return self.broken(1, format!("a request reached job {job} {early} ms before it listens"));
             }

@@ -64,7 +64,7 @@ fn health(rng: &mut Rng, service_type: ServiceType) -> Vec<Check> {
         kind: CheckKind::Http { port: 8080, path: "/healthz".into() },
         interval: Millis(rng.pick(&[1_000, 2_000])),
         timeout: Millis(500),
-        grace: Millis(rng.pick(&[500, 5_000])),
+        grace: Millis(rng.pick(&[5_000, 8_000])),
         restart_after: rng.between(2, 3) as u32,
     }]
 }

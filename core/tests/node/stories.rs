@@ -548,3 +548,19 @@ fn the_address_of_a_container_that_is_just_being_started_is_not_given_away() {
     world.pass(1_000);
     assert_eq!(world.job(1).address, None);
 }
+
+#[test]
+fn a_container_that_was_told_to_stop_is_not_taken_back_when_it_is_wanted_again() {
+    let mut world = World::default();
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Stubborn)]);
+    world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    world.lose_ledger();
+    world.set_number = 10;
+    world.accept(vec![]);
+    world.until("it is told to stop", |world| world.when("terminate", 1).is_some());
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Stubborn)]);
+    world.pass(1_000);
+    assert!(world.routed().is_empty(), "nobody is sent to a process that ends");
+    world.until("another attempt runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    assert_eq!(world.job(1).attempt, 2);
+}

@@ -29,7 +29,7 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, now: N
         }
         match next(ledger, seen, &slot) {
             Next::Rest | Next::Wait(..) => {}
-            Next::Go(Begin::Replace(job)) => replace(ledger, &slot, job, now),
+            Next::Go(Begin::Replace(job)) => replace(ledger, seen, &slot, job, now),
             Next::Go(Begin::Empty) => empty(ledger, &slot, now),
             Next::Go(Begin::Adopt(attempt)) => adopt(ledger, seen, config, &slot, attempt, now),
         }
@@ -70,7 +70,7 @@ pub fn next(ledger: &Ledger, seen: &Seen, slot: &SlotId) -> Next<Begin> {
         Some(earlier) if !earlier.phase.is_final() => return Next::Wait(Reason::EarlierAttempt, None),
         Some(_) => {}
         None => {
-            let adoptable = adoptable(seen, job).filter(|_| current.is_none());
+            let adoptable = adoptable(ledger, seen, job).filter(|_| current.is_none());
             if let Some(attempt) = adoptable {
                 return Next::Go(Begin::Adopt(attempt));
             }
@@ -99,16 +99,19 @@ fn held_back(ledger: &Ledger, slot: &SlotId, current: Option<JobId>) -> Option<R
     (current.is_some() && surging >= limit as usize).then_some(Reason::Surge { limit })
 }
 
-fn replace(ledger: &mut Ledger, slot: &SlotId, job: JobId, now: Now) {
+fn replace(ledger: &mut Ledger, seen: &Seen, slot: &SlotId, job: JobId, now: Now) {
     let Some(assignment) = ledger.wanted.get(slot).cloned() else { return };
     let old = ledger.current.get(slot).copied();
     ledger.replacements.insert(slot.clone(), Replacement::new(assignment.deployment, old, Some(job), now));
     // A job that ended here before keeps counting its attempts: a container's name is never used twice.
-    let earlier = ledger.jobs.get(&job).map(|job| (job.attempt + 1, job.address, job.unrouted_at));
+    let earlier = ledger.jobs.get(&job).map(|job| (job.attempt, job.address, job.unrouted_at));
     let mut fresh = Job::new(assignment, now.tick);
     if let Some((attempt, address, unrouted_at)) = earlier {
-        (fresh.attempt, fresh.address, fresh.unrouted_at) = (attempt, address, unrouted_at);
+        (fresh.attempt, fresh.address, fresh.unrouted_at) = (attempt + 1, address, unrouted_at);
     }
+    // Nor is that of a container which a lost ledger has forgotten and which ends.
+    let there = seen.attempts_of(job).map(|attempt| attempt.number + 1).max();
+    fresh.attempt = fresh.attempt.max(there.unwrap_or(1));
     ledger.jobs.insert(job, fresh);
 }
 
@@ -118,12 +121,14 @@ fn empty(ledger: &mut Ledger, slot: &SlotId, now: Now) {
     ledger.replacements.insert(slot.clone(), Replacement::new(deployment, Some(old), None, now));
 }
 
-/// The newest running container of a job that the ledger does not know.
-fn adoptable(seen: &Seen, job: JobId) -> Option<Attempt> {
+/// The newest running container of a job that the ledger does not know. One whose end is decided is not taken back: it may
+/// have got its stop signal.
+fn adoptable(ledger: &Ledger, seen: &Seen, job: JobId) -> Option<Attempt> {
+    let ends = |attempt: &Attempt| ledger.strays.contains_key(attempt);
     let known_address = |attempt: &&Attempt| seen.addresses.contains_key(*attempt);
     let of_job = seen.containers.iter().filter(|(attempt, _)| attempt.job == job);
     let running = of_job.filter(|(_, container)| matches!(container, Container::Running { .. }));
-    running.map(|(attempt, _)| attempt).rfind(known_address).copied()
+    running.map(|(attempt, _)| attempt).filter(|attempt| !ends(attempt)).rfind(known_address).copied()
 }
 
 /// A healthy container is never restarted because the ledger was lost (invariant 10).
