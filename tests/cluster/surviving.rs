@@ -125,7 +125,7 @@ impl FullDisk {
         FullDisk(connection)
     }
 
-    fn is_emptied(self) {
+    fn empty(self) {
         self.0.execute_batch("DROP TRIGGER full_state; DROP TRIGGER full_event;").expect("emptied");
     }
 }
@@ -148,7 +148,7 @@ async fn while_the_store_takes_nothing_changes_are_refused_and_afterwards_it_goe
     assert_eq!((seen.state.as_str(), seen.image.as_str()), ("healthy", "web:1"), "questions are answered");
     assert_eq!(controller.stored(), before);
     assert!(node.runs(&jobs));
-    disk.is_emptied();
+    disk.empty();
     controller.client.apply(&shop("web:2", 2)).await;
     controller.client.complete(WEB, 2).await;
     assert_eq!(controller.client.until_settled(WEB).await.image, "web:2");
@@ -166,7 +166,7 @@ async fn questions_are_answered_while_the_store_does_not_take_what_the_nodes_rep
     .await;
     controller.client.post("/v1/apps", r#"{"name":"bank"}"#).await.problem(503);
     assert!(node.runs(&jobs), "what runs serves on");
-    disk.is_emptied();
+    disk.empty();
     node.start();
     controller.client.until_settled(WEB).await;
     assert!(node.runs(&jobs));

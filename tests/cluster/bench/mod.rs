@@ -1,6 +1,6 @@
 //! A cluster to test with: a controller, an operator's client, and nodes, each of which can be killed at any instant.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 mod client;
 mod controller;
