@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 /// Nothing breaks before everything has begun.
 const FAULTS_FROM: u64 = 5_000;
 /// How long things break, in simulated milliseconds.
-const FAULTS_LAST: (u64, u64) = (30_000, 70_000);
+const FAULTS_LAST: (u64, u64) = (20_000, 55_000);
 /// More events than any run needs: a world that does not come to rest is broken.
 const MOST_EVENTS: u64 = 400_000;
 

@@ -26,9 +26,11 @@ enum Proof {
 }
 
 impl Cluster {
-    /// Records how it went with each slot of a node for which that was not known.
+    /// Records how it went with each slot of a node for which that was not known, or whose job was given up after all: an
+    /// agent that lost its ledger starts what has ended meanwhile as if for the first time.
     pub(crate) fn settle_slots(&mut self, live: &Live, node: NodeId, report: &NodeReport) {
-        let open: Vec<Slot> = self.slots_on(node).filter(|slot| slot.outcome.is_none()).cloned().collect();
+        let open: Vec<Slot> =
+            self.slots_on(node).filter(|slot| slot.outcome.is_none() || is_given_up(slot, report)).cloned().collect();
         for slot in open {
             if !self.is_acknowledged(live, &slot) {
                 continue;
@@ -158,6 +160,15 @@ fn proof(slot: &Slot, report: &NodeReport) -> Proof {
             Proof::None
         }
     }
+}
+
+/// Whether a picture tells that the slot's own job did not get ready, or not for good.
+fn is_given_up(slot: &Slot, report: &NodeReport) -> bool {
+    let ended =
+        |it: &&ReplacementReport| matches!(it.phase, ReplacementPhase::Abandoned | ReplacementPhase::SwitchedBack);
+    let own = slot.job.map(|job| job.job);
+    slot.outcome == Some(SlotOutcome::Settled)
+        && report.replacements.iter().filter(ended).any(|it| it.slot == slot.id && it.new == own)
 }
 
 /// What a picture says of a slot's jobs.
