@@ -58,6 +58,9 @@ pub enum RunError {
     /// The first operator's token.
     #[error("the first operator's token was not made")]
     FirstToken(#[source] CommandError),
+    /// The engine's thread ended though nobody asked it to; the log says why.
+    #[error("the engine has ended by itself; what was acknowledged is on disk, start the controller again")]
+    EngineDied,
     /// A port.
     #[error("{what} cannot listen on {address}")]
     Listen {
@@ -118,18 +121,25 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     let addresses = Addresses { api, control, first_token };
     tracing::info!(cluster = %meta.cluster, api = %addresses.api, control = %addresses.control, "the controller runs");
     ready(&addresses);
-    tokio::join!(
-        api::serve(api_listener, tls.api.clone(), api::router(office), shutdown.clone()),
-        control_port.serve(control_listener, shutdown.clone()),
-        tls.keep_fresh(shutdown.clone()),
-    );
+    let mut engine_end = tokio::task::spawn_blocking(move || engine_thread.join());
+    let serving = async {
+        tokio::join!(
+            api::serve(api_listener, tls.api.clone(), api::router(office), shutdown.clone()),
+            control_port.serve(control_listener, shutdown.clone()),
+            tls.keep_fresh(shutdown.clone()),
+        );
+    };
+    tokio::select! {
+        () = serving => {}
+        // Without its writer the controller can only refuse; whoever supervises it starts it again.
+        _ = &mut engine_end => return Err(RunError::EngineDied),
+    }
     // The last handle is gone with this one; the engine then ends, with everything that it answered on disk.
     drop(engine);
-    let ended = tokio::task::spawn_blocking(move || engine_thread.join()).await;
-    if !matches!(ended, Ok(Ok(()))) {
-        tracing::error!("the engine did not end in order");
+    match engine_end.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(RunError::EngineDied),
     }
-    Ok(())
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
