@@ -6,7 +6,7 @@
 use crate::event::{Event, Home, Returned};
 use crate::faults::Dies;
 use crate::images::Behaviour;
-use crate::runtime::{Cause, Crate, State};
+use crate::runtime::{Cause, State, Vessel};
 use crate::world::World;
 use lapstrake_core::assignment::RunSpec;
 use lapstrake_core::ids::{BootId, EnvironmentId};
@@ -199,7 +199,7 @@ impl World {
             return Returned::NoImage;
         }
         let behaviour = Behaviour::of(pinned);
-        let made = Crate {
+        let made = Vessel {
             state: State::Created,
             address,
             run: run.clone(),
@@ -310,7 +310,7 @@ impl World {
 
     fn remove(&mut self, number: usize, attempt: Attempt) -> Returned {
         let engine = &mut self.machines[number].engine;
-        let running = engine.containers.get(&attempt).is_some_and(Crate::runs);
+        let running = engine.containers.get(&attempt).is_some_and(Vessel::runs);
         if running {
             self.broken(10, format!("the running container {attempt:?} of node-{number} was removed"));
         } else {

@@ -79,6 +79,18 @@ pub const CRASHES: [&str; 9] = [
 ];
 
 impl Fault {
+    /// How long it lasts, if it does not end by itself: at least and at most.
+    const fn lasts(self) -> Option<(u64, u64)> {
+        match self {
+            Fault::StoreFull => Some((300, 4_000)),
+            Fault::LedgerFull(_) => Some((500, 8_000)),
+            Fault::EngineSilent(_) => Some((500, 15_000)),
+            Fault::RegistryDown => Some((1_000, 10_000)),
+            Fault::Partition(..) => Some((1_000, 25_000)),
+            _ => None,
+        }
+    }
+
     const fn word(self) -> &'static str {
         match self {
             Fault::ControllerCrash => "controller crash",
@@ -162,93 +174,79 @@ impl World {
             return;
         }
         self.trace.line(self.at, format_args!("breaks: {fault:?}"));
-        let mut heals_after = None;
-        let counts = match fault {
-            Fault::ControllerCrash => {
-                let was = self.controller.is_some();
-                self.controller_dies();
-                was
-            }
-            Fault::ControllerDies(dies) => {
-                self.controller_death = Some(dies);
-                false
-            }
-            Fault::StoreFull => {
-                self.store.full = true;
-                heals_after = Some((300, 4_000));
-                true
-            }
-            Fault::AgentCrash(machine) => {
-                let was = self.machines[machine].agent.is_some();
-                self.agent_crashes(machine);
-                was
-            }
-            Fault::AgentDies(machine, dies) => {
-                self.machines[machine].dies = Some(dies);
-                false
-            }
-            Fault::LedgerFull(machine) => {
-                self.machines[machine].disk.full = true;
-                heals_after = Some((500, 8_000));
-                true
-            }
-            Fault::LedgerLost(machine) => {
-                self.agent_crashes(machine);
-                self.machines[machine].disk.ledger = Some("{\"format\":".into());
-                // That a container was told to stop stood in the ledger and nowhere else: it may be adopted.
-                for one in self.machines[machine].engine.containers.values_mut() {
-                    one.ended_in_health = false;
-                }
-                true
-            }
-            Fault::Reboot(machine) => {
-                self.reboot(machine);
-                true
-            }
-            Fault::EngineSilent(machine) => {
-                self.machines[machine].engine.silent = true;
-                self.engine_changes(machine);
-                heals_after = Some((500, 15_000));
-                true
-            }
-            Fault::RegistryDown => {
-                self.registry_down = true;
-                heals_after = Some((1_000, 10_000));
-                true
-            }
-            Fault::ContainerExits(_) | Fault::ContainerSick(_) | Fault::ContainerRemoved(_) => self.hurt(fault),
-            Fault::ProxyDeath(machine) => self.proxy_dies(machine),
-            Fault::ProxyBirth(machine) => self.proxy_is_born(machine),
-            Fault::ProxyStuck(machine) => {
-                let until = self.at + self.rng.between(200, 6_000);
-                let mut proxies = self.machines[machine].proxies.values_mut();
-                proxies.next().map(|proxy| proxy.stuck_until = until).is_some()
-            }
-            Fault::Partition(machine, down, up) => {
-                self.machines[machine].cut = (down, up);
-                heals_after = Some((1_000, 25_000));
-                true
-            }
-            Fault::StreamCut(machine) => {
-                let streams = self.streams_of(machine);
-                streams.iter().for_each(|stream| self.cut_stream(*stream));
-                !streams.is_empty()
-            }
-            Fault::WallStep(machine) => {
-                let step = self.rng.below(7_200_000);
-                self.machines[machine].clock.wall = self.machines[machine].clock.wall + step - 3_600_000;
-                self.controller_clock.wall = self.controller_clock.wall + step / 10 - 360_000;
-                true
-            }
-            Fault::JoinsAgain(machine) => self.joins_again(machine),
-        };
-        if counts {
+        if self.strike(fault) {
             self.coverage.count("fault", fault.word());
         }
-        if let Some((first, last)) = heals_after {
+        if let Some((first, last)) = fault.lasts() {
             let after = self.rng.between(first, last);
             self.queue.push(self.at + after, Event::Heals(fault));
         }
+    }
+
+    /// Whether it hit anything now; a death at a later point is counted there.
+    fn strike(&mut self, fault: Fault) -> bool {
+        match fault {
+            Fault::ControllerCrash => {
+                let was_up = self.controller.is_some();
+                self.controller_dies();
+                return was_up;
+            }
+            Fault::ControllerDies(dies) => {
+                self.controller_death = Some(dies);
+                return false;
+            }
+            Fault::AgentDies(machine, dies) => {
+                self.machines[machine].dies = Some(dies);
+                return false;
+            }
+            Fault::AgentCrash(machine) => {
+                let was_up = self.machines[machine].agent.is_some();
+                self.agent_crashes(machine);
+                return was_up;
+            }
+            Fault::ContainerExits(_) | Fault::ContainerSick(_) | Fault::ContainerRemoved(_) => return self.hurt(fault),
+            Fault::ProxyDeath(machine) => return self.proxy_dies(machine),
+            Fault::ProxyBirth(machine) => return self.proxy_is_born(machine),
+            Fault::ProxyStuck(machine) => return self.proxy_sticks(machine),
+            Fault::StreamCut(machine) => {
+                let streams = self.streams_of(machine);
+                streams.iter().for_each(|stream| self.cut_stream(*stream));
+                return !streams.is_empty();
+            }
+            Fault::JoinsAgain(machine) => return self.joins_again(machine),
+            Fault::StoreFull => self.store.full = true,
+            Fault::LedgerFull(machine) => self.machines[machine].disk.full = true,
+            Fault::LedgerLost(machine) => self.lose_ledger(machine),
+            Fault::Reboot(machine) => self.reboot(machine),
+            Fault::EngineSilent(machine) => {
+                self.machines[machine].engine.silent = true;
+                self.engine_changes(machine);
+            }
+            Fault::RegistryDown => self.registry_down = true,
+            Fault::Partition(machine, down, up) => self.machines[machine].cut = (down, up),
+            Fault::WallStep(machine) => {
+                let step = self.rng.below(7_200_000);
+                let wall = &mut self.machines[machine].clock.wall;
+                *wall = *wall + step - 3_600_000;
+                self.controller_clock.wall = self.controller_clock.wall + step / 10 - 360_000;
+            }
+        }
+        true
+    }
+
+    fn lose_ledger(&mut self, machine: MachineNumber) {
+        self.agent_crashes(machine);
+        self.machines[machine].disk.ledger = Some("{\"format\":".into());
+        // That a container was told to stop stood in the ledger and nowhere else: it may be adopted.
+        for one in self.machines[machine].engine.containers.values_mut() {
+            one.ended_in_health = false;
+        }
+    }
+
+    fn proxy_sticks(&mut self, machine: MachineNumber) -> bool {
+        let until = self.at + self.rng.between(200, 6_000);
+        let mut proxies = self.machines[machine].proxies.values_mut();
+        proxies.next().map(|proxy| proxy.stuck_until = until).is_some()
     }
 
     /// A death that no loop has planned.

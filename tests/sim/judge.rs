@@ -2,7 +2,7 @@
 //! machines, processes and proxies at once.
 
 use crate::event::MachineNumber;
-use crate::runtime::Crate;
+use crate::runtime::Vessel;
 use crate::world::World;
 use lapstrake_core::check::{Violation, cluster as check};
 use lapstrake_core::cluster::state::{Deployment, DeploymentFailure, DeploymentPhase, Node, Service, Slot};
@@ -220,7 +220,14 @@ impl World {
     }
 
     /// Whether the overlap, or the drain of an open connection, is not over.
-    fn too_early(&self, number: MachineNumber, job: &Job, one: &Crate, tick: u64, left: Option<u64>) -> Option<String> {
+    fn too_early(
+        &self,
+        number: MachineNumber,
+        job: &Job,
+        one: &Vessel,
+        tick: u64,
+        left: Option<u64>,
+    ) -> Option<String> {
         let machine = &self.machines[number];
         let ledger = &machine.agent.as_ref()?.ledger;
         let id = job.assignment.job;

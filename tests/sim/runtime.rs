@@ -38,9 +38,9 @@ pub enum State {
     },
 }
 
-/// A container.
+/// A container, as this engine has it. The name `Container` is what an agent sees of it.
 #[derive(Debug, Clone)]
-pub struct Crate {
+pub struct Vessel {
     /// How it is.
     pub state: State,
     /// Its address.
@@ -63,7 +63,7 @@ pub struct Crate {
     pub ended_in_health: bool,
 }
 
-impl Crate {
+impl Vessel {
     /// Whether its process runs.
     pub fn runs(&self) -> bool {
         self.state == State::Running
@@ -91,7 +91,7 @@ pub struct Engine {
     /// Whether it answers nobody.
     pub silent: bool,
     /// What it has.
-    pub containers: BTreeMap<Attempt, Crate>,
+    pub containers: BTreeMap<Attempt, Vessel>,
     /// Bridges.
     pub networks: BTreeSet<EnvironmentId>,
     /// Images by the name that it is asked for.
@@ -100,12 +100,12 @@ pub struct Engine {
 
 impl Engine {
     /// The running container of a job.
-    pub fn running(&self, job: JobId) -> Option<(&Attempt, &Crate)> {
+    pub fn running(&self, job: JobId) -> Option<(&Attempt, &Vessel)> {
         self.of_job(job).find(|(_, one)| one.runs())
     }
 
     /// All containers of a job, oldest attempt first.
-    pub fn of_job(&self, job: JobId) -> impl DoubleEndedIterator<Item = (&Attempt, &Crate)> {
+    pub fn of_job(&self, job: JobId) -> impl DoubleEndedIterator<Item = (&Attempt, &Vessel)> {
         self.containers.range(Attempt { job, number: 0 }..=Attempt { job, number: u32::MAX })
     }
 }

@@ -129,7 +129,8 @@ impl World {
             return Some(format!("{id} has r{} and not r{revision}", job.revision));
         }
         let Some(machine) = self.machines.iter().find(|machine| machine.node == Some(slot.node)) else {
-            return Some(format!("{id} is on a node that is gone"));
+            let waits = self.committed.get::<Service>(&id.service).is_some_and(|service| self.waits_for_room(service));
+            return (!waits).then(|| format!("{id} is on a node that is gone"));
         };
         if !good {
             return None;

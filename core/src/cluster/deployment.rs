@@ -172,6 +172,10 @@ impl Cluster {
             }
         }
         let under_way: Vec<&&Slot> = stay.iter().filter(|slot| begun(slot) && slot.outcome.is_none()).collect();
+        // A slot that is too many has failed, and the agent tries no other of that deployment: neither will these.
+        if let Some(failure) = under_way.iter().find_map(|slot| self.held_back_by(live, slot)) {
+            return self.fail(service, deployment.number, failure, cx);
+        }
         for slot in &under_way {
             self.wait_for_slot(live, service, slot, cx, follow);
         }

@@ -85,7 +85,9 @@ impl Cluster {
             Some(SlotOutcome::Failed { .. }) if slot.reverted_by == Some(deployment.number) && own => Back::There,
             Some(SlotOutcome::Failed { .. }) if slot.reverted_by == Some(deployment.number) => Back::Fresh,
             Some(SlotOutcome::Settled) if old(&job) => Back::There,
-            None if slot.reverted_by == Some(deployment.number) && self.is_held_back(live, slot) => Back::There,
+            None if slot.reverted_by == Some(deployment.number) && self.held_back_by(live, slot).is_some() => {
+                Back::There
+            }
             None if slot.reverted_by == Some(deployment.number) => Back::Wait,
             // Not begun by this deployment: whatever it has, it has had before.
             Some(SlotOutcome::Failed { .. }) | None if old(&job) && !own => Back::There,
@@ -105,14 +107,23 @@ impl Cluster {
         }
     }
 
-    /// Whether a slot's agent will not begin with it: it tries nothing of a deployment that has failed in another slot of
-    /// the service. That slot is tried again once the deployment has ended, and this one follows.
-    fn is_held_back(&self, live: &Live, slot: &Slot) -> bool {
-        let Some(report) = live.report(slot.node).filter(|_| self.is_acknowledged(live, slot)) else { return false };
+    /// Why a slot's agent will not begin with it: it tries nothing of a deployment that has failed in another slot of the
+    /// service. None if it begins, has begun, or has not said that it knows of it.
+    pub(crate) fn held_back_by(&self, live: &Live, slot: &Slot) -> Option<DeploymentFailure> {
+        let report = live.report(slot.node).filter(|_| self.is_acknowledged(live, slot))?;
+        if report.replacements.iter().any(|it| it.slot == slot.id && !it.phase.is_final()) {
+            return None;
+        }
         let of = |it: &Slot| it.job.map(|job| job.deployment);
         let mut others = self.slots_on(slot.node).filter(|it| it.id.service == slot.id.service && it.id != slot.id);
-        let failed = |it: &Slot| of(it) == of(slot) && matches!(it.outcome, Some(SlotOutcome::Failed { .. }));
-        others.any(failed) && !report.replacements.iter().any(|it| it.slot == slot.id && !it.phase.is_final())
+        others.find_map(|it| match &it.outcome {
+            Some(SlotOutcome::Failed { failure, .. }) if of(it) == of(slot) => Some(DeploymentFailure::Job {
+                slot: it.id.clone(),
+                node: self.node_name(it.node),
+                failure: failure.clone(),
+            }),
+            Some(SlotOutcome::Failed { .. } | SlotOutcome::Settled) | None => None,
+        })
     }
 
     fn is_switched(&self, live: &Live, slot: &Slot) -> bool {
