@@ -175,7 +175,7 @@ bed_start() {
 }
 
 # build_binaries: unless there are some.
-build_binaries() { [[ -n ${LAPSTRAKE_BIN:-} ]] || cargo build --bins; }
+build_binaries() { [[ -n ${LAPSTRAKE_BIN:-} ]] || cargo build --workspace --bins; }
 
 # bed_images: the sample in two versions, under names of this run, in V1 and V2.
 # shellcheck disable=SC2034 # for the scripts that source this
