@@ -11,4 +11,6 @@ pub const SEEDS: &[(u64, &str)] = &[
     (240, "after a batch was not stored, what agents had said was forgotten for good"),
     (260, "a job that an agent without its ledger gave up stayed settled in the controller's eyes"),
     (793, "a slot that was held back because another one had failed kept its deployment rolling for ever"),
+    (1875, "a question about an image that nobody could answer any more was not asked again for a minute"),
+    (3413, "an agent that had lost its ledger gave an address away before the engine had told which ones are taken"),
 ];

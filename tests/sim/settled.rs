@@ -81,7 +81,8 @@ impl World {
     fn may_have(&self, slot: &Slot, job: JobId) -> bool {
         let own = slot.job.is_some_and(|own| own.job == job);
         let kept = matches!(&slot.outcome, Some(SlotOutcome::Failed { old, .. }) if *old == Some(job));
-        let waits = self.committed.get::<Service>(&slot.id.service).is_some_and(|service| self.waits_for_room(service));
+        let waits =
+            self.committed.get::<Service>(&slot.id.service).is_some_and(|service| self.cannot_have_room(service));
         own || kept || (waits && slot.previous.iter().any(|before| before.job == job))
     }
 
@@ -91,7 +92,7 @@ impl World {
             return Some(format!("{path} is still being removed"));
         }
         if let Some(unfinished) = self.committed.unfinished(service) {
-            if self.waits_for_room(service) {
+            if self.cannot_have_room(service) {
                 return None;
             }
             let waits = self.controller.as_ref().and_then(|controller| controller.live.waits.get(&service.id));
@@ -110,16 +111,23 @@ impl World {
         let revision = self.committed.get::<Revision>(&(service.id, active.revision))?;
         let good = Behaviour::of(revision.image.pinned()).is_good();
         let slots: Vec<&Slot> = self.committed.slots_of(service.id).collect();
-        if slots.len() != active.scale as usize && !self.waits_for_room(service) {
+        if slots.len() != active.scale as usize && !self.cannot_have_room(service) {
             return Some(format!("{path} has {} of {} slots", slots.len(), active.scale));
+        }
+        if self.cannot_have_room(service) {
+            return None;
         }
         slots.into_iter().find_map(|slot| self.unsettled_slot(slot, active.revision, good))
     }
 
-    /// Whether the service waits for a node that can take it: without more machines it waits forever, and says so.
-    fn waits_for_room(&self, service: &Service) -> bool {
+    /// Whether the service waits for a node that can take it, or a node has no room for a job beside its predecessor:
+    /// without more machines that is so for ever, and is said.
+    fn cannot_have_room(&self, service: &Service) -> bool {
         let waits = self.controller.as_ref().and_then(|controller| controller.live.waits.get(&service.id));
+        let no_room =
+            |slot: &Slot| matches!(&slot.outcome, Some(SlotOutcome::Failed { failure: Failure::NoRoom { .. }, .. }));
         waits.is_some_and(|waits| waits.iter().any(|wait| matches!(wait.reason, Reason::NoFittingNode { .. })))
+            || self.committed.slots_of(service.id).any(no_room)
     }
 
     fn unsettled_slot(&self, slot: &Slot, revision: u32, good: bool) -> Option<String> {
@@ -129,13 +137,9 @@ impl World {
             return Some(format!("{id} has r{} and not r{revision}", job.revision));
         }
         let Some(machine) = self.machines.iter().find(|machine| machine.node == Some(slot.node)) else {
-            let waits = self.committed.get::<Service>(&id.service).is_some_and(|service| self.waits_for_room(service));
-            return (!waits).then(|| format!("{id} is on a node that is gone"));
+            return Some(format!("{id} is on a node that is gone"));
         };
         if !good {
-            return None;
-        }
-        if let Some(SlotOutcome::Failed { failure: Failure::NoRoom { .. }, .. }) = &slot.outcome {
             return None;
         }
         match machine.engine.running(job.job) {

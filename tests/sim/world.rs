@@ -237,6 +237,8 @@ impl World {
             Event::Calm => {
                 self.calms();
                 self.give_all_nodes();
+                let last = self.first_apply();
+                self.ask(last);
             }
             Event::Settled => self.look_whether_settled(),
         }

@@ -48,7 +48,7 @@ impl Cluster {
                 node.generation = held.number + 1;
             }
         });
-        live.asks.retain(|_, ask| ask.node != node.id);
+        let asking = live.drop_asks(node.id);
         let known = live.node_mut(node.id);
         known.session = Some(session);
         known.pulse.beat(cx.tick);
@@ -61,7 +61,9 @@ impl Cluster {
             let sentence = "two machines take turns under this node's identity: remove the copy of its state folder";
             self.tell_of_node(cx, EventKind::NodeTrouble, &node.name, sentence.into());
         }
-        Ok(self.report(live, node.id, session, hello.report, cx))
+        let mut touched = self.report(live, node.id, session, hello.report, cx);
+        touched.extend(asking);
+        Ok(touched)
     }
 
     /// An agent's newest picture of its node. One from a session that has ended is dropped.
@@ -113,8 +115,9 @@ impl Cluster {
             return Touched::new();
         }
         live.node_mut(node).session = None;
-        live.asks.retain(|_, ask| ask.node != node);
-        self.touched_by_node(live, node)
+        let mut touched = live.drop_asks(node);
+        touched.extend(self.touched_by_node(live, node));
+        touched
     }
 
     /// The answer to a question about an image. One that nobody waits for any more is dropped.
@@ -191,6 +194,13 @@ impl Cluster {
 }
 
 impl Live {
+    /// The questions that a node will not answer any more are dropped; whoever waits for them asks another one.
+    fn drop_asks(&mut self, node: NodeId) -> Touched {
+        let asking = self.asks.values().filter(|ask| ask.node == node).map(|ask| ask.deployment.0).collect();
+        self.asks.retain(|_, ask| ask.node != node);
+        asking
+    }
+
     /// A sign of life. False if this is not the node's session any more: the rim then ends the stream without an answer.
     pub fn heartbeat(&mut self, node: NodeId, session: SessionId, used: Use, now: Tick) -> bool {
         if self.session(node) != Some(session) {

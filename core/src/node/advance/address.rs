@@ -36,7 +36,8 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig) {
     let without: Vec<JobId> = ledger
         .jobs
         .values()
-        .filter(|job| job.phase == JobPhase::Creating && job.address.is_none())
+        // Containers that a lost ledger has forgotten have addresses too, which only the engine knows.
+        .filter(|job| seen.engine_answers && job.phase == JobPhase::Creating && job.address.is_none())
         .map(|job| job.assignment.job)
         .collect();
     for id in without {
