@@ -66,3 +66,19 @@ pub struct Scale {
     /// How many jobs.
     pub scale: u32,
 }
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateOperatorToken {
+    /// The operator's name, or that of a program; unique among tokens.
+    pub name: String,
+    /// `viewer`, `deployer`, `operator` or `admin`.
+    pub role: String,
+    /// An application (`shop`) or an environment (`shop/production`); the organization if none is named.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// How long it is good for; without it, until it is removed.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
+}

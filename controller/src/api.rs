@@ -1,10 +1,12 @@
 //! The operators' HTTPS interface: JSON in and out, server-sent events for what goes on.
 //!
-//! Every request but `GET /v1/version` shows an operator's token. A mutation is answered when it is on disk.
+//! Every request but `GET /v1/version` shows an operator's token; `endpoints` says for each address what the token must
+//! give. A mutation is answered when it is on disk.
 
 mod applications;
 mod body;
 mod caller;
+mod endpoints;
 mod events;
 mod extract;
 mod logs;
@@ -13,16 +15,17 @@ mod problem;
 mod server;
 mod services;
 mod spec;
+mod tokens;
 mod views;
 
+pub use caller::Rule;
+pub use endpoints::{Endpoint, endpoints, router};
 pub use problem::ApiError;
 pub use server::serve;
 
 use crate::control::Sessions;
 use crate::engine::{CommandError, Engine};
 use crate::store::EventLog;
-use axum::Router;
-use axum::routing::{delete, get, post};
 use lapstrake_core::cluster::command::{Refusal, RefusalKind};
 use lapstrake_core::ids::ClusterId;
 use lapstrake_pki::fingerprint::Fingerprint;
@@ -46,36 +49,6 @@ pub struct Office {
     pub control_address: String,
 }
 
-/// All routes.
-pub fn router(office: Arc<Office>) -> Router {
-    Router::new()
-        .route("/v1/version", get(applications::version))
-        .route("/v1/apps", get(applications::list).post(applications::create))
-        .route("/v1/envs", get(applications::environments).post(applications::create_environment))
-        .route("/v1/envs/{app}/{env}/nodes", post(nodes::attach))
-        .route("/v1/envs/{app}/{env}/nodes/{node}", delete(nodes::detach))
-        .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::remove))
-        .route("/v1/node-tokens", post(nodes::create_token))
-        .route("/v1/plan", post(spec::plan))
-        .route("/v1/apply", post(spec::apply))
-        .route("/v1/jobs", get(services::jobs))
-        .route("/v1/services", get(services::list))
-        .route("/v1/services/{app}/{env}/{service}", get(services::show).delete(services::remove))
-        .route("/v1/services/{app}/{env}/{service}/why", get(services::why))
-        .route("/v1/services/{app}/{env}/{service}/deployments", get(services::deployments))
-        .route("/v1/services/{app}/{env}/{service}/deployments/{number}", get(services::deployment))
-        .route("/v1/services/{app}/{env}/{service}/deploy", post(services::deploy))
-        .route("/v1/services/{app}/{env}/{service}/redeploy", post(services::redeploy))
-        .route("/v1/services/{app}/{env}/{service}/rollback", post(services::rollback))
-        .route("/v1/services/{app}/{env}/{service}/scale", post(services::scale))
-        .route("/v1/services/{app}/{env}/{service}/logs", get(logs::stream))
-        .route("/v1/events", get(events::list))
-        .fallback(async || ApiError::not_found("there is no such address; the interface begins at /v1/"))
-        .method_not_allowed_fallback(async || ApiError::method_not_allowed("this address does not know the method"))
-        .with_state(office)
-}
-
 impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> ApiError {
         match error {
@@ -93,7 +66,11 @@ fn from_refusals(refusals: &[Refusal]) -> ApiError {
     };
     let detail = refusals.iter().map(sentence).collect::<Vec<_>>().join("; ");
     let has = |kind: RefusalKind| refusals.iter().any(|refusal| refusal.kind == kind);
-    if has(RefusalKind::Invalid) {
+    if has(RefusalKind::Unauthenticated) {
+        ApiError::unauthorized(detail)
+    } else if has(RefusalKind::Forbidden) {
+        ApiError::forbidden(detail)
+    } else if has(RefusalKind::Invalid) {
         ApiError::invalid(detail, Vec::new())
     } else if has(RefusalKind::NotFound) {
         ApiError::not_found(detail)

@@ -12,17 +12,20 @@ mod writer;
 
 use crate::control::Outbox;
 use crate::store::{Change, Store, StoreError};
+use lapstrake_core::access::{Author, Grant};
 use lapstrake_core::cluster::command::{Command, Outcome, Refusal};
 use lapstrake_core::cluster::live::Live;
-use lapstrake_core::cluster::state::{Meta, Node};
+use lapstrake_core::cluster::state::{Meta, Node, OperatorToken};
 use lapstrake_core::cluster::{Cluster, Key, One, Record};
-use lapstrake_core::ids::{EpochId, NodeId, RequestId, ServiceId, SessionId};
+use lapstrake_core::ids::{EpochId, NodeId, RequestId, ServiceId, SessionId, TokenId};
 use lapstrake_core::message::{Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
-use lapstrake_core::time::Tick;
+use lapstrake_core::time::{Tick, Wall};
+use lapstrake_pki::token::SecretHash;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
-use writer::Writer;
+use writer::{Watchers, Writer};
 
 /// Why a command has no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +59,7 @@ type LookAt = Box<dyn FnOnce(&Look<'_>) + Send>;
 enum Input {
     Command {
         command: Box<Command>,
-        by: String,
+        author: Author,
         reply: oneshot::Sender<Result<Outcome, CommandError>>,
     },
     Look(LookAt),
@@ -98,6 +101,44 @@ pub struct Engine {
     inputs: mpsc::UnboundedSender<Input>,
     events: watch::Receiver<u64>,
     nodes: watch::Receiver<BTreeSet<NodeId>>,
+    credentials: watch::Receiver<Credentials>,
+}
+
+/// Operators' tokens as they are on disk, to be asked without waiting for the engine.
+pub type Credentials = Arc<BTreeMap<TokenId, Credential>>;
+
+/// What recognises an operator, and what they have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Of the secret; none for a row that is no hash, which then fits no secret.
+    pub hash: Option<SecretHash>,
+    /// The operator's name.
+    pub name: String,
+    /// What the token gives.
+    pub grant: Grant,
+    /// When it ends.
+    pub expires: Option<Wall>,
+}
+
+impl Credential {
+    /// Whether it is still of use.
+    pub fn is_good(&self, now: Wall) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// A token whose scope is gone is none any more.
+fn credentials(cluster: &Cluster) -> Credentials {
+    let credential = |token: &OperatorToken| {
+        let held = Credential {
+            hash: SecretHash::from_hex(&token.hash),
+            name: token.name.clone(),
+            grant: cluster.grant(token)?,
+            expires: token.expires,
+        };
+        Some((token.id, held))
+    };
+    Arc::new(cluster.all::<OperatorToken>().filter_map(credential).collect())
 }
 
 impl Engine {
@@ -112,22 +153,23 @@ impl Engine {
             let changes = changes_of(&mut cluster)?;
             store.commit(&changes, &[])?;
         }
-        let newest = store.event_log()?.number_before_last(0)?;
+        let newest = store.event_log()?.number_before_last(0, None)?;
         let (inputs, queue) = mpsc::unbounded_channel();
         let (told, events) = watch::channel(newest);
         let (known, nodes) = watch::channel(node_ids(&cluster));
-        let writer = Writer::new(store, cluster, told, known);
+        let (holders, credentials) = watch::channel(credentials(&cluster));
+        let writer = Writer::new(store, cluster, Watchers { events: told, nodes: known, credentials: holders });
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || writer.run(queue))
             .map_err(StartError::Thread)?;
-        Ok((Engine { inputs, events, nodes }, thread))
+        Ok((Engine { inputs, events, nodes, credentials }, thread))
     }
 
     /// Carries a command out; returns when it is on disk.
-    pub async fn command(&self, command: Command, by: &str) -> Result<Outcome, CommandError> {
+    pub async fn command(&self, command: Command, author: Author) -> Result<Outcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let input = Input::Command { command: Box::new(command), by: by.into(), reply };
+        let input = Input::Command { command: Box::new(command), author, reply };
         self.inputs.send(input).map_err(|_| CommandError::Stopping)?;
         answer.await.map_err(|_| CommandError::Stopping)?
     }
@@ -191,6 +233,11 @@ impl Engine {
     /// The number of the newest event on disk, as it grows.
     pub fn events(&self) -> watch::Receiver<u64> {
         self.events.clone()
+    }
+
+    /// Operators' tokens on disk, as they change.
+    pub fn credentials(&self) -> watch::Receiver<Credentials> {
+        self.credentials.clone()
     }
 
     fn tell(&self, input: Input) {

@@ -3,7 +3,8 @@
 use crate::RunError;
 use crate::config::Config;
 use crate::engine::Engine;
-use lapstrake_core::cluster::command::Command;
+use lapstrake_core::access::{Author, Grant, Role, Scope};
+use lapstrake_core::cluster::command::{Command, NewOperatorToken};
 use lapstrake_core::cluster::state::OperatorToken;
 use lapstrake_core::ids::ClusterId;
 use lapstrake_pki::fingerprint::Fingerprint;
@@ -39,9 +40,14 @@ pub async fn operator_token(
     let token = Token::mint(Kind::Operator, cluster, authority);
     crate::ca::file::replace(&path, format!("{}\n", token.text()).as_bytes(), crate::ca::file::OWNER_ONLY)
         .map_err(|source| RunError::Folder { path: path.clone(), source })?;
-    let command =
-        Command::CreateOperatorToken { id: token.id, hash: token.secret.hash().to_hex(), name: FIRST_OPERATOR.into() };
-    engine.command(command, "the first start").await.map_err(RunError::FirstToken)?;
+    let new = NewOperatorToken {
+        id: token.id,
+        hash: token.secret.hash().to_hex(),
+        name: FIRST_OPERATOR.into(),
+        grant: Grant { role: Role::Admin, scope: Scope::Organization },
+        lifetime: None,
+    };
+    engine.command(Command::CreateOperatorToken(new), Author::FirstStart).await.map_err(RunError::FirstToken)?;
     tracing::info!(file = %path.display(), "the first operator's token was made; give it to `lap login` and remove the file");
     Ok(path)
 }

@@ -2,6 +2,7 @@
 
 use crate::control::{Applicant, EnrolRefusal, Enrolled, HelloRefusal, Hub, Outbox, Terms};
 use crate::engine::{CommandError, Engine};
+use lapstrake_core::access::Author;
 use lapstrake_core::cluster::command::{Answer, Command, Enrol, Refusal, RefusalKind};
 use lapstrake_core::cluster::state::{JoinToken, Node};
 use lapstrake_core::ids::{NodeId, RequestId, SessionId};
@@ -10,9 +11,6 @@ use lapstrake_core::message::{Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_pki::mint;
 use std::net::IpAddr;
-
-/// Who a machine is, before it has a name.
-const STRANGER: &str = "a machine that joins";
 
 impl Hub for Engine {
     async fn enrol(&self, applicant: Applicant) -> Result<Enrolled, EnrolRefusal> {
@@ -31,7 +29,8 @@ impl Hub for Engine {
             capacity: lapstrake_core::report::Capacity::default(),
             key: applicant.key.to_string(),
         };
-        let outcome = match self.command(Command::EnrolNode(enrol), STRANGER).await {
+        let author = Author::Applicant { address: applicant.address };
+        let outcome = match self.command(Command::EnrolNode(enrol), author).await {
             Ok(outcome) => outcome,
             Err(CommandError::Refused(refusals)) => return Err(refused(&refusals)),
             Err(error) => return Err(unavailable(error)),

@@ -21,6 +21,7 @@ pub mod live;
 mod membership;
 mod operate;
 pub mod paths;
+mod permit;
 mod queue;
 mod reconcile;
 mod resolve;
@@ -33,9 +34,12 @@ pub mod status;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
+pub use permit::{At, Need, Needs};
 pub use table::{Cluster, Key, One, Record};
 
+use crate::access::Author;
 use crate::assignment::ServicePath;
 use crate::ids::{NodeId, ServiceId, SlotId};
 use crate::message::ControllerWord;
@@ -52,10 +56,17 @@ pub struct Context<'a> {
     pub tick: Tick,
     /// For tokens, certificates and display.
     pub wall: Wall,
-    /// Who asked; of what the controller does by itself, the name that it goes by.
-    pub by: String,
+    /// Who asked.
+    pub author: Author,
     /// Where new ids come from.
     pub ids: &'a mut Ids,
+}
+
+impl Context<'_> {
+    /// The name that the author goes by.
+    pub fn by(&self) -> String {
+        self.author.name().into()
+    }
 }
 
 /// Ids that were minted at the rim: a row of them from one base.

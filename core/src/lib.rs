@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod access;
 pub mod assignment;
 pub mod check;
 pub mod cluster;

@@ -3,8 +3,9 @@
 
 use crate::event::{Event, MachineNumber, ProcessNumber, StreamNumber};
 use crate::faults::Dies;
-use crate::people::Ticket;
+use crate::people::{self, Ticket};
 use crate::world::World;
+use lapstrake_core::access::Author;
 use lapstrake_core::check::cluster as check;
 use lapstrake_core::cluster::command::{Command, Outcome, Refusal};
 use lapstrake_core::cluster::live::Live;
@@ -205,12 +206,12 @@ impl World {
 
     fn decide<T>(
         &mut self,
-        by: &str,
+        author: Author,
         decide: impl FnOnce(&mut Cluster, &mut Live, &mut Context<'_>) -> T,
     ) -> Option<T> {
         let (tick, wall) = (self.controller_clock.tick(self.at), self.controller_clock.wall(self.at));
         let Controller { cluster, live, ids, .. } = self.controller.as_mut()?;
-        let mut context = Context { tick, wall, by: by.into(), ids };
+        let mut context = Context { tick, wall, author, ids };
         Some(decide(cluster, live, &mut context))
     }
 
@@ -225,7 +226,8 @@ impl World {
             Input::Command(ticket, command) => self.take_command(ticket, *command),
             Input::Word(stream, node, session, word) => self.take_word(stream, node, session, *word),
             Input::Ended(node, session) => {
-                let touched = self.decide("controller", |cluster, live, _| cluster.session_ended(live, node, session));
+                let touched =
+                    self.decide(Author::Controller, |cluster, live, _| cluster.session_ended(live, node, session));
                 self.touch(touched);
                 self.forget(node, session);
             }
@@ -233,7 +235,11 @@ impl World {
     }
 
     fn take_command(&mut self, ticket: Ticket, command: Command) {
-        let Some(result) = self.decide("ada", |cluster, live, cx| cluster.command(live, command, cx)) else { return };
+        let author = match command {
+            Command::EnrolNode(_) => Author::Applicant { address: people::ADDRESS },
+            _ => people::ada(),
+        };
+        let Some(result) = self.decide(author, |cluster, live, cx| cluster.command(live, command, cx)) else { return };
         if let Ok(outcome) = &result {
             self.touch(Some(outcome.touched.clone()));
         }
@@ -248,8 +254,9 @@ impl World {
             AgentWord::Hello(hello) => self.take_hello(stream, node, session, hello),
             AgentWord::Heartbeat { number, used } => {
                 let tick = self.controller_clock.tick(self.at);
-                let taken =
-                    self.decide("controller", |_, live, _| live.heartbeat(node, session, used, tick)).unwrap_or(false);
+                let taken = self
+                    .decide(Author::Controller, |_, live, _| live.heartbeat(node, session, used, tick))
+                    .unwrap_or(false);
                 if taken {
                     self.heard.insert(node, self.at);
                     self.say_down(stream, ControllerWord::HeartbeatAnswer { number });
@@ -264,13 +271,14 @@ impl World {
                 } else {
                     self.heard.insert(node, self.at);
                 }
-                let touched =
-                    self.decide("controller", |cluster, live, cx| cluster.report(live, node, session, report, cx));
+                let touched = self
+                    .decide(Author::Controller, |cluster, live, cx| cluster.report(live, node, session, report, cx));
                 self.touch(touched);
             }
             AgentWord::ImageResolved { request, outcome } => {
-                let touched =
-                    self.decide("controller", |cluster, live, _| cluster.image_resolved(live, node, request, outcome));
+                let touched = self.decide(Author::Controller, |cluster, live, _| {
+                    cluster.image_resolved(live, node, request, outcome)
+                });
                 self.touch(touched);
             }
         }
@@ -283,7 +291,7 @@ impl World {
         session: SessionId,
         hello: lapstrake_core::message::Hello,
     ) {
-        let result = self.decide("controller", |cluster, live, cx| {
+        let result = self.decide(Author::Controller, |cluster, live, cx| {
             let savepoint = cluster.savepoint();
             let result = cluster.hello(live, session, hello, cx);
             if result.is_err() {
@@ -311,7 +319,7 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        let touched = self.decide("controller", |cluster, live, cx| cluster.pass_time(live, cx));
+        let touched = self.decide(Author::Controller, |cluster, live, cx| cluster.pass_time(live, cx));
         self.touch(touched);
         let tick = self.controller_clock.tick(self.at);
         let Some(controller) = &mut self.controller else { return };
@@ -323,7 +331,8 @@ impl World {
         loop {
             let Some(controller) = &mut self.controller else { return Committed::Dead };
             let Some(service) = controller.touched.pop_first() else { break };
-            let Some(follow) = self.decide("controller", |cluster, live, cx| cluster.reconcile(live, service, cx))
+            let Some(follow) =
+                self.decide(Author::Controller, |cluster, live, cx| cluster.reconcile(live, service, cx))
             else {
                 return Committed::Dead;
             };
@@ -437,7 +446,7 @@ impl World {
         controller.asks.clear();
         controller.touched = cluster.all::<Service>().map(|service| service.id).collect();
         controller.cluster = cluster;
-        self.decide("controller", |cluster, live, cx| cluster.take_pictures_again(live, cx));
+        self.decide(Author::Controller, |cluster, live, cx| cluster.take_pictures_again(live, cx));
         for (node, session, stream) in greetings {
             self.forget(node, session);
             self.end_stream(stream, true);

@@ -56,6 +56,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "scale",
             "remove-service",
             "create-operator-token",
+            "remove-operator-token",
             "wish-node",
             "refused",
         ],

@@ -19,7 +19,7 @@ enum Fact {
     Deployment { service: ServiceId, number: u32 },
     BeingRemoved(ServiceId),
     JoinToken(TokenId),
-    Operator(TokenId),
+    Operator { id: TokenId, name: String },
 }
 
 /// What a command on its way may undo.
@@ -28,6 +28,7 @@ enum Undo {
     Attached { application: String, environment: String, node: String },
     Node(String),
     Service(Option<ServiceId>),
+    Operator(String),
 }
 
 /// All promises that still hold.
@@ -47,6 +48,7 @@ impl Undo {
             }
             Command::RemoveNode { node, .. } => Some(Undo::Node(node.clone())),
             Command::RemoveService { service: path } => Some(Undo::Service(service(path))),
+            Command::RemoveOperatorToken { token } => Some(Undo::Operator(token.clone())),
             _ => None,
         }
     }
@@ -59,6 +61,7 @@ impl Undo {
             ) => (a, e, n) == (application, environment, node),
             (Undo::Node(name), Fact::Attached { node, .. }) => node == name,
             (Undo::Node(gone), Fact::Node { name, .. }) => name == gone,
+            (Undo::Operator(gone), Fact::Operator { name, .. }) => name == gone,
             (Undo::Service(gone), Fact::Deployment { service, .. }) => gone.is_none_or(|gone| gone == *service),
             _ => false,
         }
@@ -105,7 +108,7 @@ impl Facts {
             },
             (Command::EnrolNode(enrol), Answer::Node(id)) => Fact::Node { id: *id, name: enrol.name.clone() },
             (Command::CreateJoinToken(new), _) => Fact::JoinToken(new.id),
-            (Command::CreateOperatorToken { id, .. }, _) => Fact::Operator(*id),
+            (Command::CreateOperatorToken(new), _) => Fact::Operator { id: new.id, name: new.name.clone() },
             (_, Answer::Deployment { service, number }) => Fact::Deployment { service: *service, number: *number },
             (_, Answer::Applied(applied)) => {
                 for one in applied {
@@ -147,6 +150,6 @@ fn holds(fact: &Fact, cluster: &Cluster) -> bool {
         }
         Fact::BeingRemoved(service) => cluster.get::<Service>(service).is_none_or(|service| service.deleting),
         Fact::JoinToken(id) => cluster.get::<JoinToken>(id).is_some(),
-        Fact::Operator(id) => cluster.get::<OperatorToken>(id).is_some(),
+        Fact::Operator { id, .. } => cluster.get::<OperatorToken>(id).is_some(),
     }
 }

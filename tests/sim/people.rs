@@ -5,12 +5,18 @@ use crate::controller::Reply;
 use crate::event::{Event, MachineNumber};
 use crate::specs;
 use crate::world::World;
+use lapstrake_core::access::{Author, Grant, Role, Scope};
 use lapstrake_core::assignment::ServicePath;
-use lapstrake_core::cluster::command::{Answer, Apply, ApplyEnvironment, ApplyService, Command, Enrol, NewJoinToken};
-use lapstrake_core::cluster::state::{Environment, JoinToken, Node, Revision, Service, Wish};
+use lapstrake_core::cluster::command::{
+    Answer, Apply, ApplyEnvironment, ApplyService, Command, Enrol, NewJoinToken, NewOperatorToken,
+};
+use lapstrake_core::cluster::state::{
+    Environment, JoinToken, Node, OperatorToken, Revision, Service, TokenScope, Wish,
+};
 use lapstrake_core::ids::{NodeId, TokenId};
-use lapstrake_core::time::Millis;
+use lapstrake_core::time::{Millis, Wall};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// One thing that a person asked for.
 pub type Ticket = u64;
@@ -24,6 +30,10 @@ const SERVICES: [&str; 3] = ["web", "api", "jobs"];
 const PATIENCE: u64 = 5_000;
 /// So often a command is asked again when nobody knows what became of it.
 const MOST_TRIES: u32 = 60;
+/// Of an admin of the organization.
+const ADA: TokenId = TokenId(0xada);
+/// Where everybody asks from.
+pub const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 struct Asked {
     command: Command,
@@ -58,7 +68,31 @@ fn word(command: &Command) -> &'static str {
         Command::RemoveService { .. } => "remove-service",
         Command::CreateJoinToken(_) => "create-join-token",
         Command::EnrolNode(_) => "enrol-node",
-        Command::CreateOperatorToken { .. } => "create-operator-token",
+        Command::CreateOperatorToken(_) => "create-operator-token",
+        Command::RemoveOperatorToken { .. } => "remove-operator-token",
+    }
+}
+
+fn operator(number: u64) -> String {
+    format!("grace-{number}")
+}
+
+/// Who asks for everything but to join.
+pub fn ada() -> Author {
+    Author::Operator { token: ADA, name: "ada".into(), address: ADDRESS }
+}
+
+/// What the store of a cluster that begins holds of her.
+pub fn token_of_ada() -> OperatorToken {
+    OperatorToken {
+        id: ADA,
+        hash: "0".into(),
+        name: "ada".into(),
+        created: Wall(0),
+        by: "the first start".into(),
+        role: Role::Admin,
+        scope: TokenScope::Organization,
+        expires: None,
     }
 }
 
@@ -220,14 +254,21 @@ impl World {
                 application: APPLICATION.into(),
                 name: format!("preview-{}", self.rng.below(4)),
             }),
-            _ => Some(Command::CreateOperatorToken {
-                id: TokenId(self.rng.id()),
-                hash: "0".into(),
-                name: "grace".into(),
-            }),
+            98 => Some(Command::CreateOperatorToken(self.new_operator())),
+            _ => Some(Command::RemoveOperatorToken { token: operator(self.rng.below(4)) }),
         };
         if let Some(command) = command {
             self.ask(command);
+        }
+    }
+
+    fn new_operator(&mut self) -> NewOperatorToken {
+        NewOperatorToken {
+            id: TokenId(self.rng.id()),
+            hash: "0".into(),
+            name: operator(self.rng.below(4)),
+            grant: Grant { role: Role::Deployer, scope: Scope::Application(APPLICATION.into()) },
+            lifetime: None,
         }
     }
 

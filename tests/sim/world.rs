@@ -10,7 +10,7 @@ use crate::images;
 use crate::judge::Memory;
 use crate::machine::{Clock, Machine};
 use crate::network::Stream;
-use crate::people::{APPLICATION, People};
+use crate::people::{APPLICATION, People, token_of_ada};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::store::Store;
@@ -128,7 +128,8 @@ impl World {
         let id = ClusterId(self.rng.id());
         let epoch = EpochId(self.rng.id());
         let meta = Meta { cluster: id, epoch, organization: "acme".into(), domain: "example.com".into() };
-        self.store.commit(&[(Key::Meta(One), Some(Record::Meta(meta)))], 0);
+        let token = Record::OperatorToken(token_of_ada());
+        self.store.commit(&[(Key::Meta(One), Some(Record::Meta(meta))), (token.key(), Some(token))], 0);
         self.committed = self.store.load();
         self.cluster_id = Some(id);
         for number in 0..self.rng.between(2, 4) as usize {

@@ -23,8 +23,8 @@ pub async fn version(State(office): State<Arc<Office>>) -> Json<view::Version> {
 }
 
 /// `GET /v1/apps`.
-pub async fn list(_: Caller, State(office): State<Arc<Office>>) -> Result<Json<Vec<view::Application>>, ApiError> {
-    Ok(Json(office.engine.look(views::applications).await?))
+pub async fn list(caller: Caller, State(office): State<Arc<Office>>) -> Result<Json<Vec<view::Application>>, ApiError> {
+    Ok(Json(office.engine.look(move |look| views::applications(look, &caller.grant)).await?))
 }
 
 /// `POST /v1/apps`.
@@ -34,8 +34,8 @@ pub async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<view::Application>), ApiError> {
     let ask::CreateApplication { name } = body::json(body).await?;
-    office.engine.command(Command::CreateApplication { name: name.clone() }, &caller.name).await?;
-    let all = office.engine.look(views::applications).await?;
+    office.engine.command(Command::CreateApplication { name: name.clone() }, caller.author()).await?;
+    let all = office.engine.look(move |look| views::applications(look, &caller.grant)).await?;
     let created = all.into_iter().find(|application| application.name == name);
     let created = created.ok_or_else(|| ApiError::not_found(format!("the application {name} is gone again")))?;
     Ok((StatusCode::CREATED, Json(created)))
@@ -50,7 +50,7 @@ pub struct Which {
 
 /// `GET /v1/envs?app=shop`.
 pub async fn environments(
-    _: Caller,
+    caller: Caller,
     State(office): State<Arc<Office>>,
     Query(Which { app }): Query<Which>,
 ) -> Result<Json<Vec<view::Environment>>, ApiError> {
@@ -58,9 +58,9 @@ pub async fn environments(
     let (views, exists) = office
         .engine
         .look(move |look| {
-            let exists =
-                app.as_ref().is_none_or(|app| views::applications(look).iter().any(|known| known.name == *app));
-            (views::environments(look, app.as_deref()), exists)
+            let seen = views::applications(look, &caller.grant);
+            let exists = app.as_ref().is_none_or(|app| seen.iter().any(|known| known.name == *app));
+            (views::environments(look, app.as_deref(), &caller.grant), exists)
         })
         .await?;
     match known {
@@ -78,8 +78,8 @@ pub async fn create_environment(
     let ask::CreateEnvironment { application, name } = body::json(body).await?;
     let path = format!("{application}/{name}");
     let command = Command::CreateEnvironment { application: application.clone(), name };
-    office.engine.command(command, &caller.name).await?;
-    let all = office.engine.look(move |look| views::environments(look, Some(&application))).await?;
+    office.engine.command(command, caller.author()).await?;
+    let all = office.engine.look(move |look| views::environments(look, Some(&application), &caller.grant)).await?;
     let created = all.into_iter().find(|environment| environment.path == path);
     let created = created.ok_or_else(|| ApiError::not_found(format!("the environment {path} is gone again")))?;
     Ok((StatusCode::CREATED, Json(created)))

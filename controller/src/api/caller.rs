@@ -1,34 +1,171 @@
-//! Who asks.
+//! Who asks, and whether they may: the guard before every address.
 
 use super::Office;
 use super::problem::ApiError;
-use axum::extract::FromRequestParts;
+use crate::engine::Credential;
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use lapstrake_core::cluster::state::OperatorToken;
-use lapstrake_pki::token::{SecretHash, Token};
+use axum::middleware::Next;
+use axum::response::Response;
+use lapstrake_core::access::{Author, Denial, Grant, Scope, Verb, decide};
+use lapstrake_core::ids::TokenId;
+use lapstrake_core::time::Wall;
+use lapstrake_pki::mint;
+use lapstrake_pki::token::Token;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// The operator whose token the request shows. To take one as an argument is what makes an address need a token.
+/// A clock that counts a little behind must not make a busy loop of the last millisecond.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// What an address needs, and where the scope comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Nothing, not even a token.
+    Open,
+    /// Any token: it is about the caller.
+    Own,
+    /// The verb in the whole organization.
+    Organization(Verb),
+    /// The verb in the application that `{app}` names.
+    Application(Verb),
+    /// The verb in the environment that `{app}` and `{env}` name.
+    Environment(Verb),
+    /// The verb in the caller's own scope; the answer is cut to what lies in it.
+    Shown(Verb),
+    /// The verb in a scope that the command of the request says; core judges the command.
+    Asked(Verb),
+}
+
+/// Where a request's connection came from. The listener puts it into every request.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub IpAddr);
+
+/// The operator whose token the request shows, as the guard found them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    /// The token.
+    pub token: TokenId,
     /// The operator's name.
     pub name: String,
+    /// What the token gives.
+    pub grant: Grant,
+    /// When it ends.
+    pub expires: Option<Wall>,
+    /// Where the request came from.
+    pub address: IpAddr,
+}
+
+impl Caller {
+    /// As the author of a command.
+    pub fn author(&self) -> Author {
+        Author::Operator { token: self.token, name: self.name.clone(), address: self.address }
+    }
+
+    /// Returns when the token is good no longer: removed, expired, or its scope gone. Long answers end with it.
+    pub async fn ends(self, office: Arc<Office>) {
+        let mut credentials = office.engine.credentials();
+        loop {
+            if !credentials.borrow_and_update().get(&self.token).is_some_and(|held| held.is_good(mint::wall())) {
+                return;
+            }
+            tokio::select! {
+                () = until(self.expires) => {}
+                changed = credentials.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+/// Returns at that time, or never. The wall clock may step meanwhile, so whoever waits looks again.
+async fn until(wall: Option<Wall>) {
+    match wall {
+        Some(wall) => {
+            let left = Duration::from_millis(wall.0.saturating_sub(mint::wall().0));
+            tokio::time::sleep(left.max(SHORTEST_WAIT)).await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 impl FromRequestParts<Arc<Office>> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, office: &Arc<Office>) -> Result<Caller, ApiError> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let text = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
-            ApiError::unauthorized("no operator's token was shown; `lap login` stores one, LAP_TOKEN gives one")
-        })?;
-        let token = Token::operator(text.trim()).map_err(|error| ApiError::unauthorized(error.to_string()))?;
-        let unknown = || ApiError::unauthorized("this controller does not know the token");
-        let record = office.engine.look(move |look| look.cluster.get::<OperatorToken>(&token.id).cloned()).await?;
-        let record = record.ok_or_else(unknown)?;
-        let held = SecretHash::from_hex(&record.hash).ok_or_else(unknown)?;
-        if held == token.secret.hash() { Ok(Caller { name: record.name }) } else { Err(unknown()) }
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Office>) -> Result<Caller, ApiError> {
+        // Only behind an open address nobody has put one there.
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.ok_or_else(|| ApiError::unauthorized("this address answers nobody in particular"))
+    }
+}
+
+/// Lets a request through to its address, with its caller, or refuses it.
+pub async fn guard(
+    State((office, rule)): State<(Arc<Office>, Rule)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if rule == Rule::Open {
+        return Ok(next.run(request).await);
+    }
+    let (mut parts, body) = request.into_parts();
+    let caller = known(&parts, &office)?;
+    let names = names(&mut parts).await;
+    if let Some((verb, scope)) = wanted(rule, &caller.grant, names) {
+        decide(&caller.grant, verb, &scope).map_err(ApiError::from)?;
+    }
+    parts.extensions.insert(caller);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+fn known(parts: &Parts, office: &Office) -> Result<Caller, ApiError> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let text = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
+        ApiError::unauthorized("no operator's token was shown; `lap login` stores one, LAP_TOKEN gives one")
+    })?;
+    let token = Token::operator(text.trim()).map_err(|error| ApiError::unauthorized(error.to_string()))?;
+    let credentials = office.engine.credentials();
+    let credentials = credentials.borrow();
+    let unknown = || ApiError::unauthorized("this controller does not know the token");
+    let held = credentials.get(&token.id).ok_or_else(unknown)?;
+    if held.hash != Some(token.secret.hash()) {
+        return Err(unknown());
+    }
+    if !held.is_good(mint::wall()) {
+        return Err(ApiError::unauthorized("this token has expired; an admin makes another with `lap token create`"));
+    }
+    let Credential { name, grant, expires, .. } = held.clone();
+    let address =
+        parts.extensions.get::<PeerAddress>().ok_or_else(|| ApiError::unavailable("who asks is not known"))?.0;
+    Ok(Caller { token: token.id, name, grant, expires, address })
+}
+
+/// What `{app}` and `{env}` are in this request.
+async fn names(parts: &mut Parts) -> (String, String) {
+    let params = RawPathParams::from_request_parts(parts, &()).await.ok();
+    let named = |wanted: &str| {
+        let found = params.as_ref().and_then(|params| params.iter().find(|(name, _)| *name == wanted));
+        found.map(|(_, value)| value.to_owned()).unwrap_or_default()
+    };
+    (named("app"), named("env"))
+}
+
+fn wanted(rule: Rule, grant: &Grant, (application, environment): (String, String)) -> Option<(Verb, Scope)> {
+    Some(match rule {
+        Rule::Open | Rule::Own => return None,
+        Rule::Organization(verb) => (verb, Scope::Organization),
+        Rule::Application(verb) => (verb, Scope::Application(application)),
+        Rule::Environment(verb) => (verb, Scope::Environment(application, environment)),
+        Rule::Shown(verb) | Rule::Asked(verb) => (verb, grant.scope.clone()),
+    })
+}
+
+impl From<Denial> for ApiError {
+    fn from(denial: Denial) -> ApiError {
+        match denial {
+            Denial::NotThere { .. } => ApiError::not_found(denial.to_string()),
+            Denial::NotAllowed { .. } => ApiError::forbidden(denial.to_string()),
+        }
     }
 }

@@ -9,8 +9,10 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use lapstrake_api::view;
+use lapstrake_core::access::{Grant, Scope};
+use lapstrake_core::cluster::event::EventKind;
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,37 +38,71 @@ pub struct Which {
 }
 
 /// `GET /v1/events?after=N&below=shop&follow=true`. With `follow` as server-sent events, whose id is the number; a reader
-/// that comes back with `Last-Event-ID` misses nothing.
+/// that comes back with `Last-Event-ID` misses nothing. The stream ends with the caller's token.
 pub async fn list(
-    _: Caller,
+    caller: Caller,
     State(office): State<Arc<Office>>,
     Query(which): Query<Which>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let shown = Shown::to(&caller.grant, which.below)?;
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = match resumed.or(which.after) {
         Some(after) => after,
-        None => read(&office, |log| log.number_before_last(NEWEST)).await?,
+        None => {
+            let below = shown.below.clone();
+            read(&office, move |log| log.number_before_last(NEWEST, below.as_deref())).await?
+        }
     };
+    let ends = caller.ends(office.clone());
+    let mut reader = Reader { events: office.engine.events(), office, after, shown, page: Vec::new().into_iter() };
     if !which.follow {
-        return Ok(Json(page(&office, after, which.below).await?).into_response());
+        return Ok(Json(reader.page().await?).into_response());
     }
-    let reader =
-        Reader { events: office.engine.events(), office, after, below: which.below, page: Vec::new().into_iter() };
     let stream = stream::unfold(reader, async |mut reader| {
         let event = reader.next().await?;
         let line = Event::default().id(event.number.to_string()).event(event.kind.clone());
         let line = line.json_data(&event).ok()?;
         Some((Ok::<_, Infallible>(line), reader))
     });
+    let stream = stream.take_until(Box::pin(ends));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+/// Which events somebody gets: those below a path that they see.
+struct Shown {
+    grant: Grant,
+    below: Option<String>,
+}
+
+impl Shown {
+    /// The narrower of what is asked for and what is seen; asked for beside that, it is not there.
+    fn to(grant: &Grant, asked: Option<String>) -> Result<Shown, ApiError> {
+        let scope = asked.as_deref().map_or(Scope::Organization, Scope::of_path);
+        let below = if grant.scope.covers(&scope) {
+            asked
+        } else if scope.covers(&grant.scope) {
+            grant.scope.path()
+        } else {
+            return Err(ApiError::not_found(scope.absent()));
+        };
+        Ok(Shown { grant: grant.clone(), below })
+    }
+
+    /// An application may be called `node`, and events about nodes have paths that begin so: their kind tells them apart.
+    /// A kind that is not known is the organization's.
+    fn shows(&self, event: &view::Event) -> bool {
+        let kind: Option<EventKind> = serde_json::from_value(event.kind.clone().into()).ok();
+        self.grant.sees(&kind.map_or(Scope::Organization, |kind| kind.scope(&event.subject)))
+    }
 }
 
 struct Reader {
     office: Arc<Office>,
     events: tokio::sync::watch::Receiver<u64>,
+    /// The number of the last event that was read, shown or not.
     after: u64,
-    below: Option<String>,
+    shown: Shown,
     page: std::vec::IntoIter<view::Event>,
 }
 
@@ -75,21 +111,30 @@ impl Reader {
     async fn next(&mut self) -> Option<view::Event> {
         loop {
             if let Some(event) = self.page.next() {
-                self.after = event.number;
                 return Some(event);
             }
             let newest = *self.events.borrow_and_update();
-            self.page = page(&self.office, self.after, self.below.clone()).await.ok()?.into_iter();
+            self.page = self.page().await.ok()?.into_iter();
             if self.page.len() == 0 {
                 self.after = self.after.max(newest);
                 self.events.changed().await.ok()?;
             }
         }
     }
-}
 
-async fn page(office: &Arc<Office>, after: u64, below: Option<String>) -> Result<Vec<view::Event>, ApiError> {
-    read(office, move |log| log.after(after, below.as_deref())).await
+    /// The next page that has something to show; empty when there is nothing more.
+    async fn page(&mut self) -> Result<Vec<view::Event>, ApiError> {
+        loop {
+            let (after, below) = (self.after, self.shown.below.clone());
+            let read = read(&self.office, move |log| log.after(after, below.as_deref())).await?;
+            let Some(last) = read.last() else { return Ok(Vec::new()) };
+            self.after = last.number;
+            let page: Vec<_> = read.into_iter().filter(|event| self.shown.shows(event)).collect();
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
 }
 
 /// Reads the log on a thread that may block.

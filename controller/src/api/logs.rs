@@ -41,9 +41,9 @@ pub struct Which {
 }
 
 /// `GET /v1/services/{app}/{env}/{service}/logs?tail=100&follow=true` as server-sent events, each a `LogLine`. Ends with
-/// an event `end`; a stream without one was cut off.
+/// an event `end`; a stream without one was cut off, as it is when the caller's token ends.
 pub async fn stream(
-    _: Caller,
+    caller: Caller,
     State(office): State<Arc<Office>>,
     at: Path<(String, String, String)>,
     Query(which): Query<Which>,
@@ -51,8 +51,11 @@ pub async fn stream(
     let path = path_in(at);
     let first = sources(&office, path.clone()).await?;
     let (lines, received) = mpsc::channel(LINES);
+    let ends = caller.ends(office.clone());
     tokio::spawn(collect(office, path, which, first, lines));
-    Ok(Sse::new(as_events(received)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    Ok(Sse::new(as_events(received).take_until(Box::pin(ends)))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response())
 }
 
 fn as_events(received: mpsc::Receiver<view::LogLine>) -> impl Stream<Item = Result<Event, Infallible>> {

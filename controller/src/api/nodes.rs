@@ -22,17 +22,17 @@ const DEFAULT_TTL: Millis = Millis::secs(3_600);
 const LONGEST_TTL: Millis = Millis::secs(7 * 24 * 3_600);
 
 /// `GET /v1/nodes`.
-pub async fn list(_: Caller, State(office): State<Arc<Office>>) -> Result<Json<Vec<view::Node>>, ApiError> {
-    Ok(Json(office.engine.look(views::nodes).await?))
+pub async fn list(caller: Caller, State(office): State<Arc<Office>>) -> Result<Json<Vec<view::Node>>, ApiError> {
+    Ok(Json(office.engine.look(move |look| views::nodes(look, &caller.grant)).await?))
 }
 
 /// `GET /v1/nodes/{node}`.
 pub async fn show(
-    _: Caller,
+    caller: Caller,
     State(office): State<Arc<Office>>,
     Path(name): Path<String>,
 ) -> Result<Json<view::Node>, ApiError> {
-    let all = office.engine.look(views::nodes).await?;
+    let all = office.engine.look(move |look| views::nodes(look, &caller.grant)).await?;
     let found = all.into_iter().find(|node| node.name == name || node.id == name);
     found.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no node {name}")))
 }
@@ -52,7 +52,7 @@ pub async fn remove(
     Path(node): Path<String>,
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
-    office.engine.command(Command::RemoveNode { node, force }, &caller.name).await?;
+    office.engine.command(Command::RemoveNode { node, force }, caller.author()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -64,7 +64,7 @@ pub async fn attach(
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     let ask::AttachNode { node } = body::json(body).await?;
-    office.engine.command(Command::AttachNode { application, environment, node }, &caller.name).await?;
+    office.engine.command(Command::AttachNode { application, environment, node }, caller.author()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -76,7 +76,7 @@ pub async fn detach(
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
     let command = Command::DetachNode { application, environment, node, force };
-    office.engine.command(command, &caller.name).await?;
+    office.engine.command(command, caller.author()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -108,7 +108,7 @@ pub async fn create_token(
         node_name: ask.node,
         cidr: ask.cidr,
     };
-    office.engine.command(Command::CreateJoinToken(new), &caller.name).await?;
+    office.engine.command(Command::CreateJoinToken(new), caller.author()).await?;
     let view = view::JoinToken { token: token.text(), expires_ms: expires.0, address: office.control_address.clone() };
     Ok((StatusCode::CREATED, Json(view)))
 }

@@ -1,11 +1,15 @@
 //! The operators' listener: TLS, limits, and one task per connection.
 
+use super::caller::PeerAddress;
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 /// People and their programs: enough for a large team with a dashboard each, little enough memory when all are hostile.
 const CONNECTIONS: usize = 512;
@@ -43,11 +48,11 @@ pub async fn serve(
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (acceptor, router, shutdown) =
                     (TlsAcceptor::from(tls.load_full()), router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    connection(stream, acceptor, router, shutdown).await;
+                    connection(stream, peer.ip(), acceptor, router, shutdown).await;
                     drop(place);
                 });
             }
@@ -63,7 +68,13 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    acceptor: TlsAcceptor,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     // Small answers should not wait for more of the same.
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -74,6 +85,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, sh
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(HEADERS);
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddress(peer.to_canonical()));
+        request
+    });
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(serving);
     let result = tokio::select! {

@@ -45,20 +45,20 @@ pub struct Below {
 
 /// `GET /v1/services?below=shop/production`.
 pub async fn list(
-    _: Caller,
+    caller: Caller,
     State(office): State<Arc<Office>>,
     Query(Below { below }): Query<Below>,
 ) -> Result<Json<Vec<view::Service>>, ApiError> {
-    Ok(Json(office.engine.look(move |look| views::services(look, below.as_deref())).await?))
+    Ok(Json(office.engine.look(move |look| views::services(look, below.as_deref(), &caller.grant)).await?))
 }
 
 /// `GET /v1/jobs?below=shop/production`.
 pub async fn jobs(
-    _: Caller,
+    caller: Caller,
     State(office): State<Arc<Office>>,
     Query(Below { below }): Query<Below>,
 ) -> Result<Json<Vec<view::Job>>, ApiError> {
-    let services = office.engine.look(move |look| views::services(look, below.as_deref())).await?;
+    let services = office.engine.look(move |look| views::services(look, below.as_deref(), &caller.grant)).await?;
     Ok(Json(services.into_iter().flat_map(|service| service.jobs).collect()))
 }
 
@@ -151,7 +151,7 @@ pub async fn scale(
 
 /// `DELETE /v1/services/{app}/{env}/{service}`: recorded; the service is gone when its slots are empty.
 pub async fn remove(caller: Caller, State(office): State<Arc<Office>>, at: At) -> Result<StatusCode, ApiError> {
-    office.engine.command(Command::RemoveService { service: path_in(at) }, &caller.name).await?;
+    office.engine.command(Command::RemoveService { service: path_in(at) }, caller.author()).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -168,7 +168,7 @@ async fn change(
         | Command::Scale { service, .. } => service.clone(),
         _ => return Err(ApiError::bad_request("this command makes no deployment")),
     };
-    let outcome = office.engine.command(command, &caller.name).await?;
+    let outcome = office.engine.command(command, caller.author()).await?;
     let created = match outcome.answer {
         Answer::Deployment { service, number } => Some((service, number)),
         _ => None,

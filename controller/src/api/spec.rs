@@ -12,11 +12,12 @@ use lapstrake_api::view::{self, Mistake};
 use lapstrake_core::cluster::command::{
     Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Command, Refusal, RefusalKind,
 };
+use lapstrake_pki::mint;
 use std::sync::Arc;
 
 /// `POST /v1/plan?env=production&env=staging` with the YAML text: the same checks as `apply`, and nothing is changed.
 pub async fn plan(
-    _: Caller,
+    caller: Caller,
     State(office): State<Arc<Office>>,
     RawQuery(query): RawQuery,
     body: Body,
@@ -24,9 +25,8 @@ pub async fn plan(
     let (text, file) = read(query.as_deref(), body).await?;
     let apply = apply_of(&file);
     let seen = office.engine.look(move |look| {
-        let exists =
-            look.cluster.all::<lapstrake_core::cluster::state::Application>().any(|app| app.name == apply.application);
-        (look.cluster.plan_apply(&apply), exists)
+        let exists = look.cluster.application_named(&apply.application).is_ok();
+        (look.cluster.plan(&caller.author(), &apply, mint::wall()), exists)
     });
     let (planned, exists) = seen.await?;
     let applied = planned.map_err(|refusals| refused(&text, &file, &refusals))?;
@@ -42,11 +42,9 @@ pub async fn apply(
 ) -> Result<Json<view::Changes>, ApiError> {
     let (text, file) = read(query.as_deref(), body).await?;
     let name = file.application.to_string();
-    let exists = office.engine.look(move |look| {
-        look.cluster.all::<lapstrake_core::cluster::state::Application>().any(|app| app.name == name)
-    });
+    let exists = office.engine.look(move |look| look.cluster.application_named(&name).is_ok());
     let exists = exists.await?;
-    let outcome = match office.engine.command(Command::Apply(apply_of(&file)), &caller.name).await {
+    let outcome = match office.engine.command(Command::Apply(apply_of(&file)), caller.author()).await {
         Ok(outcome) => outcome,
         Err(CommandError::Refused(refusals)) => return Err(refused(&text, &file, &refusals)),
         Err(error) => return Err(error.into()),
@@ -102,7 +100,10 @@ fn apply_of(file: &SpecFile) -> Apply {
 /// Refusals with their places in the text. One kind decides the status: a wrong spec is told apart from a right one that
 /// something stands against.
 fn refused(text: &[u8], file: &SpecFile, refusals: &[Refusal]) -> ApiError {
-    let invalid = refusals.iter().any(|refusal| refusal.kind == RefusalKind::Invalid);
+    let has = |kind: RefusalKind| refusals.iter().any(|refusal| refusal.kind == kind);
+    if has(RefusalKind::Forbidden) || has(RefusalKind::Unauthenticated) {
+        return super::from_refusals(refusals);
+    }
     let sentences: Vec<String> = refusals
         .iter()
         .map(|refusal| match &refusal.hint {
@@ -111,7 +112,7 @@ fn refused(text: &[u8], file: &SpecFile, refusals: &[Refusal]) -> ApiError {
         })
         .collect();
     let detail = format!("{}; nothing was changed", sentences.join("; "));
-    if !invalid {
+    if !has(RefusalKind::Invalid) {
         return ApiError::refused(detail);
     }
     let mistakes = refusals.iter().map(|refusal| mistake(text, file, refusal)).collect();

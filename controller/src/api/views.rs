@@ -2,6 +2,7 @@
 
 use crate::engine::Look;
 use lapstrake_api::view;
+use lapstrake_core::access::{Grant, Scope};
 use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::cluster::Cluster;
 use lapstrake_core::cluster::state::{
@@ -57,16 +58,21 @@ fn environment_path(cluster: &Cluster, id: EnvironmentId) -> Option<String> {
     Some(format!("{}/{}", application.name, environment.name))
 }
 
-/// All applications, by name.
-pub fn applications(look: &Look<'_>) -> Vec<view::Application> {
-    let mut views: Vec<_> = look.cluster.all::<Application>().map(|record| application(look.cluster, record)).collect();
+/// All applications in which somebody sees anything, by name, with as much of them as they see.
+pub fn applications(look: &Look<'_>, to: &Grant) -> Vec<view::Application> {
+    let seen = look.cluster.all::<Application>().filter(|record| {
+        let scope = Scope::Application(record.name.clone());
+        to.scope.touches(&scope) && to.sees(&to.scope)
+    });
+    let mut views: Vec<_> = seen.map(|record| application(look.cluster, record, to)).collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     views
 }
 
-fn application(cluster: &Cluster, record: &Application) -> view::Application {
-    let mut environments: Vec<_> =
-        cluster.all::<Environment>().filter(|environment| environment.application == record.id).collect();
+fn application(cluster: &Cluster, record: &Application, to: &Grant) -> view::Application {
+    let sees = |environment: &&Environment| to.sees(&Scope::Environment(record.name.clone(), environment.name.clone()));
+    let of_it = cluster.all::<Environment>().filter(|environment| environment.application == record.id);
+    let mut environments: Vec<_> = of_it.filter(sees).collect();
     environments.sort_by_key(|environment| (environment.created, environment.id));
     let holds = |service: &&Service| environments.iter().any(|environment| environment.id == service.environment);
     view::Application {
@@ -77,13 +83,15 @@ fn application(cluster: &Cluster, record: &Application) -> view::Application {
     }
 }
 
-/// All environments, or those of one application, in the order in which an application moves through them.
-pub fn environments(look: &Look<'_>, application: Option<&str>) -> Vec<view::Environment> {
+/// All environments that somebody sees, or those of one application, in the order in which an application moves through
+/// them.
+pub fn environments(look: &Look<'_>, application: Option<&str>, to: &Grant) -> Vec<view::Environment> {
     let cluster = look.cluster;
     let mut records: Vec<(&str, &Environment)> = cluster
         .all::<Environment>()
         .filter_map(|record| Some((cluster.get::<Application>(&record.application)?.name.as_str(), record)))
         .filter(|(name, _)| application.is_none_or(|wanted| wanted == *name))
+        .filter(|(name, record)| to.sees(&Scope::Environment((*name).to_owned(), record.name.clone())))
         .collect();
     records.sort_by_key(|(name, record)| (*name, record.created, record.id));
     records.into_iter().map(|(name, record)| environment(cluster, name, record)).collect()
@@ -104,9 +112,15 @@ fn environment(cluster: &Cluster, application: &str, record: &Environment) -> vi
     }
 }
 
-/// All nodes, by name.
-pub fn nodes(look: &Look<'_>) -> Vec<view::Node> {
+/// The nodes that somebody sees, by name: who sees the organization, all; everybody else those that are given to an
+/// environment which they see, without the names of the other environments on them.
+pub fn nodes(look: &Look<'_>, to: &Grant) -> Vec<view::Node> {
+    let everywhere = to.sees(&Scope::Organization);
     let mut views: Vec<_> = look.cluster.all::<Node>().map(|record| node(look, record)).collect();
+    views.retain_mut(|node| {
+        node.environments.retain(|path| to.sees(&Scope::of_path(path)));
+        everywhere || !node.environments.is_empty()
+    });
     views.sort_by(|a, b| a.name.cmp(&b.name));
     views
 }
@@ -159,14 +173,13 @@ fn size_of(cluster: &Cluster, slot: &Slot) -> Option<Size> {
     Some(cluster.get::<Revision>(&(slot.id.service, job.revision))?.spec.size)
 }
 
-/// All services, or those below a path, by path.
-pub fn services(look: &Look<'_>, below: Option<&str>) -> Vec<view::Service> {
-    let mut views: Vec<_> = look
-        .cluster
-        .all::<Service>()
-        .filter(|record| below.is_none_or(|below| is_below(&path_of(look.cluster, record).to_string(), below)))
-        .map(|record| service(look, record))
-        .collect();
+/// All services that somebody sees, or those of them below a path, by path.
+pub fn services(look: &Look<'_>, below: Option<&str>, to: &Grant) -> Vec<view::Service> {
+    let shown = |record: &&Service| {
+        let path = path_of(look.cluster, record).to_string();
+        below.is_none_or(|below| is_below(&path, below)) && to.sees(&Scope::of_path(&path))
+    };
+    let mut views: Vec<_> = look.cluster.all::<Service>().filter(shown).map(|record| service(look, record)).collect();
     views.sort_by(|a, b| a.path.cmp(&b.path));
     views
 }

@@ -82,9 +82,10 @@ fn refused(refusal: &EnrolRefusal) -> Status {
     let said = refusal.to_string();
     match refusal {
         // The token is the applicant's proof of who it is, and is what is refused or not found.
-        EnrolRefusal::Refused { kind: RefusalKind::Refused | RefusalKind::NotFound, .. } => {
-            Status::unauthenticated(said)
-        }
+        EnrolRefusal::Refused {
+            kind: RefusalKind::Refused | RefusalKind::NotFound | RefusalKind::Forbidden | RefusalKind::Unauthenticated,
+            ..
+        } => Status::unauthenticated(said),
         EnrolRefusal::Refused { kind: RefusalKind::Conflict, .. } => Status::already_exists(said),
         EnrolRefusal::Refused { kind: RefusalKind::Invalid, .. } => Status::invalid_argument(said),
         EnrolRefusal::Unavailable(_) => Status::unavailable(said),

@@ -1,9 +1,10 @@
 //! The engine's thread: decides in memory, commits, answers.
 
-use super::{CommandError, Input, Look, LookAt, chain, changes_of, load, node_ids};
+use super::{CommandError, Credentials, Input, Look, LookAt, chain, changes_of, credentials, load, node_ids};
 use crate::clock;
 use crate::control::{Outbox, SessionOver};
 use crate::store::{BATCH_CHANGES, Change, NewEvent, Store};
+use lapstrake_core::access::Author;
 use lapstrake_core::cluster::command::Outcome;
 use lapstrake_core::cluster::event::Event;
 use lapstrake_core::cluster::live::Live;
@@ -65,18 +66,22 @@ pub(super) struct Writer {
     replies: Vec<(oneshot::Sender<Decided>, Decided)>,
     /// Sessions that wait for the commit.
     greetings: Vec<Greeting>,
-    told: watch::Sender<u64>,
-    known: watch::Sender<BTreeSet<NodeId>>,
+    watchers: Watchers,
+}
+
+/// Who is told what is on disk.
+pub(super) struct Watchers {
+    /// The newest event's number.
+    pub events: watch::Sender<u64>,
+    /// All nodes.
+    pub nodes: watch::Sender<BTreeSet<NodeId>>,
+    /// All operators' tokens.
+    pub credentials: watch::Sender<Credentials>,
 }
 
 impl Writer {
     /// Nothing is known of any node, so every service is looked at.
-    pub(super) fn new(
-        store: Store,
-        cluster: Cluster,
-        told: watch::Sender<u64>,
-        known: watch::Sender<BTreeSet<NodeId>>,
-    ) -> Writer {
+    pub(super) fn new(store: Store, cluster: Cluster, watchers: Watchers) -> Writer {
         Writer {
             store,
             live: Live::new(clock::tick()),
@@ -89,8 +94,7 @@ impl Writer {
             asks: Vec::new(),
             replies: Vec::new(),
             greetings: Vec::new(),
-            told,
-            known,
+            watchers,
         }
     }
 
@@ -145,9 +149,9 @@ impl Writer {
     fn take(&mut self, input: Input, looks: &mut VecDeque<LookAt>) {
         match input {
             Input::Look(look) => looks.push_back(look),
-            Input::Command { command, by, reply } => {
+            Input::Command { command, author, reply } => {
                 let savepoint = self.cluster.savepoint();
-                let result = self.decide(&by, |cluster, live, cx| cluster.command(live, *command, cx));
+                let result = self.decide(author, |cluster, live, cx| cluster.command(live, *command, cx));
                 match result {
                     Ok(outcome) => {
                         self.touched.extend(outcome.touched.iter().copied());
@@ -161,7 +165,7 @@ impl Writer {
             }
             Input::Hello { node, session, hello, outbox, reply } => {
                 let savepoint = self.cluster.savepoint();
-                match self.decide(SELF, |cluster, live, cx| cluster.hello(live, session, *hello, cx)) {
+                match self.decide(Author::Controller, |cluster, live, cx| cluster.hello(live, session, *hello, cx)) {
                     Ok(touched) => {
                         self.touched.extend(touched);
                         self.sessions.insert(node, Session { id: session, outbox, sent: None, elsewhere: None });
@@ -179,7 +183,8 @@ impl Writer {
                 }
             }
             Input::Report { node, session, report, taken } => {
-                let touched = self.decide(SELF, |cluster, live, cx| cluster.report(live, node, session, *report, cx));
+                let touched = self
+                    .decide(Author::Controller, |cluster, live, cx| cluster.report(live, node, session, *report, cx));
                 self.touched.extend(touched);
                 let _ = taken.send(());
             }
@@ -201,13 +206,17 @@ impl Writer {
         }
     }
 
-    fn decide<T>(&mut self, by: &str, decision: impl FnOnce(&mut Cluster, &mut Live, &mut Context<'_>) -> T) -> T {
-        let mut cx = Context { tick: clock::tick(), wall: mint::wall(), by: by.into(), ids: &mut self.ids };
+    fn decide<T>(
+        &mut self,
+        author: Author,
+        decision: impl FnOnce(&mut Cluster, &mut Live, &mut Context<'_>) -> T,
+    ) -> T {
+        let mut cx = Context { tick: clock::tick(), wall: mint::wall(), author, ids: &mut self.ids };
         decision(&mut self.cluster, &mut self.live, &mut cx)
     }
 
     fn pass_time(&mut self) {
-        let touched = self.decide(SELF, |cluster, live, cx| cluster.pass_time(live, cx));
+        let touched = self.decide(Author::Controller, |cluster, live, cx| cluster.pass_time(live, cx));
         self.touched.extend(touched);
         let now = clock::tick();
         let due = self.wakes.iter().filter(|(_, wake)| **wake <= now).map(|(service, _)| *service);
@@ -217,7 +226,7 @@ impl Writer {
     /// Looks at every touched service and makes everything durable. False when the store did not take it.
     fn settle(&mut self) -> bool {
         while let Some(service) = self.touched.pop_first() {
-            let followup = self.decide(SELF, |cluster, live, cx| cluster.reconcile(live, service, cx));
+            let followup = self.decide(Author::Controller, |cluster, live, cx| cluster.reconcile(live, service, cx));
             self.asks.extend(followup.asks);
             match followup.wake {
                 Some(wake) => self.wakes.insert(service, wake),
@@ -246,13 +255,14 @@ impl Writer {
                 Ok(last) => {
                     lapstrake_crash::point("store.after-commit");
                     if let Some(last) = last {
-                        self.told.send_replace(last);
+                        self.watchers.events.send_replace(last);
                     }
                 }
                 Err(error) => return self.reload(&chain(&error)),
             }
         }
         self.know_nodes(&changes);
+        self.know_credentials(&changes);
         self.answer();
         self.send(!changes.is_empty());
         true
@@ -265,9 +275,22 @@ impl Writer {
         }
         let nodes = node_ids(&self.cluster);
         let removed: Vec<NodeId> = self.sessions.keys().filter(|node| !nodes.contains(node)).copied().collect();
-        self.known.send_replace(nodes);
+        self.watchers.nodes.send_replace(nodes);
         for session in removed.iter().filter_map(|node| self.sessions.remove(node)) {
             session.outbox.end(SessionOver::Removed);
+        }
+    }
+
+    /// Tells who is an operator now, before the command that changed it is answered.
+    fn know_credentials(&mut self, changes: &[Change]) {
+        let concerned = ["operator-token/", "application/", "environment/"];
+        if changes.iter().any(|change| concerned.iter().any(|table| change.key.starts_with(table))) {
+            self.watchers.credentials.send_if_modified(|held| {
+                let now = credentials(&self.cluster);
+                let differs = *held != now;
+                *held = now;
+                differs
+            });
         }
     }
 
@@ -331,7 +354,7 @@ impl Writer {
             Ok(cluster) => {
                 self.touched = cluster.all::<Service>().map(|service| service.id).collect();
                 self.cluster = cluster;
-                self.decide(SELF, |cluster, live, cx| cluster.take_pictures_again(live, cx));
+                self.decide(Author::Controller, |cluster, live, cx| cluster.take_pictures_again(live, cx));
             }
             Err(error) => {
                 // Neither written nor read: to decide on from a memory that was never stored would be a lie.
@@ -342,9 +365,6 @@ impl Writer {
         false
     }
 }
-
-/// Who does what no operator asked for.
-const SELF: &str = "controller";
 
 fn new_event(event: Event) -> NewEvent {
     let kind = serde_json::to_value(event.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));

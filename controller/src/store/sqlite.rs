@@ -172,13 +172,18 @@ impl EventLog {
         rows.collect::<Result<_, _>>().map_err(failed("read its events"))
     }
 
-    /// The number after which `last` events follow: where a reader starts who wants only the newest.
-    pub fn number_before_last(&self, last: u32) -> Result<u64, StoreError> {
+    /// The number after which `last` events follow, of `subject` and what lies under it when one is given: where a reader
+    /// starts who wants only the newest.
+    pub fn number_before_last(&self, last: u32, subject: Option<&str>) -> Result<u64, StoreError> {
         let number: Option<i64> = self
             .connection
-            .query_row("SELECT number FROM event ORDER BY number DESC LIMIT 1 OFFSET ?1", params![last], |row| {
-                row.get(0)
-            })
+            .query_row(
+                "SELECT number FROM event
+                 WHERE ?2 IS NULL OR subject = ?2 OR substr(subject, 1, length(?2) + 1) = ?2 || '/'
+                 ORDER BY number DESC LIMIT 1 OFFSET ?1",
+                params![last, subject],
+                |row| row.get(0),
+            )
             .optional()
             .map_err(failed("read its events"))?;
         Ok(number.unwrap_or(0) as u64)
@@ -255,7 +260,8 @@ mod tests {
         assert_eq!(numbers(2, None), [last]);
         assert_eq!(numbers(0, Some("shop/production/web")), [1], "a name that only begins alike is another");
         assert_eq!(numbers(0, Some("shop")), [1, 2, 3]);
-        assert_eq!(log.number_before_last(2).expect("reads"), 1);
-        assert_eq!(log.number_before_last(20).expect("reads"), 0);
+        assert_eq!(log.number_before_last(2, None).expect("reads"), 1);
+        assert_eq!(log.number_before_last(20, None).expect("reads"), 0);
+        assert_eq!(log.number_before_last(0, Some("shop/production/webby")).expect("reads"), 2);
     }
 }

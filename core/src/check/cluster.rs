@@ -1,6 +1,7 @@
 //! The invariants of the cluster, as far as the controller decides them: over one state, over two states that follow each
 //! other, and over what the store gives back.
 
+use crate::access::Author;
 use crate::check::Violation;
 use crate::cluster::live::Live;
 use crate::cluster::state::*;
@@ -181,7 +182,7 @@ pub fn of_a_second_look(cluster: &Cluster, live: &Live, tick: Tick) -> Vec<Viola
     let (mut cluster, mut live) = (cluster.clone(), live.clone());
     cluster.take_changes();
     let mut ids = Ids::from_base(u128::MAX / 2);
-    let mut cx = Context { tick, wall: Wall(0), by: String::new(), ids: &mut ids };
+    let mut cx = Context { tick, wall: Wall(0), author: Author::Controller, ids: &mut ids };
     let services: Vec<_> = cluster.all::<Service>().map(|service| (service.id, cluster.path_of(service))).collect();
     let mut violations = Vec::new();
     for (id, path) in services {

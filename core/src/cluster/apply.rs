@@ -3,6 +3,7 @@
 //! `weigh` finds every mistake and says what would become of each service; `lap plan` shows that, and apply records it.
 //! So the two cannot differ.
 
+use crate::access::Author;
 use crate::assignment::ServicePath;
 use crate::cluster::command::{Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Outcome, Refusal};
 use crate::cluster::event::EventKind;
@@ -13,15 +14,20 @@ use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, ServiceId};
 use crate::policy::{ApplicationKind, JOBS_PER_SERVICE, Policy, SERVICES_PER_APPLICATION, why_not_a_name};
 use crate::spec::ServiceSpec;
-use crate::time::Millis;
+use crate::time::{Millis, Wall};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 impl Cluster {
-    /// What applying a file would do. Makes the same checks and changes nothing.
-    pub fn plan_apply(&self, apply: &Apply) -> Result<Vec<Applied>, Vec<Refusal>> {
+    /// What applying a file would do, if the author may. Makes the same checks and changes nothing.
+    pub fn plan(&self, author: &Author, apply: &Apply, now: Wall) -> Result<Vec<Applied>, Vec<Refusal>> {
+        self.permit_apply(author, apply, now)?;
+        self.plan_apply(apply)
+    }
+
+    pub(crate) fn plan_apply(&self, apply: &Apply) -> Result<Vec<Applied>, Vec<Refusal>> {
         let mut refusals = self.refuse_names(apply);
         refusals.extend(self.refuse_quota(apply));
         let mut routes = self.routes_except(apply);
@@ -76,7 +82,7 @@ impl Cluster {
             Change::Scale { from, to } => (self.revision_aimed_at(&service), format!("scale {from} -> {to}")),
             Change::Replace { .. } => (None, "the spec was changed".to_string()),
         };
-        let trigger = Trigger { kind: TriggerKind::Apply, by: cx.by.clone(), why };
+        let trigger = Trigger { kind: TriggerKind::Apply, by: cx.by(), why };
         let renew = match applied.change {
             Change::Scale { .. } => self.renew_aimed_at(&service),
             Change::None | Change::Retry { .. } | Change::Create { .. } | Change::Replace { .. } => None,
@@ -100,7 +106,7 @@ impl Cluster {
             created: cx.wall,
         };
         self.put(service.clone());
-        self.tell(cx, EventKind::ServiceCreated, &applied.path, format!("{} created the service", cx.by));
+        self.tell(cx, EventKind::ServiceCreated, &applied.path, format!("{} created the service", cx.author));
         service
     }
 

@@ -1,5 +1,6 @@
 //! What operators ask for, as commands, and what is answered: done, or refused with a sentence each.
 
+use crate::access::Grant;
 use crate::assignment::ServicePath;
 use crate::cluster::live::Live;
 use crate::cluster::state::Wish;
@@ -102,13 +103,11 @@ pub enum Command {
     /// Uses a ticket.
     EnrolNode(Enrol),
     /// Records an operator's token.
-    CreateOperatorToken {
-        /// Minted at the rim, as it is part of the token's text.
-        id: TokenId,
-        /// SHA-256 of the secret, in hexadecimal.
-        hash: String,
-        /// The operator's name.
-        name: String,
+    CreateOperatorToken(NewOperatorToken),
+    /// Ends an operator's token at once.
+    RemoveOperatorToken {
+        /// Its name or its id.
+        token: String,
     },
 }
 
@@ -154,6 +153,21 @@ pub struct NewJoinToken {
     pub node_name: Option<String>,
     /// Where the node must come from.
     pub cidr: Option<String>,
+}
+
+/// A token for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOperatorToken {
+    /// Minted at the rim, as it is part of the token's text.
+    pub id: TokenId,
+    /// SHA-256 of the secret, in hexadecimal.
+    pub hash: String,
+    /// The operator's name, or that of a program.
+    pub name: String,
+    /// What its holder shall be, and where.
+    pub grant: Grant,
+    /// How long it is good; none for one that does not end by itself.
+    pub lifetime: Option<Millis>,
 }
 
 /// A node that shows a ticket.
@@ -269,8 +283,9 @@ pub enum Change {
 pub const MOST_CHANGES: usize = 100;
 
 impl Cluster {
-    /// Carries a command out, or refuses it with all reasons and changes nothing.
+    /// Carries a command out, or refuses it with all reasons and changes nothing. Whether its author may is asked first.
     pub fn command(&mut self, live: &Live, command: Command, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
+        self.permit(&cx.author, &command, cx.wall)?;
         let before = self.savepoint();
         let mut result = self.carry_out(live, command, cx);
         let changes = self.changes_since(before);
@@ -305,7 +320,8 @@ impl Cluster {
             Command::RemoveService { service } => self.remove_service(&service, cx),
             Command::CreateJoinToken(new) => self.create_join_token(new, cx),
             Command::EnrolNode(enrol) => self.enrol(enrol, cx),
-            Command::CreateOperatorToken { id, hash, name } => self.create_operator_token(id, hash, name, cx),
+            Command::CreateOperatorToken(new) => self.create_operator_token(new, cx),
+            Command::RemoveOperatorToken { token } => self.remove_operator_token(&token, cx),
         };
         result.map_err(|refusal| vec![refusal])
     }
@@ -332,8 +348,12 @@ pub enum RefusalKind {
     NotFound,
     /// Something that is there stands against it.
     Conflict,
-    /// It is understood and not allowed.
+    /// It is understood, and the rules of the place do not allow it to anybody.
     Refused,
+    /// Its author may not do it.
+    Forbidden,
+    /// Its author is nobody: the token was removed or has ended.
+    Unauthenticated,
     /// It makes no sense as it is written.
     Invalid,
 }

@@ -1,5 +1,6 @@
 //! What happened, for the appended log that people and programs follow.
 
+use crate::access::Scope;
 use crate::time::Wall;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,35 @@ pub enum EventKind {
     JoinTokenCreated,
     /// An operator's token was created.
     OperatorTokenCreated,
+    /// An operator's token was removed.
+    OperatorTokenRemoved,
+}
+
+impl EventKind {
+    /// Where it belongs, which says who may read it: what is about nodes and tokens, to the organization, whatever they
+    /// are called; all else to the path that it is about.
+    pub fn scope(self, path: &str) -> Scope {
+        match self {
+            EventKind::NodeJoined
+            | EventKind::NodeLiveness
+            | EventKind::NodeTrouble
+            | EventKind::NodeRemoved
+            | EventKind::NodeWish
+            | EventKind::JoinTokenCreated
+            | EventKind::OperatorTokenCreated
+            | EventKind::OperatorTokenRemoved => Scope::Organization,
+            EventKind::ApplicationCreated
+            | EventKind::EnvironmentCreated
+            | EventKind::ServiceCreated
+            | EventKind::ServiceChanged
+            | EventKind::ServiceRemoving
+            | EventKind::ServiceRemoved
+            | EventKind::Deployment
+            | EventKind::Replacement
+            | EventKind::SlotMoved
+            | EventKind::Allotment => Scope::of_path(path),
+        }
+    }
 }
 
 /// One line of the log.

@@ -1,12 +1,13 @@
 //! Applications and environments, and the nodes that are given to them.
 
+use crate::access::same_hash;
 use crate::cluster::command::{Answer, Enrol, NewJoinToken, Outcome, Refusal};
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
-use crate::ids::{ApplicationId, EnvironmentId, NodeId, TokenId};
+use crate::ids::{ApplicationId, EnvironmentId, NodeId};
 use crate::liveness::Liveness;
 use crate::policy::{ApplicationKind, Policy, why_not_a_name};
 use crate::time::Wall;
@@ -30,7 +31,7 @@ impl Cluster {
         let id = ApplicationId(cx.ids.mint());
         let kind = ApplicationKind::Project;
         self.put(Application { id, name: name.into(), kind, created: cx.wall });
-        self.tell(cx, EventKind::ApplicationCreated, name, format!("{} created the application", cx.by));
+        self.tell(cx, EventKind::ApplicationCreated, name, format!("{} created the application", cx.author));
         for (environment, policy) in kind.environments() {
             self.add_environment(id, environment, policy, cx);
         }
@@ -62,7 +63,7 @@ impl Cluster {
     ) -> EnvironmentId {
         let id = EnvironmentId(cx.ids.mint());
         self.put(Environment { id, application: of, name: name.into(), policy, created: cx.wall });
-        let sentence = format!("{} created the environment", cx.by);
+        let sentence = format!("{} created the environment", cx.author);
         self.tell(cx, EventKind::EnvironmentCreated, self.environment_path(id), sentence);
         id
     }
@@ -80,7 +81,7 @@ impl Cluster {
         self.put(Allotment { environment, node, created: cx.wall });
         // Slots that were left on it when it was taken away by force are named in its set again.
         self.edit::<Node>(&node, |node| node.generation += 1);
-        let sentence = format!("{} gave it the node {}", cx.by, self.node_name(node));
+        let sentence = format!("{} gave it the node {}", cx.author, self.node_name(node));
         self.tell(cx, EventKind::Allotment, self.environment_path(environment), sentence);
         self.services_of(environment).map(|service| service.id).collect()
     }
@@ -102,7 +103,7 @@ impl Cluster {
         self.remove::<Allotment>((environment, node.id));
         // What the node should run has changed: jobs of this environment are not named in its set any more.
         self.edit::<Node>(&node.id, |node| node.generation += 1);
-        let sentence = format!("{} took the node {} back", cx.by, node.name);
+        let sentence = format!("{} took the node {} back", cx.author, node.name);
         self.tell(cx, EventKind::Allotment, self.environment_path(environment), sentence);
         let touched = self.services_of(environment).map(|service| service.id).collect();
         Ok(Outcome { touched, ..outcome(Answer::Recorded) })
@@ -123,7 +124,7 @@ impl Cluster {
             self.remove::<Allotment>((environment, node.id));
         }
         self.remove::<Node>(node.id);
-        self.tell(cx, EventKind::NodeRemoved, format!("node/{name}"), format!("{} removed the node", cx.by));
+        self.tell(cx, EventKind::NodeRemoved, format!("node/{name}"), format!("{} removed the node", cx.author));
         Ok(Outcome { touched, ..outcome(Answer::Recorded) })
     }
 
@@ -142,7 +143,7 @@ impl Cluster {
             Wish::Open => "opened",
             Wish::Cordoned => "cordoned",
         };
-        self.tell(cx, EventKind::NodeWish, format!("node/{name}"), format!("{} {word} the node", cx.by));
+        self.tell(cx, EventKind::NodeWish, format!("node/{name}"), format!("{} {word} the node", cx.author));
         self.put(Node { wish, ..node.clone() });
         Ok(Outcome { touched: self.touched_by_node(live, node.id), ..outcome(Answer::Recorded) })
     }
@@ -196,14 +197,14 @@ impl Cluster {
             id: new.id,
             hash: new.hash,
             created: cx.wall,
-            by: cx.by.clone(),
+            by: cx.by(),
             expires,
             environment,
             node_name: new.node_name,
             cidr: new.cidr,
             used_by: None,
         });
-        let sentence = format!("{} created a join token, good for one node and {}", cx.by, new.lifetime);
+        let sentence = format!("{} created a join token, good for one node and {}", cx.author, new.lifetime);
         self.tell(cx, EventKind::JoinTokenCreated, format!("node-token/{}", new.id), sentence);
         Ok(outcome(Answer::Recorded))
     }
@@ -248,7 +249,7 @@ impl Cluster {
         let unknown = || Refusal::refused("this join token is not one of this cluster's").hint(NEW_TOKEN);
         let token = self.get::<JoinToken>(&enrol.token).ok_or_else(unknown)?;
         // A wrong secret and an unknown id are answered alike: who guesses learns nothing.
-        if token.hash != enrol.hash {
+        if !same_hash(&token.hash, &enrol.hash) {
             return Err(unknown());
         }
         let joined_with_this_key = |node: &Node| node.key == enrol.key;
@@ -272,21 +273,6 @@ impl Cluster {
             )));
         }
         Ok(token.clone())
-    }
-
-    pub(crate) fn create_operator_token(
-        &mut self,
-        id: TokenId,
-        hash: String,
-        name: String,
-        cx: &Context<'_>,
-    ) -> Result<Outcome, Refusal> {
-        if let Some(why) = why_not_a_name(&name) {
-            return Err(Refusal::invalid(why));
-        }
-        self.tell(cx, EventKind::OperatorTokenCreated, &name, format!("{} created a token for {name}", cx.by));
-        self.put(OperatorToken { id, hash, name, created: cx.wall });
-        Ok(outcome(Answer::Recorded))
     }
 }
 

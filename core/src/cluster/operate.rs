@@ -109,7 +109,7 @@ impl Cluster {
         }
         service.deleting = true;
         self.put(service);
-        self.tell(cx, EventKind::ServiceRemoving, path, format!("{} removes the service", cx.by));
+        self.tell(cx, EventKind::ServiceRemoving, path, format!("{} removes the service", cx.author));
         Ok(Outcome { answer: Answer::Recorded, warnings: Vec::new(), touched })
     }
 

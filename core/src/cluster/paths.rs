@@ -119,7 +119,7 @@ impl Cluster {
 
     /// Adds to the log something that an operator did.
     pub(crate) fn tell(&mut self, cx: &Context<'_>, kind: EventKind, path: impl ToString, sentence: String) {
-        let by = Some(cx.by.clone());
+        let by = Some(cx.by());
         self.note(Event { kind, path: path.to_string(), sentence, wall: cx.wall, by, deployment: None });
     }
 

@@ -104,7 +104,7 @@ impl Cluster {
 
 /// A trigger by whoever asks now.
 pub(crate) fn trigger(kind: TriggerKind, why: String, cx: &Context<'_>) -> Trigger {
-    Trigger { kind, by: cx.by.clone(), why }
+    Trigger { kind, by: cx.by(), why }
 }
 
 /// What stands against a deployment of a service that has never run.

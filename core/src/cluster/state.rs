@@ -1,5 +1,6 @@
 //! The records: all that the controller stores. Readings are not among them; the agents will report those again.
 
+use crate::access::Role;
 use crate::assignment::BoundImage;
 use crate::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, ServiceId, SlotId, TokenId,
@@ -383,8 +384,44 @@ pub struct OperatorToken {
     pub id: TokenId,
     /// SHA-256 of the secret, in hexadecimal.
     pub hash: String,
-    /// The operator's name: `by` of what is done with it.
+    /// The operator's name, unique among tokens: `by` of what is done with it.
     pub name: String,
     /// When.
     pub created: Wall,
+    /// Who made it.
+    #[serde(default)]
+    pub by: String,
+    /// What its holder is. Tokens of before there were roles could do everything.
+    #[serde(default = "admin")]
+    pub role: Role,
+    /// Where.
+    #[serde(default)]
+    pub scope: TokenScope,
+    /// From then on it is of no use; none for one that does not end by itself.
+    #[serde(default)]
+    pub expires: Option<Wall>,
+}
+
+const fn admin() -> Role {
+    Role::Admin
+}
+
+impl OperatorToken {
+    /// Whether it is still of use.
+    pub fn is_good(&self, now: Wall) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// Where a token is good: by ids, so that a namesake that comes after something was removed is not what was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenScope {
+    /// Everywhere.
+    #[default]
+    Organization,
+    /// In an application and its environments.
+    Application(ApplicationId),
+    /// In one environment.
+    Environment(EnvironmentId),
 }

@@ -1,6 +1,7 @@
 //! A controller's decisions and a few model agents, in one thread and without a clock. The invariants are checked after
 //! every input, and the store is kept as JSON, as the rim would.
 
+use crate::access::{Author, Role};
 use crate::assignment::ServicePath;
 use crate::check::cluster as check;
 use crate::cluster::command::*;
@@ -22,6 +23,21 @@ use alloc::vec::Vec;
 
 pub const MIB: u64 = 1 << 20;
 pub const START: Tick = Tick(10_000_000);
+
+/// The token of an admin of the organization.
+pub const ADA: TokenId = TokenId(0xada);
+
+/// Its holder.
+pub fn ada() -> Author {
+    holder(ADA, "ada")
+}
+
+/// Somebody who asks with a token.
+pub fn holder(token: TokenId, name: &str) -> Author {
+    Author::Operator { token, name: name.into(), address: ADDRESS }
+}
+
+const ADDRESS: core::net::IpAddr = core::net::IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 7));
 
 pub struct World {
     pub cluster: Cluster,
@@ -102,6 +118,16 @@ impl World {
             organization: "acme".into(),
             domain: "apps.test".into(),
         });
+        cluster.put(OperatorToken {
+            id: ADA,
+            hash: "good".into(),
+            name: "ada".into(),
+            created: Wall(0),
+            by: "the first start".into(),
+            role: Role::Admin,
+            scope: TokenScope::Organization,
+            expires: None,
+        });
         let mut world = World {
             before: cluster.clone(),
             cluster,
@@ -125,15 +151,25 @@ impl World {
     }
 
     pub fn cx<'a>(ids: &'a mut Ids, tick: Tick) -> Context<'a> {
-        Context { tick, wall: Wall(1_700_000_000_000 + tick.0), by: "ada".into(), ids }
+        Context { tick, wall: Wall(1_700_000_000_000 + tick.0), author: ada(), ids }
     }
 
     pub fn wall(&self) -> Wall {
         Wall(1_700_000_000_000 + self.tick.0)
     }
 
+    /// Ada commands; a machine enrols itself.
     pub fn run(&mut self, command: Command) -> Result<Outcome, Vec<Refusal>> {
-        let result = self.cluster.command(&self.live, command, &mut Self::cx(&mut self.ids, self.tick));
+        let author = match command {
+            Command::EnrolNode(_) => Author::Applicant { address: ADDRESS },
+            _ => ada(),
+        };
+        self.run_as(author, command)
+    }
+
+    pub fn run_as(&mut self, author: Author, command: Command) -> Result<Outcome, Vec<Refusal>> {
+        let mut cx = Context { author, ..Self::cx(&mut self.ids, self.tick) };
+        let result = self.cluster.command(&self.live, command, &mut cx);
         if let Ok(outcome) = &result {
             self.queue.extend(&outcome.touched);
         } else {
