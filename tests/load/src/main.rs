@@ -239,7 +239,8 @@ fn print_checks(sheet: &Sheet, wanted: impl Fn(bool) -> bool) {
     }
 }
 
-/// What the files `deployments-*.json` list, a service each.
+/// What the files `deployments-*.json` list: of one service each, at different times, as the controller keeps only the
+/// newest ones of a service.
 fn deployments(folder: &Path) -> anyhow::Result<Vec<Deployment>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
@@ -249,7 +250,7 @@ fn deployments(folder: &Path) -> anyhow::Result<Vec<Deployment>> {
             all.append(&mut read::<Vec<Deployment>>(&path)?);
         }
     }
-    Ok(all)
+    Ok(Deployment::each_once(all))
 }
 
 /// A path and a number a line.

@@ -115,6 +115,23 @@ pub struct Deployment {
     pub slots: Vec<Timeline>,
 }
 
+impl Deployment {
+    /// Each deployment once, from lists that were written at different times: as it was when it had ended.
+    pub fn each_once(listed: Vec<Deployment>) -> Vec<Deployment> {
+        let mut by_number: BTreeMap<(String, u32), Deployment> = BTreeMap::new();
+        for deployment in listed {
+            let held = by_number.entry((deployment.service.clone(), deployment.number));
+            held.and_modify(|held| {
+                if deployment.ended {
+                    held.clone_from(&deployment);
+                }
+            })
+            .or_insert(deployment);
+        }
+        by_number.into_values().collect()
+    }
+}
+
 /// A slot's way through a deployment.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Timeline {
@@ -252,6 +269,27 @@ fn heard_in(line: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deployment_that_was_listed_twice_counts_once_and_as_it_ended() {
+        let listed = |number, phase: &str, ended| Deployment {
+            service: "shop/production/web".into(),
+            number,
+            phase: phase.into(),
+            ended,
+            message: None,
+            slots: Vec::new(),
+        };
+        let once = Deployment::each_once(vec![
+            listed(2, "complete", true),
+            listed(2, "rolling", false),
+            listed(1, "rolling", false),
+            listed(1, "complete", true),
+            listed(3, "rolling", false),
+        ]);
+        let shown: Vec<_> = once.iter().map(|one| (one.number, one.phase.as_str())).collect();
+        assert_eq!(shown, [(1, "complete"), (2, "complete"), (3, "rolling")]);
+    }
 
     #[test]
     fn a_container_s_end_is_read_from_the_engine_s_events_and_its_own_log() {

@@ -57,6 +57,18 @@ fn a_lost_deployment_fails() {
 }
 
 #[test]
+fn a_deployment_that_is_older_than_all_that_are_kept_is_not_lost() {
+    let kept = |numbers: [u32; 2]| {
+        move |case: &mut Case| {
+            case.deployments = numbers.map(deployment).into();
+            case.acknowledged = [1, 5, 6, 7].map(|number| (WEB.into(), number)).into();
+        }
+    };
+    assert_eq!(failed_after(kept([7, 5])), ["every deployment that was acknowledged is listed"], "6 is missing");
+    assert_eq!(failed_after(kept([7, 6])), Vec::<String>::new(), "1 and 5 have been forgotten");
+}
+
+#[test]
 fn an_orphan_fails_and_is_a_double_too() {
     let failed = failed_after(|case| case.after.push(found(WEB, "web.1", "old")));
     assert_eq!(
