@@ -13,6 +13,7 @@
 
 mod apply;
 mod assignments;
+mod claims;
 pub mod command;
 mod deployment;
 pub mod event;

@@ -2,7 +2,7 @@
 //!
 //! A node is believed by its signs of life. After `SUSPECT_AFTER` of silence its readings are doubted; when its lease has
 //! ended it is Lost, and its jobs may be started elsewhere. A controller that has just started has heard nobody, which
-//! says nothing about the nodes: it counts everybody's silence from its own start.
+//! says nothing about the nodes: it counts everybody's silence from its own start. So does one that was away itself.
 
 use crate::time::{Millis, Tick};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,11 @@ pub const SUSPECT_AFTER: Millis = Millis::secs(4);
 pub const LEASE: Millis = Millis::secs(6);
 /// The controller counts from receiving and a second longer, so that the agent's count always ends first.
 pub const LOST_AFTER: Millis = Millis(LEASE.0 + 1_000);
+
+/// A controller that has not looked at the clock for so long was away itself: its machine was suspended, or its disk hung.
+/// What it has not heard meanwhile says nothing. A shorter absence makes nobody Lost, as the signs of life that wait for it
+/// are at most one heartbeat older than it.
+pub const AWAY_AFTER: Millis = SUSPECT_AFTER;
 
 /// What is believed of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,6 +137,15 @@ mod tests {
         // It was cut off, and is back.
         pulse.beat(after(60_000));
         assert_eq!(pulse.read(after(60_000)), Liveness::Ready);
+    }
+
+    #[test]
+    fn a_controller_that_was_away_just_too_short_to_notice_loses_nobody() {
+        let mut pulse = Pulse::unheard(START);
+        pulse.beat(START);
+        // It looks up again just before it would notice, and meets the next sign of life within a second.
+        let seen_again = START + HEARTBEAT + AWAY_AFTER;
+        assert_ne!(pulse.read(seen_again), Liveness::Lost);
     }
 
     #[test]

@@ -93,6 +93,8 @@ impl World {
         let base = u128::from(self.controller_clock.wall(self.at).0) << 80 | self.rng.id() >> 48;
         self.trace.line(self.at, format_args!("controller {process} starts"));
         self.heard.clear();
+        self.lost_before.clear();
+        (self.listens_since, self.controller_away_until) = (self.at, self.at);
         self.controller = Some(Controller {
             process,
             live: Live::new(tick),
@@ -180,6 +182,9 @@ impl World {
             return;
         }
         controller.turn_at = None;
+        if at < self.controller_away_until {
+            return self.controller_wakes(self.controller_away_until);
+        }
         controller.turns += 1;
         for _ in 0..INPUTS_PER_BATCH {
             let Some(controller) = self.controller.as_mut() else { return };
@@ -211,6 +216,7 @@ impl World {
     ) -> Option<T> {
         let (tick, wall) = (self.controller_clock.tick(self.at), self.controller_clock.wall(self.at));
         let Controller { cluster, live, ids, .. } = self.controller.as_mut()?;
+        live.attend(tick);
         let mut context = Context { tick, wall, author, ids };
         Some(decide(cluster, live, &mut context))
     }

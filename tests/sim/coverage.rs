@@ -79,6 +79,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
         "fault",
         &[
             "controller crash",
+            "controller away",
             "controller crash before commit",
             "controller crash after commit",
             "store full",

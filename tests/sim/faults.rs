@@ -7,6 +7,7 @@ use crate::runtime::{Cause, State};
 use crate::world::World;
 use lapstrake_core::cluster::state::Node;
 use lapstrake_core::ids::BootId;
+use lapstrake_core::liveness::{AWAY_AFTER, LOST_AFTER};
 use lapstrake_core::node::seen::Attempt;
 
 /// At which point a process dies.
@@ -27,6 +28,8 @@ pub enum Fault {
     ControllerCrash,
     /// It dies at its next commit.
     ControllerDies(Dies),
+    /// Its process does nothing for a while: its machine is suspended, or its disk hangs.
+    ControllerAway,
     /// The controller's disk is full.
     StoreFull,
     /// An agent's process dies now.
@@ -95,6 +98,7 @@ impl Fault {
         match self {
             Fault::ControllerCrash => "controller crash",
             Fault::ControllerDies(_) | Fault::AgentDies(..) => "",
+            Fault::ControllerAway => "controller away",
             Fault::StoreFull => "store full",
             Fault::AgentCrash(_) => "agent crash",
             Fault::LedgerFull(_) => "ledger disk full",
@@ -145,6 +149,7 @@ impl World {
         self.rng.pick(&[
             Fault::ControllerCrash,
             Fault::ControllerDies(written),
+            Fault::ControllerAway,
             Fault::StoreFull,
             Fault::AgentCrash(machine),
             Fault::AgentDies(machine, died),
@@ -214,6 +219,11 @@ impl World {
                 return !streams.is_empty();
             }
             Fault::JoinsAgain(machine) => return self.joins_again(machine),
+            Fault::ControllerAway => {
+                let until = self.at + self.rng.between(1_000, 30_000);
+                self.controller_goes_away(until);
+                return self.controller.is_some();
+            }
             Fault::StoreFull => self.store.full = true,
             Fault::LedgerFull(machine) => self.machines[machine].disk.full = true,
             Fault::LedgerLost(machine) => self.lose_ledger(machine),
@@ -232,6 +242,20 @@ impl World {
             }
         }
         true
+    }
+
+    fn controller_goes_away(&mut self, until: u64) {
+        let is_here = self.controller_away_until <= self.at;
+        self.controller_away_until = self.controller_away_until.max(until);
+        if until - self.at < AWAY_AFTER.0 {
+            return;
+        }
+        if is_here {
+            let since = |node| self.heard.get(&node).copied().unwrap_or(0).max(self.listens_since);
+            let nodes = self.committed.all::<Node>().map(|node| node.id);
+            self.lost_before = nodes.filter(|node| since(*node) + LOST_AFTER.0 <= self.at).collect();
+        }
+        self.listens_since = self.controller_away_until;
     }
 
     fn lose_ledger(&mut self, machine: MachineNumber) {
@@ -285,6 +309,10 @@ impl World {
         self.calm = true;
         self.trace.line(self.at, format_args!("nothing breaks any more"));
         self.controller_death = None;
+        if self.controller_away_until > self.at {
+            // It may have been away too short to notice.
+            (self.controller_away_until, self.listens_since) = (self.at, 0);
+        }
         self.heals(Fault::StoreFull);
         self.heals(Fault::RegistryDown);
         for machine in 0..self.machines.len() {

@@ -5,9 +5,10 @@ use crate::event::MachineNumber;
 use crate::runtime::Vessel;
 use crate::world::World;
 use lapstrake_core::check::{Violation, cluster as check};
-use lapstrake_core::cluster::state::{Deployment, DeploymentFailure, DeploymentPhase, Node, Service, Slot};
+use lapstrake_core::cluster::state::{Allotment, Deployment, DeploymentFailure, DeploymentPhase, Node, Service, Slot};
 use lapstrake_core::cluster::{Followup, Key, Record};
 use lapstrake_core::ids::{JobId, ServiceId};
+use lapstrake_core::liveness::LOST_AFTER;
 use lapstrake_core::node::ledger::{Job, Ledger};
 use lapstrake_core::node::seen::{Attempt, Now, Seen};
 use lapstrake_core::report::{Failure, JobPhase};
@@ -347,6 +348,9 @@ impl World {
             return;
         }
         self.coverage.count("promise", "6 a job was placed");
+        if let Some(was) = &was {
+            self.judge_move(was, now);
+        }
         let silent = |node| self.heard.get(&node).is_none_or(|heard| self.at - heard > LEASE + 1_100);
         if was.as_ref().is_some_and(|was| was.node != now.node && silent(was.node)) {
             self.coverage.count("promise", "6 a slot left a lost node");
@@ -355,6 +359,24 @@ impl World {
         if was.is_none_or(|was| was.node != now.node) && silent(now.node) {
             let name = self.committed.get::<Node>(&now.node).map(|node| node.name.clone()).unwrap_or_default();
             self.broken(6, format!("a job of {} came to {name}, which is lost", now.id));
+        }
+    }
+}
+
+impl World {
+    /// Invariant 10: a slot leaves a node of its environment only when the controller has listened for a whole lease and
+    /// not heard of it. What it did not hear while it was away counts for nothing.
+    fn judge_move(&mut self, was: &Slot, now: &Slot) {
+        let Some(service) = self.committed.get::<Service>(&now.id.service) else { return };
+        let allotted = self.committed.get::<Allotment>(&(service.environment, was.node)).is_some();
+        let was_lost_before = self.lost_before.contains(&was.node);
+        let listened = self.at.saturating_sub(self.listens_since);
+        // Ticks and instants are rounded differently.
+        let whole_lease = LOST_AFTER.0 - 10;
+        let moved = was.job.is_some() && was.node != now.node && allotted;
+        if moved && !was_lost_before && listened < whole_lease {
+            let broken = format!("{} left its node though the controller has listened for {listened} ms only", now.id);
+            self.broken(10, broken);
         }
     }
 }

@@ -21,7 +21,7 @@ use lapstrake_core::cluster::{Cluster, Key, One, Record};
 use lapstrake_core::ids::{BootId, ClusterId, EpochId, NodeId};
 use lapstrake_core::message::{AgentWord, ResolvedImage};
 use lapstrake_core::report::Capacity;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Nothing breaks before everything has begun.
 const FAULTS_FROM: u64 = 5_000;
@@ -60,6 +60,12 @@ pub struct World {
     pub commits: u64,
     /// When the controller last heard of each node, since it started.
     pub heard: BTreeMap<NodeId, u64>,
+    /// Since when it listens, after a start or after it was away for so long that it must have noticed.
+    pub listens_since: u64,
+    /// Who was lost already when it was away last.
+    pub lost_before: BTreeSet<NodeId>,
+    /// Until when its process does nothing, though it lives.
+    pub controller_away_until: u64,
     /// Connections between agents and the controller.
     pub streams: BTreeMap<StreamNumber, Stream>,
     /// What people want.
@@ -107,6 +113,9 @@ impl World {
             committed: Cluster::default(),
             commits: 0,
             heard: BTreeMap::new(),
+            listens_since: 0,
+            lost_before: BTreeSet::new(),
+            controller_away_until: 0,
             streams: BTreeMap::new(),
             people: People::default(),
             facts: Facts::default(),

@@ -212,6 +212,7 @@ impl Writer {
         decision: impl FnOnce(&mut Cluster, &mut Live, &mut Context<'_>) -> T,
     ) -> T {
         let mut cx = Context { tick: clock::tick(), wall: mint::wall(), author, ids: &mut self.ids };
+        self.live.attend(cx.tick);
         decision(&mut self.cluster, &mut self.live, &mut cx)
     }
 

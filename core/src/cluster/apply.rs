@@ -7,7 +7,6 @@ use crate::access::Author;
 use crate::assignment::ServicePath;
 use crate::cluster::command::{Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Outcome, Refusal};
 use crate::cluster::event::EventKind;
-use crate::cluster::paths::hosts_of;
 use crate::cluster::queue::Order;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
@@ -15,7 +14,7 @@ use crate::ids::{ApplicationId, EnvironmentId, ServiceId};
 use crate::policy::{ApplicationKind, JOBS_PER_SERVICE, Policy, SERVICES_PER_APPLICATION, why_not_a_name};
 use crate::spec::ServiceSpec;
 use crate::time::{Millis, Wall};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -30,7 +29,7 @@ impl Cluster {
     pub(crate) fn plan_apply(&self, apply: &Apply) -> Result<Vec<Applied>, Vec<Refusal>> {
         let mut refusals = self.refuse_names(apply);
         refusals.extend(self.refuse_quota(apply));
-        let mut routes = self.routes_except(apply);
+        let mut claims = self.claims_beside(apply);
         let mut plan = Vec::new();
         for environment in &apply.environments {
             let Some((policy, existing)) = self.environment_for(apply, environment, &mut refusals) else { continue };
@@ -38,7 +37,7 @@ impl Cluster {
                 let path = path(apply, environment, service);
                 let place = format!("environments.{}.services.{}", environment.name, service.name);
                 refusals.extend(refuse_scale(&service.spec, policy, &environment.name, &place));
-                refusals.extend(self.refuse_routes(&service.spec, &path, &place, &mut routes));
+                refusals.extend(self.refuse_claims(&service.spec, &path, &place, &mut claims));
                 let known = existing.and_then(|id| self.services_of(id).find(|known| known.name == service.name));
                 if known.is_some_and(|known| known.deleting) {
                     refusals.push(being_removed(&path).at(&place));
@@ -72,22 +71,24 @@ impl Cluster {
         let known = self.services_of(environment).find(|known| known.name == applied.path.service).cloned();
         let service = known.unwrap_or_else(|| self.create_service(applied, environment, cx));
         applied.service = Some(service.id);
-        let (revision, why) = match applied.change {
+        // Another number of jobs of the same; everything else is resolved anew.
+        let mut same = None;
+        let why = match applied.change {
             Change::None => {
                 applied.deployment = service.unfinished;
                 return;
             }
-            Change::Retry { failed } => (None, format!("deployment {failed} failed and is tried again")),
-            Change::Create { jobs } => (None, format!("new service with {}", jobs_word(jobs))),
-            Change::Scale { from, to } => (self.revision_aimed_at(&service), format!("scale {from} -> {to}")),
-            Change::Replace { .. } => (None, "the spec was changed".to_string()),
+            Change::Retry { failed } => format!("deployment {failed} failed and is tried again"),
+            Change::Create { jobs } => format!("new service with {}", jobs_word(jobs)),
+            Change::Scale { from, to } => {
+                same = self.aim(&service);
+                format!("scale {from} -> {to}")
+            }
+            Change::Replace { .. } => "the spec was changed".to_string(),
         };
         let trigger = Trigger { kind: TriggerKind::Apply, by: cx.by(), why };
-        let renew = match applied.change {
-            Change::Scale { .. } => self.renew_aimed_at(&service),
-            Change::None | Change::Retry { .. } | Change::Create { .. } | Change::Replace { .. } => None,
-        };
-        let order = Order { spec: applied.after.clone(), revision, renew_from: renew, trigger };
+        let (revision, renew_from) = same.map_or((None, None), |same| (same.revision, same.renew_from));
+        let order = Order { spec: applied.after.clone(), revision, renew_from, trigger };
         applied.deployment = Some(self.queue(service.id, order, cx));
     }
 
@@ -234,83 +235,9 @@ impl Cluster {
         })
     }
 
-    /// Who has which host and path, but for the services that the file will set anew.
-    fn routes_except(&self, apply: &Apply) -> BTreeMap<(String, String), ServicePath> {
-        let set: BTreeSet<(&str, &str)> = apply
-            .environments
-            .iter()
-            .flat_map(|it| it.services.iter().map(|service| (it.name.as_str(), service.name.as_str())))
-            .collect();
-        let mut routes = BTreeMap::new();
-        for service in self.all::<Service>() {
-            let path = self.path_of(service);
-            let own = path.application == apply.application
-                && set.contains(&(path.environment.as_str(), path.service.as_str()));
-            if own {
-                continue;
-            }
-            for route in self.routes_of(service, &path) {
-                routes.insert(route, path.clone());
-            }
-        }
-        routes
-    }
-
-    /// Host and path of what a service asks for and, where that is older, of what its jobs still serve.
-    fn routes_of(&self, service: &Service, path: &ServicePath) -> Vec<(String, String)> {
-        let mut routes = routes(&service.spec, path, self.domain());
-        let active = service.active.and_then(|active| self.get::<Revision>(&(service.id, active.revision)));
-        routes.extend(active.into_iter().flat_map(|revision| {
-            let with_hosts = revision.spec.ports.iter().zip(&revision.hosts);
-            with_hosts.filter_map(|(port, host)| Some((host.clone()?, port.path.clone().unwrap_or_else(|| "/".into()))))
-        }));
-        routes
-    }
-
-    fn refuse_routes(
-        &self,
-        spec: &ServiceSpec,
-        path: &ServicePath,
-        place: &str,
-        taken: &mut BTreeMap<(String, String), ServicePath>,
-    ) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
-        for (i, port) in spec.ports.iter().enumerate().filter(|(_, port)| port.public) {
-            let place = format!("{place}.ports.{i}");
-            let host = hosts_of(spec, path, self.domain()).get(i).cloned().flatten().unwrap_or_default();
-            // A label of a host has at most 63 characters; the default one is put together from three names.
-            if host.split('.').any(|label| label.len() > 63) {
-                refusals.push(
-                    Refusal::invalid(format!("the host {host} has a part of more than 63 characters"))
-                        .at(format!("{place}.host"))
-                        .hint("name a shorter host"),
-                );
-            }
-            let route = (host, port.path.clone().unwrap_or_else(|| "/".into()));
-            if let Some(other) = taken.get(&route) {
-                let (host, prefix) = &route;
-                let whose = if other == path { "another port of it".into() } else { other.to_string() };
-                refusals.push(
-                    Refusal::conflict(format!("{host}{prefix} already leads to {whose}"))
-                        .at(format!("{place}.host"))
-                        .hint("take another host or path"),
-                );
-            } else {
-                taken.insert(route, path.clone());
-            }
-        }
-        refusals
-    }
-
     pub(crate) fn domain(&self) -> &str {
         self.meta().map_or("internal", |meta| &meta.domain)
     }
-}
-
-fn routes(spec: &ServiceSpec, path: &ServicePath, domain: &str) -> Vec<(String, String)> {
-    let hosts = hosts_of(spec, path, domain);
-    let with_hosts = spec.ports.iter().zip(hosts);
-    with_hosts.filter_map(|(port, host)| Some((host?, port.path.clone().unwrap_or_else(|| "/".into())))).collect()
 }
 
 /// Why an environment does not allow so many jobs.

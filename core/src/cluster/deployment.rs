@@ -163,7 +163,12 @@ impl Cluster {
         let slots: Vec<Slot> = self.slots_of(service.id).cloned().collect();
         let wanted = wanted(service, deployment);
         let (stay, surplus): (Vec<&Slot>, Vec<&Slot>) = slots.iter().partition(|slot| wanted.contains(&slot.id));
-        let begun = |slot: &Slot| slot.job.is_some_and(|job| is_new(&job, deployment, revision));
+        // A job of the same revision that was given up before this deployment gets its successor from it.
+        let failed = |slot: &Slot| matches!(slot.outcome, Some(SlotOutcome::Failed { .. }));
+        let begun = |slot: &Slot| {
+            let of_this = |job: &SlotJob| job.deployment_number == deployment.number;
+            slot.job.is_some_and(|job| is_new(&job, deployment, revision) && (of_this(&job) || !failed(slot)))
+        };
         for slot in stay.iter().filter(|slot| begun(slot)) {
             if let Some(SlotOutcome::Failed { failure, .. }) = &slot.outcome {
                 let node = self.node_name(slot.node);
@@ -242,6 +247,7 @@ impl Cluster {
             service.active = Some(active);
             service.unfinished = None;
         });
+        self.edit::<Revision>(&(service.id, revision), |revision| revision.completed = true);
         self.enter(service, deployment.number, DeploymentPhase::Complete, cx);
         self.prune(service);
         true

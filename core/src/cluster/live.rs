@@ -1,7 +1,7 @@
 //! What the controller knows and does not store: possibly old, possibly unknown. The agents will say it again.
 
 use crate::ids::{BootId, JobId, NodeId, RequestId, ServiceId, SessionId, SlotId};
-use crate::liveness::{Liveness, Pulse};
+use crate::liveness::{AWAY_AFTER, Liveness, Pulse};
 use crate::message::ResolvedImage;
 use crate::reason::Waiting;
 use crate::report::{NodeReport, Use};
@@ -18,8 +18,10 @@ const BOOTS_REMEMBERED: usize = 8;
 /// The readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
-    /// When this controller began to listen.
+    /// When this controller began to listen, or again after it was away.
     pub started: Tick,
+    /// When it last looked at the clock.
+    attended: Tick,
     /// What is known of each node that was heard of since.
     pub nodes: BTreeMap<NodeId, LiveNode>,
     /// What each service waits for, as its last reconcile said.
@@ -71,11 +73,26 @@ impl Live {
     pub fn new(started: Tick) -> Live {
         Live {
             started,
+            attended: started,
             nodes: BTreeMap::new(),
             waits: BTreeMap::new(),
             given_up: BTreeMap::new(),
             asks: BTreeMap::new(),
             answers: BTreeMap::new(),
+        }
+    }
+
+    /// The controller looks at the clock, before every decision. One that was away has not listened: whoever was not Lost
+    /// by then has its whole lease again, as after a start.
+    pub fn attend(&mut self, now: Tick) {
+        let before = self.attended;
+        self.attended = before.max(now);
+        if now.since(before) < AWAY_AFTER {
+            return;
+        }
+        self.started = now;
+        for known in self.nodes.values_mut().filter(|known| known.pulse.read(before) != Liveness::Lost) {
+            known.pulse = Pulse::unheard(now);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::assignment::ServicePath;
 use crate::cluster::apply::{being_removed, refuse_scale};
 use crate::cluster::command::{Answer, Outcome, Refusal};
 use crate::cluster::event::EventKind;
-use crate::cluster::queue::{Order, never_ran, trigger};
+use crate::cluster::queue::{Aim, Order, never_ran, trigger};
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context};
 use alloc::format;
@@ -33,14 +33,7 @@ impl Cluster {
     pub(crate) fn redeploy(&mut self, path: &ServicePath, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
         let service = self.operable(path)?;
         let renew_from = Some(service.last_deployment + 1);
-        let (spec, revision) = match (self.unfinished(&service), service.active) {
-            (Some(unfinished), _) => (unfinished.spec.clone(), unfinished.revision),
-            (None, Some(active)) => {
-                let revision = self.kept_revision(&service, active.revision)?;
-                (crate::spec::ServiceSpec { scale: active.scale, ..revision.spec.clone() }, Some(active.revision))
-            }
-            (None, None) => return Err(never_ran(path)),
-        };
+        let Aim { spec, revision, .. } = self.aim(&service).ok_or_else(|| never_ran(path))?;
         let why = revision.map_or("new jobs".to_string(), |number| format!("new jobs of r{number}"));
         let trigger = trigger(TriggerKind::Redeploy, why, cx);
         Ok(self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx))
@@ -68,7 +61,11 @@ impl Cluster {
                 .hint("`lap redeploy` gives it new jobs of the same revision"));
         }
         let revision = self.kept_revision(&service, to)?;
-        let spec = crate::spec::ServiceSpec { scale: service.spec.scale, ..revision.spec.clone() };
+        if let Some(refusal) = self.refuse_old_claims(&service, path, revision) {
+            return Err(refusal);
+        }
+        let scale = self.aim(&service).map_or(active.scale, |aim| aim.spec.scale);
+        let spec = crate::spec::ServiceSpec { scale, ..revision.spec.clone() };
         let trigger = trigger(TriggerKind::Rollback, format!("back from r{} to r{to}", active.revision), cx);
         Ok(self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, trigger }, cx))
     }
@@ -76,11 +73,8 @@ impl Cluster {
     /// Another number of jobs of what runs or is on its way. No job that stays is replaced.
     pub(crate) fn scale(&mut self, path: &ServicePath, scale: u32, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
         let service = self.operable(path)?;
-        let (current, from) = match (self.unfinished(&service), service.active) {
-            (Some(unfinished), _) => (unfinished.spec.clone(), unfinished.spec.scale),
-            (None, Some(active)) => (self.kept_revision(&service, active.revision)?.spec.clone(), active.scale),
-            (None, None) => return Err(never_ran(path)),
-        };
+        let Aim { spec: current, revision, renew_from } = self.aim(&service).ok_or_else(|| never_ran(path))?;
+        let from = current.scale;
         let policy = self.get::<Environment>(&service.environment).map(|environment| environment.policy);
         let spec = crate::spec::ServiceSpec { scale, ..current };
         if let Some(policy) = policy
@@ -92,8 +86,6 @@ impl Cluster {
             return Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched: [].into() });
         }
         let trigger = trigger(TriggerKind::Scale, format!("scale {from} -> {scale}"), cx);
-        let revision = self.revision_aimed_at(&service);
-        let renew_from = self.renew_aimed_at(&service);
         Ok(self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx))
     }
 
@@ -130,10 +122,7 @@ impl Cluster {
 
     /// The newest kept revision before this one that a deployment has completed.
     fn revision_before(&self, service: &Service, active: u32) -> Option<u32> {
-        let completed = |number: u32| {
-            self.deployments_of(service.id)
-                .any(|it| it.phase == DeploymentPhase::Complete && it.revision == Some(number))
-        };
-        self.revisions_of(service.id).map(|it| it.number).rev().find(|&number| number < active && completed(number))
+        let before = self.revisions_of(service.id).filter(|it| it.number < active && it.completed);
+        before.map(|it| it.number).max()
     }
 }

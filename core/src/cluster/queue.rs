@@ -24,6 +24,17 @@ pub(crate) struct Order {
     pub trigger: Trigger,
 }
 
+/// What a service is on its way to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Aim {
+    /// With the scale.
+    pub spec: ServiceSpec,
+    /// None while its image is being resolved.
+    pub revision: Option<u32>,
+    /// From which deployment on jobs are new enough, if a redeploy is under way.
+    pub renew_from: Option<u32>,
+}
+
 impl Cluster {
     /// Records a deployment, which supersedes the unfinished one, and what it asks for as the service's spec.
     pub(crate) fn queue(&mut self, id: ServiceId, order: Order, cx: &mut Context<'_>) -> u32 {
@@ -77,17 +88,18 @@ impl Cluster {
         self.tell_of(cx, EventKind::Deployment, service, Some(older), sentence);
     }
 
-    /// The revision that the service is on its way to, or else has. None while it is not known yet.
-    pub(crate) fn revision_aimed_at(&self, service: &Service) -> Option<u32> {
-        match self.unfinished(service) {
-            Some(deployment) => deployment.revision,
-            None => service.active.map(|active| active.revision),
+    /// What the service is on its way to, or else has. A deployment that reverts is on its way back to what is active.
+    /// None if nothing ever ran and nothing is on its way.
+    pub(crate) fn aim(&self, service: &Service) -> Option<Aim> {
+        let forward = self.unfinished(service).filter(|it| it.phase != DeploymentPhase::Reverting);
+        if let Some(deployment) = forward {
+            let Deployment { spec, revision, renew_from, .. } = deployment.clone();
+            return Some(Aim { spec, revision, renew_from });
         }
-    }
-
-    /// From which deployment on jobs are new enough, if a redeploy is under way.
-    pub(crate) fn renew_aimed_at(&self, service: &Service) -> Option<u32> {
-        self.unfinished(service).and_then(|deployment| deployment.renew_from)
+        let active = service.active?;
+        let revision = self.get::<Revision>(&(service.id, active.revision))?;
+        let spec = ServiceSpec { scale: active.scale, ..revision.spec.clone() };
+        Some(Aim { spec, revision: Some(active.revision), renew_from: None })
     }
 
     /// The deployment under way.

@@ -92,6 +92,9 @@ impl Cluster {
         let Some(revision) = self.get::<Revision>(&(service.id, active.revision)).cloned() else { return false };
         let has_job = |id: &SlotId| slots.iter().any(|slot| slot.id == *id && slot.job.is_some());
         if wanted.iter().all(has_job) {
+            for slot in slots.iter().filter(|slot| slot.outcome.is_none()) {
+                self.wait_for_slot(live, service, slot, cx, follow);
+            }
             return self.retry(live, service, &wanted, cx, follow);
         }
         self.fill(live, service, &wanted, &revision, &mut |cx| fresh_active_job(&active, cx), cx, follow)

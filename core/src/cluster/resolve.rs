@@ -42,6 +42,9 @@ impl Cluster {
             .map(|node| node.id)
             .filter(|&node| live.is_reachable(node, cx.tick))
             .collect();
+        if deployment.spec.image.pull == Pull::Local && self.holder_is_silent(live, key, service, cx, follow) {
+            return false;
+        }
         match self.verdict(live, key, deployment) {
             Verdict::Bound(image, holders) => {
                 live.answers.remove(&key);
@@ -68,6 +71,27 @@ impl Cluster {
         }
         self.wait_for_answers(live, key, service, deployment, cx, follow);
         false
+    }
+
+    /// A slot keeps its node, so it matters whether that holds an image which comes from nowhere else: its answer is waited
+    /// for, and its silence is not taken for a no.
+    fn holder_is_silent(
+        &self,
+        live: &Live,
+        key: (ServiceId, u32),
+        service: &Service,
+        cx: &Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let answered = |node: &NodeId| live.answers.get(&key).is_some_and(|answers| answers.contains_key(node));
+        let mut silent = false;
+        for slot in self.slots_of(service.id).filter(|slot| slot.job.is_some() && !answered(&slot.node)) {
+            if !live.is_reachable(slot.node, cx.tick) {
+                self.wait_for_slot(live, service, slot, cx, follow);
+                silent = true;
+            }
+        }
+        silent
     }
 
     fn verdict(&self, live: &Live, key: (ServiceId, u32), deployment: &Deployment) -> Verdict {
@@ -165,6 +189,7 @@ impl Cluster {
                 let number = service.last_revision + 1;
                 self.edit::<Service>(&service.id, |service| service.last_revision = number);
                 self.put(Revision {
+                    completed: false,
                     service: service.id,
                     number,
                     spec: deployment.spec.clone(),

@@ -99,6 +99,9 @@ pub struct Active {
 /// An immutable snapshot of a service's spec with its image bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
+    /// Whether a deployment of it was completed: only to such a one people go back without naming it.
+    #[serde(default)]
+    pub completed: bool,
     /// Whose.
     pub service: ServiceId,
     /// r1, r2, …

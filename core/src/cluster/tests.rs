@@ -2,6 +2,7 @@
 
 mod agent;
 mod applying;
+mod claims;
 mod deploying;
 mod failing;
 mod losing;

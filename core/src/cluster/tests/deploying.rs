@@ -233,6 +233,27 @@ fn an_image_that_is_only_on_one_node_is_placed_there() {
 }
 
 #[test]
+fn a_node_that_is_silent_while_a_local_image_is_looked_up_is_waited_for() {
+    let mut world = World::with_nodes(2);
+    for number in [1, 2] {
+        let held = [("mine:1".into(), "sha256:aa".into()), ("mine:2".into(), "sha256:bb".into())];
+        world.agents.get_mut(&NodeId(number)).unwrap().images_here.extend(held);
+    }
+    let mut spec = web("mine:1", 2);
+    spec.image.pull = Pull::Local;
+    world.apply("production", &[("web", spec)]);
+    world.settle();
+    world.cut(2);
+    deploy(&mut world, "mine:2");
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Resolving);
+    assert!(world.why(WEB)[0].contains("node-2"), "{:?}", world.why(WEB));
+    world.connect(2);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r2", "node-2: web.2=r2"]);
+}
+
+#[test]
 fn a_question_about_an_image_that_is_never_answered_ends() {
     let mut world = World::with_nodes(1);
     let applied = world.apply("production", &[("web", web("hello:1", 1))]);

@@ -3,6 +3,7 @@ use crate::cluster::command::*;
 use crate::cluster::state::*;
 use crate::cluster::status::ServiceState;
 use crate::ids::NodeId;
+use crate::time::Millis;
 use alloc::vec::Vec;
 
 const WEB: &str = "shop/production/web";
@@ -67,6 +68,65 @@ fn a_first_deployment_that_fails_leaves_nothing_running_and_says_why() {
     assert_eq!(applied[0].change, Change::Retry { failed: 1 });
     world.settle();
     assert_eq!(world.running().len(), 2);
+}
+
+/// A failed deployment with four jobs is going back to two.
+fn reverting() -> World {
+    let mut world = running_two(2, 2);
+    world.apply("production", &[("web", web("hello:2", 4))]);
+    while world.last_deployment(WEB).phase != DeploymentPhase::Reverting {
+        world.turn();
+    }
+    world
+}
+
+#[test]
+fn scaling_while_a_deployment_goes_back_scales_what_it_goes_back_to() {
+    let mut world = reverting();
+    world.run(Command::Scale { service: path(WEB), scale: 4 }).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-1: web.3=r1", "node-2: web.2=r1", "node-2: web.4=r1"]);
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+}
+
+#[test]
+fn a_redeploy_while_a_deployment_goes_back_renews_what_it_goes_back_to() {
+    let mut world = reverting();
+    world.run(Command::Redeploy { service: path(WEB) }).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"]);
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+}
+
+#[test]
+fn a_rollback_after_a_failed_deployment_keeps_as_many_jobs_as_run() {
+    let mut world = running_two(2, 2);
+    world.broken.clear();
+    world.apply("production", &[("web", web("hello:2", 2))]);
+    world.settle();
+    world.broken.insert("hello@sha256:3".into());
+    world.images.insert("hello:3".into(), Ok("hello@sha256:3".into()));
+    world.apply("production", &[("web", web("hello:3", 4))]);
+    world.settle();
+    world.run(Command::Rollback { service: path(WEB), to: None }).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"]);
+}
+
+#[test]
+fn a_job_that_was_given_up_long_ago_does_not_fail_a_deployment_that_begins_now() {
+    let mut world = World::with_nodes(2);
+    world.apply("production", &[("web", web("hello:1", 1))]);
+    world.settle();
+    world.broken.insert("hello@sha256:1".into());
+    world.cut(1);
+    world.wait(Millis::secs(8));
+    world.settle();
+    assert!(world.why(WEB)[0].contains("was given up"), "{:?}", world.why(WEB));
+    world.broken.clear();
+    world.run(Command::Scale { service: path(WEB), scale: 2 }).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
 }
 
 #[test]

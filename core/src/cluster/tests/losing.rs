@@ -66,6 +66,35 @@ fn a_restarted_controller_moves_nothing_for_one_lease_and_a_healthy_job_is_not_r
 }
 
 #[test]
+fn a_controller_that_was_away_itself_takes_nobody_for_lost() {
+    let mut world = on_two_nodes();
+    // Nothing was heard of either, as nobody listened.
+    world.tick = world.tick + Millis::secs(30);
+    world.pass_time();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"]);
+    // The first that is heard again does not get the other's slots.
+    let agent = world.agents.get_mut(&NodeId(2)).unwrap();
+    agent.connected = false;
+    world.wait(Millis::secs(6));
+    world.settle();
+    assert_eq!(world.cluster.slots_on(NodeId(2)).count(), 1, "it has its whole lease");
+    world.wait(Millis::secs(2));
+    world.settle();
+    assert_eq!(world.cluster.slots_on(NodeId(2)).count(), 0, "it was listened for long enough");
+}
+
+#[test]
+fn who_was_lost_before_the_controller_was_away_stays_lost() {
+    let mut world = on_two_nodes();
+    world.cut(2);
+    world.wait(Millis::secs(8));
+    world.tick = world.tick + Millis::secs(30);
+    world.pass_time();
+    assert_eq!(world.live.liveness(NodeId(2), world.tick), crate::liveness::Liveness::Lost);
+}
+
+#[test]
 fn a_deployment_goes_on_when_a_node_is_lost_in_its_middle() {
     let mut world = World::with_nodes(3);
     world.apply("production", &[("web", web("hello:1", 3))]);
@@ -214,6 +243,21 @@ fn a_slot_left_on_a_node_that_was_taken_away_gets_no_new_job_there() {
     world.attach(2);
     world.settle();
     assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"], "given back, it goes on there");
+}
+
+#[test]
+fn a_slot_that_moved_without_a_deployment_says_what_it_waits_for() {
+    let mut world = on_two_nodes();
+    world.cut(2);
+    world.wait(Millis::secs(7));
+    world.turn();
+    while world.cluster.slots_on(NodeId(1)).count() < 2 {
+        world.turn();
+    }
+    let service = world.service(WEB).id;
+    world.look(service);
+    let why = world.why(WEB);
+    assert!(why.iter().any(|sentence| sentence.contains("web.2") && sentence.contains("node-1")), "{why:?}");
 }
 
 #[test]

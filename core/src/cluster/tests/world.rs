@@ -281,6 +281,7 @@ impl World {
     }
 
     pub fn pass_time(&mut self) {
+        self.live.attend(self.tick);
         let touched = self.cluster.pass_time(&mut self.live, &mut Self::cx(&mut self.ids, self.tick));
         self.queue.extend(touched);
         self.commit();
