@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use lapstrake_agent::config::Config;
+use lapstrake_agent::config::{Config, ConfigError};
 use lapstrake_agent::join::{Join, JoinError, join};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -13,6 +13,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Where the configuration is looked for when none is named; it need not be there.
 const USUAL_CONFIG: &str = "/etc/lapstrake/agent.toml";
+
+/// The exit code for a wrong command line or configuration, as clap's own.
+const WRONG: u8 = 2;
 
 /// Lapstrake's agent: makes this machine run what its controller assigned to it.
 #[derive(Parser)]
@@ -74,9 +77,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lapstrake-agent: {error:#}");
-            let refused = error.downcast_ref::<JoinError>().map_or(1, JoinError::exit_code);
-            ExitCode::from(refused)
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// A wrong configuration is told apart from a start that failed, as a supervisor should not try it again.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<JoinError>() {
+        Some(error) => error.exit_code(),
+        None if error.is::<ConfigError>() => WRONG,
+        None => 1,
     }
 }
 

@@ -40,7 +40,7 @@ mod upgrade;
 mod upstream;
 mod worker;
 
-pub use config::Config;
+pub use config::{Config, ConfigError};
 use control::ControlSocket;
 use std::io;
 use std::net::SocketAddr;

@@ -2,11 +2,12 @@
 
 use anyhow::Context;
 use clap::Parser;
-use lapstrake_proxy::{Config, Proxy};
+use lapstrake_proxy::{Config, ConfigError, Proxy};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -22,8 +23,17 @@ struct Arguments {
     check: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+/// The exit code for a wrong command line or configuration, as clap's own.
+const WRONG: u8 = 2;
+
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let Err(error) = act(&arguments) else { return ExitCode::SUCCESS };
+    eprintln!("lapstrake-proxy: {error:#}");
+    ExitCode::from(if error.is::<ConfigError>() { WRONG } else { 1 })
+}
+
+fn act(arguments: &Arguments) -> anyhow::Result<()> {
     let config = match &arguments.config {
         Some(path) => Config::read(path)?,
         None => Config::default(),
