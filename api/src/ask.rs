@@ -21,6 +21,16 @@ pub struct CreateEnvironment {
     pub name: String,
 }
 
+/// `PATCH /v1/envs/{app}/{env}/policy`: what is left out stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetPolicy {
+    /// The most jobs of one service.
+    pub max_scale: Option<u32>,
+    /// All fields of a spec that only operators change: `deploy.overlap`, …
+    pub operator_fields: Option<Vec<String>>,
+}
+
 /// `POST /v1/envs/{app}/{env}/nodes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -117,7 +117,7 @@ fn more_environments_than_one_file_can_be_for_are_refused() {
 fn a_service_knows_where_its_key_stands() {
     let file = parse(SMALL.as_bytes(), &[name("production")]).expect("the file is good");
     let declared = &file.environments["production"]["web"];
-    let refused = declared.problem("the environment has no node", None);
+    let refused = declared.problem("scale", "the environment has no node", None);
     assert_eq!(
         drawn(SMALL.as_bytes(), &[refused]),
         "spec.yaml:3:3: error: the environment has no node\n   |\n 3 |   web:\n   |   ^^^\n"

@@ -4,6 +4,7 @@ use crate::address::{Below, EnvironmentPath, NodeName, ServicePath};
 use crate::context::Wish;
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
+use lapstrake_core::audit::Link;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -105,6 +106,18 @@ pub enum Verb {
     /// Nodes: join tokens, list, show, remove
     #[command(subcommand, after_help = "Example:\n  lap node token create --env shop/production --name worker-1")]
     Node(NodeVerb),
+    /// Operators' tokens: list, create, remove
+    #[command(
+        subcommand,
+        after_help = "Example:\n  lap token create ci --role deployer --scope shop/staging --ttl 720h"
+    )]
+    Token(OperatorTokenVerb),
+    /// Whose token this is, and what it gives
+    #[command(after_help = "Example:\n  lap whoami")]
+    Whoami,
+    /// Who tried what, and what came of it: list, verify
+    #[command(subcommand, after_help = "Example:\n  lap audit ls --since 1h")]
+    Audit(AuditVerb),
     /// Show what applying a spec would do, field by field; nothing is changed
     #[command(after_help = "Example:\n  lap plan -f shop.yaml --env staging")]
     Plan(Spec),
@@ -217,6 +230,20 @@ pub enum EnvVerb {
         /// The node's name
         node: NodeName,
     },
+    /// Show what it allows, or set it
+    #[command(
+        after_help = "Example:\n  lap env policy shop/production\n  lap env policy shop/production --set max_scale=8 --operator-fields deploy.overlap,deploy.drain"
+    )]
+    Policy {
+        /// The environment's path
+        path: EnvironmentPath,
+        /// The most jobs of one service, as max_scale=8
+        #[arg(long, value_parser = max_scale, value_name = "FIELD=VALUE")]
+        set: Option<u32>,
+        /// All fields of a spec that only operators change; an empty text for none
+        #[arg(long, value_name = "FIELDS")]
+        operator_fields: Option<String>,
+    },
     /// Take a node back; refused while its jobs run there
     #[command(after_help = "Example:\n  lap env detach-node shop/production worker-1")]
     DetachNode {
@@ -277,6 +304,93 @@ pub enum TokenVerb {
         #[arg(long)]
         cidr: Option<String>,
     },
+}
+
+/// `lap token`.
+#[derive(Subcommand)]
+pub enum OperatorTokenVerb {
+    /// List them; their secrets are stored nowhere
+    #[command(after_help = "Example:\n  lap token ls")]
+    Ls,
+    /// Print a new one, once
+    #[command(after_help = "Example:\n  lap token create ci --role deployer --scope shop/staging --ttl 720h")]
+    Create(NewToken),
+    /// End one at once, also for what it has open
+    #[command(after_help = "Example:\n  lap token rm ci")]
+    Rm {
+        /// Its name or its id
+        token: String,
+    },
+}
+
+/// `lap token create`.
+#[derive(Args)]
+pub struct NewToken {
+    /// Whose it is: a person's or a program's name
+    pub name: String,
+    /// What its holder may do
+    #[arg(long, value_enum)]
+    pub role: Role,
+    /// Only in this application or environment; by default everywhere
+    #[arg(long, value_name = "PATH")]
+    pub scope: Option<Below>,
+    /// How long it is good for; by default until it is removed
+    #[arg(long, value_parser = span, value_name = "SPAN")]
+    pub ttl: Option<Duration>,
+}
+
+/// What the holder of a token may do; each role may do what the ones before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Look
+    Viewer,
+    /// Apply specs, deploy, roll back, scale
+    Deployer,
+    /// Remove services, manage environments, nodes and secrets
+    Operator,
+    /// Manage tokens, read the audit
+    Admin,
+}
+
+impl Role {
+    /// As the interface writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Deployer => "deployer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+/// `lap audit`.
+#[derive(Subcommand)]
+pub enum AuditVerb {
+    /// The newest rows, or those that are named; newest last
+    #[command(after_help = "Example:\n  lap audit ls --since 24h --by ci\n  lap audit ls --after 4711 -o json")]
+    Ls(AuditRows),
+    /// Read the whole chain and say whether any row was altered, removed or moved; exit 1 names the first wrong one
+    #[command(after_help = "Example:\n  lap audit verify")]
+    Verify {
+        /// The line that an earlier `lap audit verify` printed: also finds a chain that was made anew since
+        #[arg(long, value_parser = crate::commands::audit::noted, value_name = "NUMBER:HASH")]
+        noted: Option<Link>,
+    },
+}
+
+/// `lap audit ls`.
+#[derive(Args)]
+pub struct AuditRows {
+    /// All after this row's number
+    #[arg(long, value_name = "NUMBER")]
+    pub after: Option<u64>,
+    /// Only of this operator
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<lapstrake_api::spec::Name>,
+    /// Only of the last so long
+    #[arg(long, value_parser = span, value_name = "SPAN")]
+    pub since: Option<Duration>,
 }
 
 /// `lap plan`.
@@ -430,6 +544,12 @@ fn span(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{}` is no span of time; one is written as 90s, 10m or 1h30m", text.escape_debug());
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(parsed).ok().filter(|span| !span.is_zero()).ok_or_else(wrong)
+}
+
+/// `max_scale=8`.
+fn max_scale(text: &str) -> Result<u32, String> {
+    let wrong = || format!("`{}` cannot be set; `max_scale=8` can", text.escape_debug());
+    text.strip_prefix("max_scale=").and_then(|number| number.parse().ok()).ok_or_else(wrong)
 }
 
 /// `r7` or `7`.

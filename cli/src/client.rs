@@ -77,6 +77,12 @@ impl Client {
         self.ask(Method::POST, path, Sent::Yaml(text.to_vec())).await
     }
 
+    /// PATCH with a JSON body.
+    pub async fn patch(&mut self, path: &str, ask: &impl Serialize) -> Result<Answer, ClientError> {
+        let body = serde_json::to_vec(ask).map_err(ClientError::NotUnderstood)?;
+        self.ask(Method::PATCH, path, Sent::Json(body)).await
+    }
+
     /// Asks for something to go.
     pub async fn delete(&mut self, path: &str) -> Result<Answer, ClientError> {
         self.ask(Method::DELETE, path, Sent::Nothing).await

@@ -1,6 +1,7 @@
 //! What each verb does: ask the controller, show its answer.
 
 mod applications;
+pub mod audit;
 mod change;
 mod deployments;
 mod events;
@@ -9,8 +10,11 @@ mod logs;
 mod nodes;
 mod services;
 mod spec;
+mod tokens;
 
-use crate::args::{AppVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, TokenVerb, Verb};
+use crate::args::{
+    AppVerb, AuditVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, OperatorTokenVerb, TokenVerb, Verb,
+};
 use crate::client::Client;
 use crate::context::{self, Contexts};
 use crate::error::LapError;
@@ -57,6 +61,9 @@ pub async fn run(lap: &Lap) -> Result<(), LapError> {
         Verb::Env(EnvVerb::Create { path }) => applications::create_environment(session, path).await,
         Verb::Env(EnvVerb::AttachNode { path, node }) => nodes::attach(session, path, node).await,
         Verb::Env(EnvVerb::DetachNode { path, node, force }) => nodes::detach(session, path, node, *force).await,
+        Verb::Env(EnvVerb::Policy { path, set, operator_fields }) => {
+            applications::policy(session, path, set.as_ref(), operator_fields.as_deref()).await
+        }
         Verb::Node(NodeVerb::Token(TokenVerb::Create { ttl, env, name, cidr })) => {
             let ask = nodes::token_ask(*ttl, env.as_ref(), name.as_ref(), cidr.as_deref());
             nodes::create_token(session, &ask).await
@@ -64,6 +71,12 @@ pub async fn run(lap: &Lap) -> Result<(), LapError> {
         Verb::Node(NodeVerb::Ls) => nodes::list(session).await,
         Verb::Node(NodeVerb::Show { name }) => nodes::show(session, name).await,
         Verb::Node(NodeVerb::Rm { name, force }) => nodes::remove(session, name, *force).await,
+        Verb::Token(OperatorTokenVerb::Ls) => tokens::list(session).await,
+        Verb::Token(OperatorTokenVerb::Create(new)) => tokens::create(session, new).await,
+        Verb::Token(OperatorTokenVerb::Rm { token }) => tokens::remove(session, token).await,
+        Verb::Whoami => tokens::whoami(session).await,
+        Verb::Audit(AuditVerb::Ls(rows)) => audit::list(session, rows).await,
+        Verb::Audit(AuditVerb::Verify { noted }) => audit::verify(session, *noted).await,
         Verb::Plan(spec) => spec::plan(session, spec).await,
         Verb::Apply(apply) => spec::apply(session, apply).await,
         Verb::Ps(listing) => services::jobs(session, listing.below.as_ref()).await,

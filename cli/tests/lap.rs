@@ -317,3 +317,54 @@ fn version_says_ours_and_the_controllers() {
     let both = controller.lap(&["version"]);
     assert!(code(&both) == 0 && stdout(&both).contains("organization home"), "{}", stdout(&both));
 }
+
+#[test]
+fn audit_verify_names_the_first_row_that_is_not_as_it_was_written() {
+    use lapstrake_core::audit::{Deed, Entry, Link, Verdict};
+    let sha256 = lapstrake_pki::fingerprint::sha256;
+    let hex = |hash: [u8; 32]| lapstrake_pki::token::SecretHash(hash).to_hex();
+    let cluster = lapstrake_core::ids::ClusterId(7);
+    let mut link = Link::beginning(cluster, sha256);
+    let mut rows = Vec::new();
+    for number in 1..=3u64 {
+        let entry = Entry {
+            wall: lapstrake_core::time::Wall(number),
+            who: "ada".into(),
+            token: String::new(),
+            address: "192.0.2.7".into(),
+            deed: Deed::new("deploy", "shop/production/web", format!("image web:{number}")),
+            verdict: Verdict::Done.word().into(),
+            said: String::new(),
+        };
+        link = link.next(&entry, sha256);
+        rows.push(serde_json::json!({
+            "number": number, "at_ms": number, "who": entry.who, "token": "", "address": entry.address,
+            "verb": entry.deed.verb, "subject": entry.deed.subject, "detail": entry.deed.detail,
+            "verdict": entry.verdict, "said": "", "hash": hex(link.hash),
+        }));
+    }
+    let head = serde_json::json!({ "cluster": cluster.to_string(), "number": 3, "hash": hex(link.hash) }).to_string();
+    let verify = |rows: &[serde_json::Value], more: &[&str]| {
+        let controller = FakeController::start();
+        let last = rows.last().and_then(|row| row["number"].as_u64()).unwrap_or(0);
+        controller.answer("GET /v1/audit/head", 200, &head).answer("GET /v1/audit?after=0", 200, json(&rows)).answer(
+            &format!("GET /v1/audit?after={last}"),
+            200,
+            "[]",
+        );
+        controller.lap(&[&["audit", "verify"], more].concat())
+    };
+    let good = verify(&rows, &[]);
+    assert_eq!(code(&good), 0, "{}", stderr(&good));
+    let noted = format!("3:{}", hex(link.hash));
+    assert_eq!(stdout(&good).trim(), noted);
+    assert_eq!(code(&verify(&rows, &["--noted", &noted])), 0);
+    let other = verify(&rows, &["--noted", &format!("2:{}", hex(link.hash))]);
+    assert_eq!((code(&other), stderr(&other).contains("row 2 is not the one that was noted")), (1, true));
+    let mut altered = rows.clone();
+    altered[1]["who"] = "eve".into();
+    let altered = verify(&altered, &[]);
+    assert_eq!((code(&altered), stderr(&altered).contains("row 2 is not as it was written")), (1, true));
+    let cut = verify(&rows[..2], &[]);
+    assert_eq!((code(&cut), stderr(&cut).contains("row 3, the last one, is missing")), (1, true), "{}", stderr(&cut));
+}

@@ -4,6 +4,7 @@
 //! give. A mutation is answered when it is on disk.
 
 mod applications;
+mod audit;
 mod body;
 mod caller;
 mod endpoints;

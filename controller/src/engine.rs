@@ -11,8 +11,9 @@
 mod writer;
 
 use crate::control::Outbox;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Batch, Change, Store, StoreError};
 use lapstrake_core::access::{Author, Grant};
+use lapstrake_core::audit::{Entry, Link};
 use lapstrake_core::cluster::command::{Command, Outcome, Refusal};
 use lapstrake_core::cluster::live::Live;
 use lapstrake_core::cluster::state::{Meta, Node, OperatorToken};
@@ -21,10 +22,11 @@ use lapstrake_core::ids::{EpochId, NodeId, RequestId, ServiceId, SessionId, Toke
 use lapstrake_core::message::{Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::time::{Tick, Wall};
+use lapstrake_pki::fingerprint::sha256;
 use lapstrake_pki::token::SecretHash;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use writer::{Watchers, Writer};
 
 /// Why a command has no outcome.
@@ -61,6 +63,10 @@ enum Input {
         command: Box<Command>,
         author: Author,
         reply: oneshot::Sender<Result<Outcome, CommandError>>,
+    },
+    Refused {
+        entry: Box<Entry>,
+        recorded: oneshot::Sender<()>,
     },
     Look(LookAt),
     Hello {
@@ -102,7 +108,13 @@ pub struct Engine {
     events: watch::Receiver<u64>,
     nodes: watch::Receiver<BTreeSet<NodeId>>,
     credentials: watch::Receiver<Credentials>,
+    refusals: Arc<Semaphore>,
 }
+
+/// So many refusals wait for the disk at once; whoever is refused beyond that waits for a place before the answer. A flood
+/// of guesses so takes as long as its rows take to write, and no memory; with 256 inputs in a batch there is always room
+/// for those who are let in.
+const REFUSALS: usize = 64;
 
 /// Operators' tokens as they are on disk, to be asked without waiting for the engine.
 pub type Credentials = Arc<BTreeMap<TokenId, Credential>>;
@@ -150,8 +162,10 @@ impl Engine {
         let mut cluster = load(&store)?;
         if cluster.get::<Meta>(&One).is_none() {
             cluster.put(first());
-            let changes = changes_of(&mut cluster)?;
-            store.commit(&changes, &[])?;
+            store.commit(&Batch { changes: changes_of(&mut cluster)?, ..Batch::default() })?;
+        }
+        if let Some(meta) = cluster.get::<Meta>(&One) {
+            store.audit_begins(Link::beginning(meta.cluster, sha256));
         }
         let newest = store.event_log()?.number_before_last(0, None)?;
         let (inputs, queue) = mpsc::unbounded_channel();
@@ -163,7 +177,8 @@ impl Engine {
             .name("engine".into())
             .spawn(move || writer.run(queue))
             .map_err(StartError::Thread)?;
-        Ok((Engine { inputs, events, nodes, credentials }, thread))
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        Ok((Engine { inputs, events, nodes, credentials, refusals }, thread))
     }
 
     /// Carries a command out; returns when it is on disk.
@@ -172,6 +187,14 @@ impl Engine {
         let input = Input::Command { command: Box::new(command), author, reply };
         self.inputs.send(input).map_err(|_| CommandError::Stopping)?;
         answer.await.map_err(|_| CommandError::Stopping)?
+    }
+
+    /// Records that something was refused before it became a command. Returns when it is on disk, or could not be written.
+    pub async fn refused(&self, entry: Entry) {
+        let Ok(_place) = self.refusals.acquire().await else { return };
+        let (recorded, done) = oneshot::channel();
+        self.tell(Input::Refused { entry: Box::new(entry), recorded });
+        let _ = done.await;
     }
 
     /// Looks at the records and readings.

@@ -2,13 +2,16 @@
 //!
 //! State is rows of (key, versioned message, change number). The engine is the only writer; it hands over a batch of
 //! changes and events, and nothing of it is answered or sent before `commit` returned. Readers of the event log have a
-//! connection of their own and never hold the writer up.
+//! connection of their own and never hold the writer up. So have readers of the audit, which is a log too.
 //!
 //! One small trait would stand between this and a second store; with only one, the type itself is the interface: `load`,
 //! `commit`, `events`.
 
+mod audit;
 mod sqlite;
 
+pub use audit::{AuditFilter, AuditRow};
+use lapstrake_core::audit::Entry;
 pub use sqlite::{EventLog, Store};
 
 /// One row that changes. `value` is the record's JSON; none removes the row.
@@ -33,6 +36,24 @@ pub struct NewEvent {
     pub text: String,
     /// Who did it; none for what the controller did by itself.
     pub by: Option<String>,
+}
+
+/// What is made durable at once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// Rows of state, each at most once.
+    pub changes: Vec<Change>,
+    /// What happened, oldest first.
+    pub events: Vec<NewEvent>,
+    /// Who tried what, oldest first.
+    pub audit: Vec<Entry>,
+}
+
+impl Batch {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.events.is_empty() && self.audit.is_empty()
+    }
 }
 
 /// The largest batch in changes, so that a store with a limit per transaction (etcd: 128 operations) can take it too.

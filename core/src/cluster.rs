@@ -23,6 +23,7 @@ mod membership;
 mod operate;
 pub mod paths;
 mod permit;
+mod policies;
 mod queue;
 mod reconcile;
 mod resolve;

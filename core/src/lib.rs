@@ -11,6 +11,7 @@ extern crate alloc;
 
 pub mod access;
 pub mod assignment;
+pub mod audit;
 pub mod check;
 pub mod cluster;
 pub mod ids;

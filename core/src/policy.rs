@@ -1,6 +1,8 @@
 //! What an environment allows. Decisions read the policy, never the name of the kind that it came from.
 
+use crate::spec::{DEFAULT_DEPLOY, DEFAULT_SIZE, ServiceSpec};
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Services of one application, counted by name over all its environments: enough for a product, few enough that one
@@ -40,6 +42,122 @@ impl ApplicationKind {
 pub struct Policy {
     /// The most jobs of one service.
     pub max_scale: u32,
+    /// The fields of a spec that only operators change.
+    #[serde(default)]
+    pub operator_fields: OperatorFields,
+}
+
+/// A field of a spec that a policy may reserve to operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OperatorField {
+    /// How long old and new jobs are up together.
+    Overlap,
+    /// How long open connections may last.
+    Drain,
+    /// SIGTERM to SIGKILL.
+    StopGrace,
+    /// How long a job must be healthy before it counts as ready.
+    MinHealthy,
+    /// How long a replacement may take.
+    Timeout,
+    /// Replacements at once on a node.
+    MaxSurge,
+    /// A job's share of the processor.
+    Cpu,
+    /// A job's memory.
+    Memory,
+}
+
+impl OperatorField {
+    /// All of them.
+    pub const ALL: [OperatorField; 8] = [
+        OperatorField::Overlap,
+        OperatorField::Drain,
+        OperatorField::StopGrace,
+        OperatorField::MinHealthy,
+        OperatorField::Timeout,
+        OperatorField::MaxSurge,
+        OperatorField::Cpu,
+        OperatorField::Memory,
+    ];
+
+    /// As it is written in a spec: `deploy.overlap`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OperatorField::Overlap => "deploy.overlap",
+            OperatorField::Drain => "deploy.drain",
+            OperatorField::StopGrace => "deploy.stop_grace",
+            OperatorField::MinHealthy => "deploy.min_healthy",
+            OperatorField::Timeout => "deploy.timeout",
+            OperatorField::MaxSurge => "deploy.max_surge",
+            OperatorField::Cpu => "size.cpu",
+            OperatorField::Memory => "size.memory",
+        }
+    }
+
+    /// From its name.
+    pub fn named(name: &str) -> Option<OperatorField> {
+        OperatorField::ALL.into_iter().find(|field| field.name() == name)
+    }
+
+    /// What a spec says there, as a number that only equals itself.
+    pub const fn value(self, spec: &ServiceSpec) -> u64 {
+        match self {
+            OperatorField::Overlap => spec.deploy.overlap.0,
+            OperatorField::Drain => spec.deploy.drain.0,
+            OperatorField::StopGrace => spec.deploy.stop_grace.0,
+            OperatorField::MinHealthy => spec.deploy.min_healthy.0,
+            OperatorField::Timeout => spec.deploy.timeout.0,
+            OperatorField::MaxSurge => spec.deploy.max_surge as u64,
+            OperatorField::Cpu => spec.size.cpu_milli as u64,
+            OperatorField::Memory => spec.size.memory_bytes,
+        }
+    }
+
+    /// What it is in a spec that does not mention it: what a new service has to keep to.
+    pub const fn default_value(self) -> u64 {
+        match self {
+            OperatorField::Overlap => DEFAULT_DEPLOY.overlap.0,
+            OperatorField::Drain => DEFAULT_DEPLOY.drain.0,
+            OperatorField::StopGrace => DEFAULT_DEPLOY.stop_grace.0,
+            OperatorField::MinHealthy => DEFAULT_DEPLOY.min_healthy.0,
+            OperatorField::Timeout => DEFAULT_DEPLOY.timeout.0,
+            OperatorField::MaxSurge => DEFAULT_DEPLOY.max_surge as u64,
+            OperatorField::Cpu => DEFAULT_SIZE.cpu_milli as u64,
+            OperatorField::Memory => DEFAULT_SIZE.memory_bytes,
+        }
+    }
+}
+
+/// A set of fields, which the store holds as their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(into = "Vec<String>", from = "Vec<String>")]
+pub struct OperatorFields(u16);
+
+impl OperatorFields {
+    /// Those of it that there are, in their order.
+    pub fn iter(self) -> impl Iterator<Item = OperatorField> {
+        OperatorField::ALL.into_iter().filter(move |field| self.0 & (1 << *field as u16) != 0)
+    }
+}
+
+impl FromIterator<OperatorField> for OperatorFields {
+    fn from_iter<I: IntoIterator<Item = OperatorField>>(fields: I) -> OperatorFields {
+        OperatorFields(fields.into_iter().fold(0, |set, field| set | 1 << field as u16))
+    }
+}
+
+impl From<OperatorFields> for Vec<String> {
+    fn from(fields: OperatorFields) -> Vec<String> {
+        fields.iter().map(|field| field.name().into()).collect()
+    }
+}
+
+impl From<Vec<String>> for OperatorFields {
+    /// A name that this version does not know reserves nothing here.
+    fn from(names: Vec<String>) -> OperatorFields {
+        names.iter().filter_map(|name| OperatorField::named(name)).collect()
+    }
 }
 
 impl Policy {
@@ -47,8 +165,8 @@ impl Policy {
     /// out needs.
     pub fn default_of(name: &str) -> Policy {
         match name {
-            "production" => Policy { max_scale: JOBS_PER_SERVICE },
-            _ => Policy { max_scale: 2 },
+            "production" => Policy { max_scale: JOBS_PER_SERVICE, operator_fields: OperatorFields::default() },
+            _ => Policy { max_scale: 2, operator_fields: OperatorFields::default() },
         }
     }
 }

@@ -158,6 +158,29 @@ pub struct DeployPolicy {
     pub max_attempts: u32,
 }
 
+/// The times and limits of a spec that does not mention them.
+pub const DEFAULT_DEPLOY: DeployPolicy = DeployPolicy {
+    strategy: Strategy::Rolling,
+    // After the switch new requests already go to the new job; keeping the old one up longer is a wish, not a need.
+    overlap: Millis::secs(0),
+    // Most requests end within 10 s; who has longer ones says so.
+    drain: Millis::secs(10),
+    // What `docker stop` gives, and what programs that handle SIGTERM are used to.
+    stop_grace: Millis::secs(10),
+    // Programs that crash on their first work usually do it within the second; two tell them from those that run.
+    min_healthy: Millis::secs(2),
+    // Enough for a large image over a slow line and a slow start; short enough that somebody still watches.
+    timeout: Millis::secs(5 * 60),
+    // One replacement at a time on a node needs room for one more job only.
+    max_surge: 1,
+    // One attempt may meet a dependency that is just restarting and two may be bad luck; a third failure is the program's.
+    max_attempts: 3,
+};
+
+/// The size of a job that names none. A quarter of a core and 256 MiB start most small services, and four of them fit a
+/// machine with one core. 512 processes and threads are far above a thread per core and far below what hurts a node.
+pub const DEFAULT_SIZE: Size = Size { cpu_milli: 250, memory_bytes: 256 * 1024 * 1024, pids: 512 };
+
 /// What an agent does when it is cut off from its controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

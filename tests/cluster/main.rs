@@ -3,10 +3,13 @@
 
 mod bench;
 
+mod access;
+mod audit;
 mod deploying;
 mod failing;
 mod joining;
 mod membership;
+mod policy;
 mod requests;
 mod surviving;
 mod watching;

@@ -54,6 +54,7 @@ fn word(command: &Command) -> &'static str {
     match command {
         Command::CreateApplication { .. } => "create-application",
         Command::CreateEnvironment { .. } => "create-environment",
+        Command::SetPolicy(_) => "set-policy",
         Command::AttachNode { .. } => "attach-node",
         Command::DetachNode { force: false, .. } => "detach-node",
         Command::DetachNode { force: true, .. } => "detach-node --force",

@@ -1,30 +1,18 @@
-//! What a spec file need not say. Every number has its reason here and nowhere else.
+//! What a spec file need not say. Every number has its reason here, or in core where
+//! decisions need it too.
 
-use lapstrake_core::spec::{Pull, Size};
+use lapstrake_core::spec::{DeployPolicy, Pull, Size};
 use lapstrake_core::time::Millis;
 
 /// A tag in a registry is what most people deploy; a local image binds the service to the nodes that hold it.
 pub const PULL: Pull = Pull::Registry;
-/// A quarter of a core and 256 MiB start most small services, and four of them fit a machine with one core. 512
-/// processes and threads are far above a thread per core and far below what hurts a node.
-pub const SIZE: Size = Size { cpu_milli: 250, memory_bytes: 256 * 1024 * 1024, pids: 512 };
+/// A job's size.
+pub const SIZE: Size = lapstrake_core::spec::DEFAULT_SIZE;
 /// One job, until somebody asks for more.
 pub const SCALE: u32 = 1;
 
-/// After the switch new requests already go to the new job; keeping the old one up longer is a wish, not a need.
-pub const OVERLAP: Millis = Millis::secs(0);
-/// Most requests end within 10 s; who has longer ones says so.
-pub const DRAIN: Millis = Millis::secs(10);
-/// What `docker stop` gives, and what programs that handle SIGTERM are used to.
-pub const STOP_GRACE: Millis = Millis::secs(10);
-/// Programs that crash on their first work usually do it within the second; two tell them from those that run.
-pub const MIN_HEALTHY: Millis = Millis::secs(2);
-/// Enough for a large image over a slow line and a slow start; short enough that somebody still watches.
-pub const TIMEOUT: Millis = Millis::secs(5 * 60);
-/// One replacement at a time on a node needs room for one more job only.
-pub const MAX_SURGE: u32 = 1;
-/// One attempt may meet a dependency that is just restarting and two may be bad luck; a third failure is the program's.
-pub const MAX_ATTEMPTS: u32 = 3;
+/// The times and limits of a replacement.
+pub const DEPLOY: DeployPolicy = lapstrake_core::spec::DEFAULT_DEPLOY;
 
 /// Half a minute to three bad answers in a row with [`RESTART_AFTER`], at a cost that nobody notices.
 pub const CHECK_INTERVAL: Millis = Millis::secs(10);

@@ -66,12 +66,15 @@ pub struct Declared {
     pub spec: ServiceSpec,
     /// Where its key stands, for who refuses it later (a quota, a policy).
     pub at: Place,
+    /// Where the values stand that are written below `deploy` and `size`, by their names: `deploy.overlap`.
+    pub fields: BTreeMap<String, Place>,
 }
 
 impl Declared {
-    /// A problem of this service that only the controller can see.
-    pub fn problem(&self, message: impl Into<String>, hint: Option<String>) -> Problem {
-        Problem { at: self.at, severity: Severity::Error, message: message.into(), hint }
+    /// A problem of this service that only the controller can see, at one of its fields, or at its key.
+    pub fn problem(&self, field: &str, message: impl Into<String>, hint: Option<String>) -> Problem {
+        let at = self.fields.get(field).copied().unwrap_or(self.at);
+        Problem { at, severity: Severity::Error, message: message.into(), hint }
     }
 }
 
@@ -86,7 +89,11 @@ pub fn parse(text: &[u8], environments: &[Name]) -> Result<SpecFile, Vec<Problem
     let warnings = findings.into_problems(text)?;
     let (application, drafts) = file.ok_or_else(|| vec![unexplained(text)])?;
     let lines = Lines::of(text);
-    let declared = |draft: Draft| Declared { spec: draft.spec, at: lines.place(draft.key) };
+    let declared = |draft: Draft| Declared {
+        spec: draft.spec,
+        at: lines.place(draft.key),
+        fields: draft.fields.into_iter().map(|(name, span)| (name, lines.place(span))).collect(),
+    };
     let environments = drafts.into_iter().map(|(environment, services)| {
         (environment, services.into_iter().map(|(name, draft)| (name, declared(draft))).collect())
     });

@@ -49,6 +49,11 @@ impl Values {
         self.fields.contains_key(name)
     }
 
+    /// The fields that were given.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(AsRef::as_ref)
+    }
+
     /// Where the field's key stands; of a missing one, the mapping.
     pub fn key(&self, name: &str) -> Span {
         self.fields.get(name).map_or(self.span, |entry| entry.key)

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Draft {
     pub spec: ServiceSpec,
     pub key: Span,
+    /// Where the values stand that are written below `deploy` and `size`, by their names: `deploy.overlap`.
+    pub fields: BTreeMap<String, Span>,
     pub routes: Vec<DraftRoute>,
 }
 
@@ -74,7 +76,15 @@ pub(super) fn draft(name: &str, key: Span, given: &Values, findings: &mut Findin
         init: given.flag("init").unwrap_or(defaults::INIT),
         read_only: given.flag("read_only").unwrap_or(defaults::READ_ONLY),
     };
-    Draft { spec, key, routes }
+    Draft { spec, key, fields: fields(given), routes }
+}
+
+fn fields(given: &Values) -> BTreeMap<String, Span> {
+    let below = |object: &'static str| {
+        let values = given.object(object).into_iter();
+        values.flat_map(move |values| values.names().map(move |name| (format!("{object}.{name}"), values.place(name))))
+    };
+    below("deploy").chain(below("size")).collect()
 }
 
 /// Notes the required fields that are missing, at `place`.
@@ -123,13 +133,13 @@ fn deploy(given: Option<&Values>, scale: u32, findings: &mut Findings) -> Deploy
     let count = |name, default| given.and_then(|deploy| small(deploy.number(name))).unwrap_or(default);
     let policy = DeployPolicy {
         strategy: Strategy::Rolling,
-        overlap: millis("overlap", defaults::OVERLAP),
-        drain: millis("drain", defaults::DRAIN),
-        stop_grace: millis("stop_grace", defaults::STOP_GRACE),
-        min_healthy: millis("min_healthy", defaults::MIN_HEALTHY),
-        timeout: millis("timeout", defaults::TIMEOUT),
-        max_surge: count("max_surge", defaults::MAX_SURGE),
-        max_attempts: count("max_attempts", defaults::MAX_ATTEMPTS),
+        overlap: millis("overlap", defaults::DEPLOY.overlap),
+        drain: millis("drain", defaults::DEPLOY.drain),
+        stop_grace: millis("stop_grace", defaults::DEPLOY.stop_grace),
+        min_healthy: millis("min_healthy", defaults::DEPLOY.min_healthy),
+        timeout: millis("timeout", defaults::DEPLOY.timeout),
+        max_surge: count("max_surge", defaults::DEPLOY.max_surge),
+        max_attempts: count("max_attempts", defaults::DEPLOY.max_attempts),
     };
     let Some(given) = given else { return policy };
     if policy.timeout <= policy.min_healthy {

@@ -58,3 +58,26 @@ pub async fn create_environment(session: &mut Session, path: &EnvironmentPath) -
     session.output.say(&format!("created {path}; give it a node with `lap env attach-node {path} NODE`"));
     Ok(())
 }
+
+/// `lap env policy`.
+pub async fn policy(
+    session: &mut Session,
+    path: &EnvironmentPath,
+    max_scale: Option<&u32>,
+    operator_fields: Option<&str>,
+) -> Result<(), LapError> {
+    let url = format!("/v1/envs/{path}/policy");
+    let names = |fields: &str| fields.split(',').map(str::trim).filter(|it| !it.is_empty()).map(Into::into).collect();
+    let ask = ask::SetPolicy { max_scale: max_scale.copied(), operator_fields: operator_fields.map(names) };
+    let answer = match ask == ask::SetPolicy::default() {
+        true => session.client.get(&url).await?,
+        false => session.client.patch(&url, &ask).await?,
+    };
+    if session.output.is_json() {
+        return session.output.json(&answer);
+    }
+    let policy: view::Policy = answer.read()?;
+    let fields = if policy.operator_fields.is_empty() { "none".into() } else { policy.operator_fields.join(", ") };
+    session.output.line(&printable(&format!("max_scale        {}", policy.max_scale)))?;
+    session.output.line(&printable(&format!("operator fields  {fields}")))
+}

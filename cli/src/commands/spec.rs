@@ -55,7 +55,9 @@ async fn send(session: &mut Session, url: &str, spec: &args::Spec) -> Result<Ans
     let answer = session.client.post_spec(&format!("{url}{query}"), &text).await;
     match answer {
         Err(ClientError::Problem { problem, .. }) if !problem.mistakes.is_empty() => {
-            Err(drawn(session, &name, &text, &problem))
+            let drawn = drawn(session, &name, &text, &problem);
+            // A spec that is right, but not this person's to apply, is no wrong spec.
+            Err(if problem.status == 403 { ClientError::Problem { status: 403, problem }.into() } else { drawn })
         }
         answer => Ok(answer?),
     }

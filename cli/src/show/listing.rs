@@ -1,10 +1,10 @@
 //! Listings: one row for each thing.
 
-use super::amount::{ago, bytes, cores, span};
+use super::amount::{ago, ahead, bytes, cores, span};
 use super::table::{Cell, Column, Table};
 use super::timeline::took_ms;
 use crate::output::{Style, Surface, printable, without_subject};
-use lapstrake_api::view::{Application, Deployment, Environment, Job, Node, Service};
+use lapstrake_api::view::{Application, Deployment, Environment, Job, Node, OperatorToken, Service};
 
 /// `lap app ls`.
 pub fn applications(applications: &[Application]) -> Table {
@@ -41,6 +41,36 @@ pub fn environments(environments: &[Environment]) -> Table {
         };
         let max_scale = environment.max_scale.map(|scale| scale.to_string()).unwrap_or_default();
         table.row([(&environment.path).into(), nodes, environment.services.join(", ").into(), max_scale.into()]);
+    }
+    table
+}
+
+/// `lap token ls`.
+pub fn tokens(tokens: &[OperatorToken], now_ms: u64) -> Table {
+    let mut table = Table::new([
+        Column::new("TOKEN"),
+        Column::new("ROLE"),
+        Column::new("SCOPE"),
+        Column::new("ENDS"),
+        Column::new("MADE").leaves(2),
+        Column::new("BY").leaves(1),
+        Column::new("ID").leaves(3),
+    ]);
+    for token in tokens {
+        let ends = match token.expires_ms {
+            Some(_) if token.expired => Cell::styled("expired", Style::Bad),
+            Some(at) => ahead(at, now_ms).into(),
+            None => Cell::styled("not by itself", Style::Faint),
+        };
+        table.row([
+            (&token.name).into(),
+            (&token.role).into(),
+            token.scope.as_deref().unwrap_or("(organization)").into(),
+            ends,
+            ago(token.created_ms, now_ms).into(),
+            (&token.by).into(),
+            (&token.id).into(),
+        ]);
     }
     table
 }

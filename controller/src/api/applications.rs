@@ -1,7 +1,7 @@
 //! Applications and their environments.
 
 use super::caller::Caller;
-use super::extract::Query;
+use super::extract::{Path, Query};
 use super::problem::ApiError;
 use super::{Office, body, views};
 use axum::Json;
@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lapstrake_api::{ask, view};
-use lapstrake_core::cluster::command::Command;
+use lapstrake_core::cluster::command::{Command, SetPolicy};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -83,4 +83,31 @@ pub async fn create_environment(
     let created = all.into_iter().find(|environment| environment.path == path);
     let created = created.ok_or_else(|| ApiError::not_found(format!("the environment {path} is gone again")))?;
     Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// `GET /v1/envs/{app}/{env}/policy`.
+pub async fn policy(
+    State(office): State<Arc<Office>>,
+    Path((application, environment)): Path<(String, String)>,
+) -> Result<Json<view::Policy>, ApiError> {
+    let found = office.engine.look(move |look| {
+        let path = format!("{application}/{environment}");
+        let found = look.cluster.environment_named(&application, &environment);
+        found.map(|environment| views::policy(path, environment.policy))
+    });
+    found.await?.map(Json).map_err(|refusal| ApiError::not_found(refusal.sentence))
+}
+
+/// `PATCH /v1/envs/{app}/{env}/policy`.
+pub async fn set_policy(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path((application, environment)): Path<(String, String)>,
+    body: Body,
+) -> Result<Json<view::Policy>, ApiError> {
+    let ask::SetPolicy { max_scale, operator_fields } = body::json(body).await?;
+    let set =
+        SetPolicy { application: application.clone(), environment: environment.clone(), max_scale, operator_fields };
+    office.engine.command(Command::SetPolicy(set), caller.author()).await?;
+    policy(State(office), Path((application, environment))).await
 }

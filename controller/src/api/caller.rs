@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 use lapstrake_core::access::{Author, Denial, Grant, Scope, Verb, decide};
+use lapstrake_core::audit::{Deed, Entry};
 use lapstrake_core::ids::TokenId;
 use lapstrake_core::time::Wall;
 use lapstrake_pki::mint;
@@ -100,7 +101,16 @@ impl FromRequestParts<Arc<Office>> for Caller {
     }
 }
 
-/// Lets a request through to its address, with its caller, or refuses it.
+/// Why a request is not let through.
+struct TurnedAway {
+    /// Whose token it showed, if that is known.
+    author: Option<Box<Author>>,
+    /// Whether it showed anything: who shows nothing has tried nothing.
+    tried: bool,
+    error: ApiError,
+}
+
+/// Lets a request through to its address, with its caller, or refuses it and records that.
 pub async fn guard(
     State((office, rule)): State<(Arc<Office>, Rule)>,
     request: Request,
@@ -110,35 +120,63 @@ pub async fn guard(
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();
-    let caller = known(&parts, &office)?;
     let names = names(&mut parts).await;
-    if let Some((verb, scope)) = wanted(rule, &caller.grant, names) {
-        decide(&caller.grant, verb, &scope).map_err(ApiError::from)?;
+    match admit(&parts, &office, rule, names) {
+        Ok(caller) => {
+            parts.extensions.insert(caller);
+            Ok(next.run(Request::from_parts(parts, body)).await)
+        }
+        Err(TurnedAway { author, tried, error }) => {
+            if tried {
+                let deed = Deed::new("request", parts.uri.path(), &parts.method);
+                let address = parts.extensions.get::<PeerAddress>().map(|peer| peer.0.to_string());
+                let address = address.unwrap_or_default();
+                let said = error.detail();
+                office.engine.refused(Entry::of_refusal(author.as_deref(), &address, deed, said, mint::wall())).await;
+            }
+            Err(error)
+        }
     }
-    parts.extensions.insert(caller);
-    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-fn known(parts: &Parts, office: &Office) -> Result<Caller, ApiError> {
-    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let text = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
-        ApiError::unauthorized("no operator's token was shown; `lap login` stores one, LAP_TOKEN gives one")
-    })?;
-    let token = Token::operator(text.trim()).map_err(|error| ApiError::unauthorized(error.to_string()))?;
+fn admit(parts: &Parts, office: &Office, rule: Rule, names: (String, String)) -> Result<Caller, TurnedAway> {
+    let caller = known(parts, office)?;
+    if let Some((verb, scope)) = wanted(rule, &caller.grant, names)
+        && let Err(denial) = decide(&caller.grant, verb, &scope)
+    {
+        return Err(TurnedAway { author: Some(Box::new(caller.author())), tried: true, error: denial.into() });
+    }
+    Ok(caller)
+}
+
+fn known(parts: &Parts, office: &Office) -> Result<Caller, TurnedAway> {
+    let stranger = |tried: bool, error: ApiError| TurnedAway { author: None, tried, error };
+    let nothing = "no operator's token was shown; `lap login` stores one, LAP_TOKEN gives one";
+    let shown = parts.headers.get(AUTHORIZATION);
+    let text = shown.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let text = text.ok_or_else(|| stranger(shown.is_some(), ApiError::unauthorized(nothing)))?;
+    let token =
+        Token::operator(text.trim()).map_err(|error| stranger(true, ApiError::unauthorized(error.to_string())))?;
+    let address = parts.extensions.get::<PeerAddress>();
+    let address = address.ok_or_else(|| stranger(true, ApiError::unavailable("who asks is not known")))?.0;
     let credentials = office.engine.credentials();
     let credentials = credentials.borrow();
-    let unknown = || ApiError::unauthorized("this controller does not know the token");
+    let unknown = || stranger(true, ApiError::unauthorized("this controller does not know the token"));
     let held = credentials.get(&token.id).ok_or_else(unknown)?;
     if held.hash != Some(token.secret.hash()) {
         return Err(unknown());
     }
-    if !held.is_good(mint::wall()) {
-        return Err(ApiError::unauthorized("this token has expired; an admin makes another with `lap token create`"));
-    }
     let Credential { name, grant, expires, .. } = held.clone();
-    let address =
-        parts.extensions.get::<PeerAddress>().ok_or_else(|| ApiError::unavailable("who asks is not known"))?.0;
-    Ok(Caller { token: token.id, name, grant, expires, address })
+    let caller = Caller { token: token.id, name, grant, expires, address };
+    if !held.is_good(mint::wall()) {
+        let said = "this token has expired; an admin makes another with `lap token create`";
+        return Err(TurnedAway {
+            author: Some(Box::new(caller.author())),
+            tried: true,
+            error: ApiError::unauthorized(said),
+        });
+    }
+    Ok(caller)
 }
 
 /// What `{app}` and `{env}` are in this request.

@@ -3,7 +3,7 @@
 
 use super::caller::{Rule, guard};
 use super::{ApiError, Office};
-use super::{applications, events, logs, nodes, services, spec, tokens};
+use super::{applications, audit, events, logs, nodes, services, spec, tokens};
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
@@ -44,8 +44,8 @@ where
 /// `Rule::Asked` leaves the scope to the command that the body makes, which core judges (`Command::needs`).
 pub fn endpoints() -> Vec<Endpoint> {
     use Rule::{Asked, Environment, Open, Organization, Own, Shown};
-    use Verb::{Deploy, ManageNodes, ManageTokens, Operate, See};
-    let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
+    use Verb::{Deploy, ManageNodes, ManageTokens, Operate, ReadAudit, See};
+    let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
         endpoint(get.clone(), "/v1/version", Open, "Version, cluster and organization.", applications::version),
         endpoint(get.clone(), "/v1/whoami", Own, "Whose token this is, and what it gives.", tokens::whoami),
@@ -147,6 +147,28 @@ pub fn endpoints() -> Vec<Endpoint> {
             Environment(See),
             "What its jobs write.",
             logs::stream,
+        ),
+        endpoint(
+            get.clone(),
+            "/v1/audit",
+            Organization(ReadAudit),
+            "Who tried what, and what came of it.",
+            audit::list,
+        ),
+        endpoint(get.clone(), "/v1/audit/head", Organization(ReadAudit), "The end of the audit's chain.", audit::head),
+        endpoint(
+            get.clone(),
+            "/v1/envs/{app}/{env}/policy",
+            Environment(See),
+            "An environment's policy.",
+            applications::policy,
+        ),
+        endpoint(
+            patch,
+            "/v1/envs/{app}/{env}/policy",
+            Environment(Operate),
+            "Set its policy.",
+            applications::set_policy,
         ),
         endpoint(get.clone(), "/v1/events", Shown(See), "What happened, and with `follow` what happens.", events::list),
     ]

@@ -138,7 +138,7 @@ impl Reader {
 }
 
 /// Reads the log on a thread that may block.
-async fn read<T: Send + 'static>(
+pub async fn read<T: Send + 'static>(
     office: &Arc<Office>,
     read: impl FnOnce(&crate::store::EventLog) -> Result<T, crate::store::StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {

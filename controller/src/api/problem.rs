@@ -17,6 +17,14 @@ impl ApiError {
     fn new(status: StatusCode, detail: impl Into<String>) -> ApiError {
         ApiError { status, detail: detail.into(), mistakes: Vec::new() }
     }
+    /// With places in a spec.
+    pub fn with(self, mistakes: Vec<Mistake>) -> ApiError {
+        ApiError { mistakes, ..self }
+    }
+    /// What is told.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
     /// The request itself is wrong.
     pub fn bad_request(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, detail)

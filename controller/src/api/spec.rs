@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use lapstrake_api::spec::{self, Name, SpecFile};
 use lapstrake_api::view::{self, Mistake};
+use lapstrake_core::audit::{Deed, Entry};
 use lapstrake_core::cluster::command::{
     Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Command, Refusal, RefusalKind,
 };
@@ -24,11 +25,23 @@ pub async fn plan(
 ) -> Result<Json<view::Changes>, ApiError> {
     let (text, file) = read(query.as_deref(), body).await?;
     let apply = apply_of(&file);
+    let (author, wall) = (caller.author(), mint::wall());
+    let (asks, asked) = (author.clone(), apply.clone());
     let seen = office.engine.look(move |look| {
-        let exists = look.cluster.application_named(&apply.application).is_ok();
-        (look.cluster.plan(&caller.author(), &apply, mint::wall()), exists)
+        let exists = look.cluster.application_named(&asked.application).is_ok();
+        let permitted = look.cluster.permit_apply(&asks, &asked, wall);
+        (permitted.map(|()| look.cluster.plan(&asks, &asked, wall)), exists)
     });
     let (planned, exists) = seen.await?;
+    let planned = match planned {
+        Ok(planned) => planned,
+        Err(refusals) => {
+            let deed = Deed { verb: "plan".into(), ..Command::Apply(apply).deed() };
+            let entry = Entry::of_command(&author, deed, &Err(refusals.clone()), wall);
+            office.engine.refused(entry).await;
+            Err(refusals)
+        }
+    };
     let applied = planned.map_err(|refusals| refused(&text, &file, &refusals))?;
     Ok(Json(changes(&file, applied, exists)))
 }
@@ -102,7 +115,9 @@ fn apply_of(file: &SpecFile) -> Apply {
 fn refused(text: &[u8], file: &SpecFile, refusals: &[Refusal]) -> ApiError {
     let has = |kind: RefusalKind| refusals.iter().any(|refusal| refusal.kind == kind);
     if has(RefusalKind::Forbidden) || has(RefusalKind::Unauthenticated) {
-        return super::from_refusals(refusals);
+        let at_a_field = refusals.iter().filter(|refusal| refusal.place.is_some());
+        let mistakes = at_a_field.map(|refusal| mistake(text, file, refusal)).collect();
+        return super::from_refusals(refusals).with(mistakes);
     }
     let sentences: Vec<String> = refusals
         .iter()
@@ -119,10 +134,12 @@ fn refused(text: &[u8], file: &SpecFile, refusals: &[Refusal]) -> ApiError {
     ApiError::invalid(detail, mistakes)
 }
 
-/// `environments.production.services.web.scale` is drawn at the key of `web`.
+/// `environments.production.services.web.deploy.overlap` is drawn at the value there; where none is written, and of other
+/// fields, at the key of `web`.
 fn mistake(text: &[u8], file: &SpecFile, refusal: &Refusal) -> Mistake {
-    let mut parts = refusal.place.as_deref().unwrap_or_default().split('.');
+    let mut parts = refusal.place.as_deref().unwrap_or_default().splitn(5, '.');
     let names = (parts.nth(1), parts.nth(1));
+    let field = parts.next().unwrap_or_default();
     let declared = match names {
         (Some(environment), Some(service)) => file
             .environments
@@ -133,7 +150,7 @@ fn mistake(text: &[u8], file: &SpecFile, refusal: &Refusal) -> Mistake {
     };
     match declared {
         Some((_, declared)) => {
-            let problem = declared.problem(refusal.sentence.clone(), refusal.hint.clone());
+            let problem = declared.problem(field, refusal.sentence.clone(), refusal.hint.clone());
             spec::mistakes(text, &[problem]).remove(0)
         }
         None => Mistake { line: 0, column: 0, width: 0, message: refusal.sentence.clone(), hint: refusal.hint.clone() },

@@ -10,6 +10,7 @@ use lapstrake_core::cluster::state::{
 };
 use lapstrake_core::cluster::status::{ServiceState, SlotJobStatus, SlotStatus};
 use lapstrake_core::ids::{EnvironmentId, JobId, NodeId, ServiceId, SlotId};
+use lapstrake_core::policy::Policy;
 use lapstrake_core::report::{Capacity, Health, JobPhase, ReplacementReport};
 use lapstrake_core::spec::Size;
 
@@ -110,6 +111,11 @@ fn environment(cluster: &Cluster, application: &str, record: &Environment) -> vi
         services,
         max_scale: Some(record.policy.max_scale),
     }
+}
+
+/// What an environment allows.
+pub fn policy(path: String, policy: Policy) -> view::Policy {
+    view::Policy { path, max_scale: policy.max_scale, operator_fields: policy.operator_fields.into() }
 }
 
 /// The nodes that somebody sees, by name: who sees the organization, all; everybody else those that are given to an

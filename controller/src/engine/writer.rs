@@ -3,8 +3,9 @@
 use super::{CommandError, Credentials, Input, Look, LookAt, chain, changes_of, credentials, load, node_ids};
 use crate::clock;
 use crate::control::{Outbox, SessionOver};
-use crate::store::{BATCH_CHANGES, Change, NewEvent, Store};
+use crate::store::{BATCH_CHANGES, Batch, Change, NewEvent, Store};
 use lapstrake_core::access::Author;
+use lapstrake_core::audit::Entry;
 use lapstrake_core::cluster::command::Outcome;
 use lapstrake_core::cluster::event::Event;
 use lapstrake_core::cluster::live::Live;
@@ -62,6 +63,10 @@ pub(super) struct Writer {
     waits: BTreeMap<ServiceId, Vec<String>>,
     /// Words to send once the batch is on disk.
     asks: Vec<(NodeId, ControllerWord)>,
+    /// Who tried what in this batch, and what came of it.
+    audit: Vec<Entry>,
+    /// Refusals that wait for the commit; dropped when it fails, as those are not answered with more than the refusal.
+    refused: Vec<oneshot::Sender<()>>,
     /// Commands that wait for the commit.
     replies: Vec<(oneshot::Sender<Decided>, Decided)>,
     /// Sessions that wait for the commit.
@@ -92,6 +97,8 @@ impl Writer {
             wakes: BTreeMap::new(),
             waits: BTreeMap::new(),
             asks: Vec::new(),
+            audit: Vec::new(),
+            refused: Vec::new(),
             replies: Vec::new(),
             greetings: Vec::new(),
             watchers,
@@ -151,7 +158,9 @@ impl Writer {
             Input::Look(look) => looks.push_back(look),
             Input::Command { command, author, reply } => {
                 let savepoint = self.cluster.savepoint();
-                let result = self.decide(author, |cluster, live, cx| cluster.command(live, *command, cx));
+                let deed = command.deed();
+                let result = self.decide(author.clone(), |cluster, live, cx| cluster.command(live, *command, cx));
+                self.audit.push(Entry::of_command(&author, deed, &result, mint::wall()));
                 match result {
                     Ok(outcome) => {
                         self.touched.extend(outcome.touched.iter().copied());
@@ -162,6 +171,10 @@ impl Writer {
                         self.replies.push((reply, Err(CommandError::Refused(refusals))));
                     }
                 }
+            }
+            Input::Refused { entry, recorded } => {
+                self.audit.push(*entry);
+                self.refused.push(recorded);
             }
             Input::Hello { node, session, hello, outbox, reply } => {
                 let savepoint = self.cluster.savepoint();
@@ -249,10 +262,11 @@ impl Writer {
             Ok(changes) => changes,
             Err(error) => return self.reload(&error.to_string()),
         };
-        let events: Vec<NewEvent> = self.cluster.take_events().into_iter().map(new_event).collect();
-        if !changes.is_empty() || !events.is_empty() {
+        let events = self.cluster.take_events().into_iter().map(new_event).collect();
+        let batch = Batch { changes, events, audit: std::mem::take(&mut self.audit) };
+        if !batch.is_empty() {
             lapstrake_crash::point("store.before-commit");
-            match self.store.commit(&changes, &events) {
+            match self.store.commit(&batch) {
                 Ok(last) => {
                     lapstrake_crash::point("store.after-commit");
                     if let Some(last) = last {
@@ -262,10 +276,10 @@ impl Writer {
                 Err(error) => return self.reload(&chain(&error)),
             }
         }
-        self.know_nodes(&changes);
-        self.know_credentials(&changes);
+        self.know_nodes(&batch.changes);
+        self.know_credentials(&batch.changes);
         self.answer();
-        self.send(!changes.is_empty());
+        self.send(!batch.changes.is_empty());
         true
     }
 
@@ -296,6 +310,9 @@ impl Writer {
     }
 
     fn answer(&mut self) {
+        for recorded in self.refused.drain(..) {
+            let _ = recorded.send(());
+        }
         for (reply, result) in self.replies.drain(..) {
             let _ = reply.send(result);
         }
@@ -351,6 +368,8 @@ impl Writer {
             }
         }
         self.asks.clear();
+        self.audit.clear();
+        self.refused.clear();
         match load(&self.store) {
             Ok(cluster) => {
                 self.touched = cluster.all::<Service>().map(|service| service.id).collect();

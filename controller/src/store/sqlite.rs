@@ -1,12 +1,16 @@
 //! The store in one SQLite file.
 
-use super::{Change, NewEvent, StoreError};
+use super::audit::{self, AuditFilter, AuditRow};
+use super::{Batch, StoreError};
+use lapstrake_core::audit::Link;
+use lapstrake_pki::token::SecretHash;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// The version of the tables. A newer file is refused.
-const FORMAT: i64 = 1;
+/// What each version of the tables adds to the one before, the first one first. A file of an older version gets what it
+/// lacks; one of a newer version is refused.
+const FORMATS: [&str; 2] = [TABLES, audit::TABLES];
 
 /// Watchers read at most this many events at once, so that a long history is never in memory whole.
 const EVENT_PAGE: u32 = 500;
@@ -34,11 +38,13 @@ pub struct Store {
     connection: Connection,
     path: PathBuf,
     change: i64,
+    /// The end of the audit's chain; none until it is known whose chain it is.
+    head: Option<Link>,
     /// Held for the life of the process.
     _lock: File,
 }
 
-fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+pub(super) fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| StoreError::Failed { what, source }
 }
 
@@ -52,20 +58,22 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(opening)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(opening)?;
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(opening)?;
-        match found {
-            0 => {
-                let transaction = connection.transaction().map_err(opening)?;
-                transaction.execute_batch(TABLES).map_err(opening)?;
-                transaction.pragma_update(None, "user_version", FORMAT).map_err(opening)?;
-                transaction.commit().map_err(opening)?;
+        let known = FORMATS.len();
+        let newer = || StoreError::Newer { path: path.into(), found, known: known as i64 };
+        let had = usize::try_from(found).ok().filter(|had| *had <= known).ok_or_else(newer)?;
+        if had < known {
+            let transaction = connection.transaction().map_err(opening)?;
+            for lacking in &FORMATS[had..] {
+                transaction.execute_batch(lacking).map_err(opening)?;
             }
-            FORMAT => {}
-            found => return Err(StoreError::Newer { path: path.into(), found, known: FORMAT }),
+            transaction.pragma_update(None, "user_version", known as i64).map_err(opening)?;
+            transaction.commit().map_err(opening)?;
         }
         let change = connection
             .query_row("SELECT coalesce(max(change), 0) FROM state", [], |row| row.get(0))
             .map_err(failed("be read"))?;
-        Ok(Store { connection, path: path.into(), change, _lock: lock })
+        let head = audit::head(&connection).map_err(failed("be read"))?;
+        Ok(Store { connection, path: path.into(), change, head, _lock: lock })
     }
 
     /// Every row, by key.
@@ -76,11 +84,21 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(failed("be read"))
     }
 
+    /// Says where the audit's chain begins, if it has not begun.
+    pub fn audit_begins(&mut self, beginning: Link) {
+        self.head.get_or_insert(beginning);
+    }
+
     /// Makes all of it durable, or nothing. Returns the number of the last event written, if there is one.
-    pub fn commit(&mut self, changes: &[Change], events: &[NewEvent]) -> Result<Option<u64>, StoreError> {
+    pub fn commit(&mut self, batch: &Batch) -> Result<Option<u64>, StoreError> {
         let number = self.change + 1;
-        let last = write(&mut self.connection, number, changes, events).map_err(failed("take a change"))?;
+        let (last, head) = write(&mut self.connection, number, self.head, batch).map_err(failed("take a change"))?;
         self.change = number;
+        self.head = head;
+        if let Some(Link { number, hash }) = head.filter(|_| !batch.audit.is_empty()) {
+            // Once more, where whoever can write the file cannot: in the machine's log.
+            tracing::info!(number, hash = SecretHash(hash).to_hex(), "the audit's head");
+        }
         Ok(last)
     }
 
@@ -96,9 +114,9 @@ impl Store {
 fn write(
     connection: &mut Connection,
     number: i64,
-    changes: &[Change],
-    events: &[NewEvent],
-) -> rusqlite::Result<Option<u64>> {
+    head: Option<Link>,
+    batch: &Batch,
+) -> rusqlite::Result<(Option<u64>, Option<Link>)> {
     let transaction = connection.transaction()?;
     {
         let mut put = transaction.prepare_cached(
@@ -106,7 +124,7 @@ fn write(
              ON CONFLICT (key) DO UPDATE SET value = excluded.value, change = excluded.change",
         )?;
         let mut remove = transaction.prepare_cached("DELETE FROM state WHERE key = ?1")?;
-        for change in changes {
+        for change in &batch.changes {
             match &change.value {
                 Some(value) => put.execute(params![change.key, value, number])?,
                 None => remove.execute(params![change.key])?,
@@ -114,13 +132,19 @@ fn write(
         }
         let mut append = transaction
             .prepare_cached("INSERT INTO event (at_ms, kind, subject, text, actor) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        for event in events {
+        for event in &batch.events {
             append.execute(params![event.at_ms as i64, event.kind, event.subject, event.text, event.by])?;
         }
     }
-    let last = (!events.is_empty()).then(|| transaction.last_insert_rowid() as u64);
+    let last = (!batch.events.is_empty()).then(|| transaction.last_insert_rowid() as u64);
+    let head = match head {
+        _ if batch.audit.is_empty() => head,
+        Some(head) => Some(audit::append(&transaction, head, &batch.audit)?),
+        // What is not known to belong to a cluster has no chain yet, and must not go without one.
+        None => return Err(rusqlite::Error::InvalidQuery),
+    };
     transaction.commit()?;
-    Ok(last)
+    Ok((last, head))
 }
 
 /// A second process on the same file would decide against the first one's memory. The lock ends with the process, however
@@ -140,7 +164,7 @@ fn lock_beside(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Reads the log of events; does not hold the writer up.
+/// Reads the log of events and the audit; does not hold the writer up.
 #[derive(Debug)]
 pub struct EventLog {
     connection: Connection,
@@ -190,12 +214,34 @@ impl EventLog {
     }
 }
 
+impl EventLog {
+    /// Rows of the audit after `number`, oldest first, at most 500.
+    pub fn audit_after(&self, number: u64, filter: &AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
+        audit::after(&self.connection, number, filter)
+    }
+
+    /// The number after which `last` rows of the audit follow.
+    pub fn audit_before_last(&self, last: u32, filter: &AuditFilter) -> Result<u64, StoreError> {
+        audit::number_before_last(&self.connection, last, filter)
+    }
+
+    /// The end of the audit's chain; none before the first row.
+    pub fn audit_head(&self) -> Result<Option<Link>, StoreError> {
+        audit::head(&self.connection).map_err(failed("read its audit"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::{Change, NewEvent};
     use super::*;
 
     fn change(key: &str, value: Option<&str>) -> Change {
         Change { key: key.into(), value: value.map(Into::into) }
+    }
+
+    fn batch(changes: &[Change], events: &[NewEvent]) -> Batch {
+        Batch { changes: changes.into(), events: events.into(), audit: Vec::new() }
     }
 
     fn event(subject: &str) -> NewEvent {
@@ -208,8 +254,8 @@ mod tests {
         let path = folder.path().join("store.db");
         {
             let mut store = Store::open(&path).expect("opens");
-            store.commit(&[change("a/1", Some("{}")), change("b/1", Some("1"))], &[]).expect("commits");
-            store.commit(&[change("a/1", None), change("b/1", Some("2"))], &[]).expect("commits");
+            store.commit(&batch(&[change("a/1", Some("{}")), change("b/1", Some("1"))], &[])).expect("commits");
+            store.commit(&batch(&[change("a/1", None), change("b/1", Some("2"))], &[])).expect("commits");
         }
         let store = Store::open(&path).expect("opens again");
         assert_eq!(store.load().expect("loads"), [("b/1".to_owned(), "2".to_owned())]);
@@ -224,9 +270,9 @@ mod tests {
             .connection
             .execute_batch("CREATE TRIGGER no BEFORE INSERT ON event BEGIN SELECT raise(ABORT, 'full'); END")
             .expect("sql");
-        store.commit(&[change("a/1", Some("{}"))], &[event("x")]).expect_err("fails");
+        store.commit(&batch(&[change("a/1", Some("{}"))], &[event("x")])).expect_err("fails");
         assert_eq!(store.load().expect("loads"), []);
-        store.commit(&[change("a/1", Some("{}"))], &[]).expect("works again");
+        store.commit(&batch(&[change("a/1", Some("{}"))], &[])).expect("works again");
     }
 
     #[test]
@@ -242,9 +288,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store.db");
         drop(Store::open(&path).expect("opens"));
-        Connection::open(&path).expect("opens").pragma_update(None, "user_version", FORMAT + 1).expect("sql");
+        Connection::open(&path)
+            .expect("opens")
+            .pragma_update(None, "user_version", FORMATS.len() as i64 + 1)
+            .expect("sql");
         let said = Store::open(&path).expect_err("refused").to_string();
-        assert!(said.contains("format 2"), "{said}");
+        assert!(said.contains(&format!("format {}", FORMATS.len() + 1)), "{said}");
     }
 
     #[test]
@@ -252,8 +301,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut store = Store::open(&folder.path().join("store.db")).expect("opens");
         let log = store.event_log().expect("reads");
-        store.commit(&[], &[event("shop/production/web"), event("shop/production/webby")]).expect("commits");
-        let last = store.commit(&[], &[event("shop/production")]).expect("commits").expect("a number");
+        store.commit(&batch(&[], &[event("shop/production/web"), event("shop/production/webby")])).expect("commits");
+        let last = store.commit(&batch(&[], &[event("shop/production")])).expect("commits").expect("a number");
         let numbers =
             |after, subject| log.after(after, subject).expect("reads").iter().map(|e| e.number).collect::<Vec<_>>();
         assert_eq!(numbers(0, None), [1, 2, 3]);

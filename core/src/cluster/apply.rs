@@ -3,7 +3,7 @@
 //! `weigh` finds every mistake and says what would become of each service; `lap plan` shows that, and apply records it.
 //! So the two cannot differ.
 
-use crate::access::Author;
+use crate::access::{Author, Grant};
 use crate::assignment::ServicePath;
 use crate::cluster::command::{Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Outcome, Refusal};
 use crate::cluster::event::EventKind;
@@ -23,10 +23,11 @@ impl Cluster {
     /// What applying a file would do, if the author may. Makes the same checks and changes nothing.
     pub fn plan(&self, author: &Author, apply: &Apply, now: Wall) -> Result<Vec<Applied>, Vec<Refusal>> {
         self.permit_apply(author, apply, now)?;
-        self.plan_apply(apply)
+        let grant = self.grant_of(author, now).map_err(|refusal| alloc::vec![refusal])?;
+        self.plan_apply(apply, &grant)
     }
 
-    pub(crate) fn plan_apply(&self, apply: &Apply) -> Result<Vec<Applied>, Vec<Refusal>> {
+    fn plan_apply(&self, apply: &Apply, grant: &Grant) -> Result<Vec<Applied>, Vec<Refusal>> {
         let mut refusals = self.refuse_names(apply);
         refusals.extend(self.refuse_quota(apply));
         let mut claims = self.claims_beside(apply);
@@ -39,6 +40,8 @@ impl Cluster {
                 refusals.extend(refuse_scale(&service.spec, policy, &environment.name, &place));
                 refusals.extend(self.refuse_claims(&service.spec, &path, &place, &mut claims));
                 let known = existing.and_then(|id| self.services_of(id).find(|known| known.name == service.name));
+                let specs = (known.map(|known| &known.spec), &service.spec);
+                refusals.extend(self.refuse_reserved(grant, policy, &path, specs));
                 if known.is_some_and(|known| known.deleting) {
                     refusals.push(being_removed(&path).at(&place));
                 }
@@ -50,7 +53,7 @@ impl Cluster {
 
     /// Records what a file says.
     pub(crate) fn apply(&mut self, apply: &Apply, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
-        let mut plan = self.plan_apply(apply)?;
+        let mut plan = self.plan(&cx.author, apply, cx.wall)?;
         if self.application_named(&apply.application).is_err() {
             self.create_application(&apply.application, cx).map_err(|refusal| alloc::vec![refusal])?;
         }

@@ -31,6 +31,8 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// What an environment allows.
+    SetPolicy(SetPolicy),
     /// Gives a node to an environment. Done twice, nothing more happens.
     AttachNode {
         /// The application.
@@ -109,6 +111,19 @@ pub enum Command {
         /// Its name or its id.
         token: String,
     },
+}
+
+/// What an environment shall allow; what is none stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetPolicy {
+    /// The application.
+    pub application: String,
+    /// The environment.
+    pub environment: String,
+    /// The most jobs of one service.
+    pub max_scale: Option<u32>,
+    /// The names of all fields that only operators change.
+    pub operator_fields: Option<Vec<String>>,
 }
 
 /// A file's content, as parsed.
@@ -303,6 +318,7 @@ impl Cluster {
     fn carry_out(&mut self, live: &Live, command: Command, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
         let result = match command {
             Command::Apply(apply) => return self.apply(&apply, cx),
+            Command::SetPolicy(set) => return self.set_policy(&set, cx),
             Command::CreateApplication { name } => self.create_application(&name, cx),
             Command::CreateEnvironment { application, name } => self.create_environment(&application, &name, cx),
             Command::AttachNode { application, environment, node } => {

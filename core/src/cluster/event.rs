@@ -13,6 +13,8 @@ pub enum EventKind {
     ApplicationCreated,
     /// An environment was created.
     EnvironmentCreated,
+    /// What an environment allows was changed.
+    PolicyChanged,
     /// A service was created.
     ServiceCreated,
     /// A service's spec was changed.
@@ -62,6 +64,7 @@ impl EventKind {
             | EventKind::OperatorTokenRemoved => Scope::Organization,
             EventKind::ApplicationCreated
             | EventKind::EnvironmentCreated
+            | EventKind::PolicyChanged
             | EventKind::ServiceCreated
             | EventKind::ServiceChanged
             | EventKind::ServiceRemoving

@@ -66,6 +66,7 @@ impl Cluster {
         }
         let scale = self.aim(&service).map_or(active.scale, |aim| aim.spec.scale);
         let spec = crate::spec::ServiceSpec { scale, ..revision.spec.clone() };
+        self.refuse_reserved_change(path, &service, &spec, cx)?;
         let trigger = trigger(TriggerKind::Rollback, format!("back from r{} to r{to}", active.revision), cx);
         Ok(self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, trigger }, cx))
     }
@@ -103,6 +104,20 @@ impl Cluster {
         self.put(service);
         self.tell(cx, EventKind::ServiceRemoving, path, format!("{} removes the service", cx.author));
         Ok(Outcome { answer: Answer::Recorded, warnings: Vec::new(), touched })
+    }
+
+    /// An older revision may have been made by an operator, or before a field was reserved.
+    fn refuse_reserved_change(
+        &self,
+        path: &ServicePath,
+        service: &Service,
+        spec: &crate::spec::ServiceSpec,
+        cx: &Context<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(environment) = self.get::<Environment>(&service.environment) else { return Ok(()) };
+        let grant = self.grant_of(&cx.author, cx.wall)?;
+        let specs = (Some(&service.spec), spec);
+        self.refuse_reserved(&grant, environment.policy, path, specs).into_iter().next().map_or(Ok(()), Err)
     }
 
     /// A service that is not being removed.

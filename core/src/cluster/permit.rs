@@ -72,6 +72,7 @@ impl Command {
             Command::CreateEnvironment { application, .. } => {
                 one(Verb::Operate, Scope::Application(application.clone()))
             }
+            Command::SetPolicy(set) => one(Verb::Operate, environment(&set.application, &set.environment)),
             // A node belongs to the organization: who gives it to one environment takes it from all others.
             Command::AttachNode { .. }
             | Command::DetachNode { .. }
@@ -102,7 +103,7 @@ impl Cluster {
     }
 
     /// Whether the author may apply the file, and so plan it.
-    pub(crate) fn permit_apply(&self, author: &Author, apply: &Apply, now: Wall) -> Result<(), Vec<Refusal>> {
+    pub fn permit_apply(&self, author: &Author, apply: &Apply, now: Wall) -> Result<(), Vec<Refusal>> {
         self.permit_needs(author, Needs::Rights(self.needs_of_apply(apply)), now)
     }
 

@@ -7,6 +7,8 @@ mod deploying;
 mod failing;
 mod losing;
 mod membership;
+mod permitting;
+mod policies;
 mod random;
 mod storing;
 mod world;

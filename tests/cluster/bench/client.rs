@@ -104,6 +104,10 @@ impl Client {
         self.ask(Method::POST, path, body).await
     }
 
+    pub async fn patch(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.ask(Method::PATCH, path, body).await
+    }
+
     pub async fn delete(&self, path: &str) -> Answer {
         self.ask(Method::DELETE, path, "").await
     }

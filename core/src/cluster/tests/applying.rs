@@ -11,7 +11,7 @@ const WEB: &str = "shop/production/web";
 
 fn refusals(world: &mut World, apply: Apply) -> Vec<(String, String)> {
     let before = world.store.clone();
-    let planned = world.cluster.plan_apply(&apply).unwrap_err();
+    let planned = world.cluster.plan(&ada(), &apply, world.wall()).unwrap_err();
     let refused = world.run(Command::Apply(apply)).unwrap_err();
     assert_eq!(planned, refused, "plan and apply make the same checks");
     assert_eq!(before, world.store, "a refused file changes nothing");
@@ -66,7 +66,10 @@ fn a_plan_says_what_would_happen_and_does_nothing() {
     let mut bigger = web("hello:1", 1);
     bigger.size = Size { memory_bytes: 128 * MIB, ..bigger.size };
     bigger.deploy.overlap = Millis::secs(30);
-    let plan = world.cluster.plan_apply(&file("production", &[("web", bigger), ("api", web("hello:2", 1))])).unwrap();
+    let plan = world
+        .cluster
+        .plan(&ada(), &file("production", &[("web", bigger), ("api", web("hello:2", 1))]), world.wall())
+        .unwrap();
     let changes: Vec<_> = plan.iter().map(|it| (it.path.to_string(), it.change)).collect();
     assert_eq!(
         changes,

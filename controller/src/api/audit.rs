@@ -1,0 +1,72 @@
+//! The audit: who tried what, and what came of it.
+
+use super::Office;
+use super::events::read;
+use super::extract::Query;
+use super::problem::ApiError;
+use crate::store::{AuditFilter, AuditRow};
+use axum::Json;
+use axum::extract::State;
+use lapstrake_api::view;
+use lapstrake_pki::token::SecretHash;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Without a word about where to begin, a reader gets so many of the newest.
+const NEWEST: u32 = 50;
+
+/// Which rows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// Only after this number.
+    after: Option<u64>,
+    /// Only of this name.
+    by: Option<String>,
+    /// Only from this time on.
+    since_ms: Option<u64>,
+}
+
+/// `GET /v1/audit?after=N&by=ada&since_ms=…`: oldest first, at most 500; the next page is after the last one's number.
+pub async fn list(
+    State(office): State<Arc<Office>>,
+    Query(Which { after, by, since_ms }): Query<Which>,
+) -> Result<Json<Vec<view::AuditRow>>, ApiError> {
+    let rows = read(&office, move |log| {
+        let filter = AuditFilter { who: by, since_ms };
+        let after = match after {
+            Some(after) => after,
+            // Of a time that is named, everything is wanted.
+            None if since_ms.is_some() => 0,
+            None => log.audit_before_last(NEWEST, &filter)?,
+        };
+        log.audit_after(after, &filter)
+    });
+    Ok(Json(rows.await?.into_iter().map(shown).collect()))
+}
+
+/// `GET /v1/audit/head`.
+pub async fn head(State(office): State<Arc<Office>>) -> Result<Json<view::AuditHead>, ApiError> {
+    let head = read(&office, |log| log.audit_head()).await?;
+    Ok(Json(view::AuditHead {
+        cluster: office.cluster.to_string(),
+        number: head.map_or(0, |head| head.number),
+        hash: head.map(|head| SecretHash(head.hash).to_hex()),
+    }))
+}
+
+fn shown(AuditRow { number, entry, hash }: AuditRow) -> view::AuditRow {
+    view::AuditRow {
+        number,
+        at_ms: entry.wall.0,
+        who: entry.who,
+        token: entry.token,
+        address: entry.address,
+        verb: entry.deed.verb,
+        subject: entry.deed.subject,
+        detail: entry.deed.detail,
+        verdict: entry.verdict,
+        said: entry.said,
+        hash,
+    }
+}
