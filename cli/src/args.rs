@@ -3,7 +3,8 @@
 use crate::address::{Below, EnvironmentPath, NodeName, ServicePath};
 use crate::context::Wish;
 use crate::output::Format;
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use lapstrake_core::audit::Link;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub struct Common {
         help_heading = "Options of every command"
     )]
     token: Option<String>,
-    /// A stored context instead of the current one [env: LAP_CONTEXT]
+    /// A stored context instead of the current one, and instead of LAP_URL and LAP_TOKEN [env: LAP_CONTEXT]
     #[arg(
         long,
         global = true,
@@ -77,7 +78,29 @@ pub struct Common {
     pub output: Format,
 }
 
+impl Lap {
+    /// Reads the process's command line and environment; on a wrong one says so and ends the process.
+    pub fn from_command_line() -> Lap {
+        let matches = Lap::command().get_matches();
+        let mut lap = Lap::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        lap.common.let_the_context_win(&matches);
+        lap
+    }
+}
+
 impl Common {
+    /// A context that somebody names on the command line is meant, whatever a shell's environment says of other commands.
+    fn let_the_context_win(&mut self, matches: &ArgMatches) {
+        if matches.value_source("context") != Some(ValueSource::CommandLine) {
+            return;
+        }
+        for (name, value) in [("url", &mut self.url), ("token", &mut self.token)] {
+            if matches.value_source(name) == Some(ValueSource::EnvVariable) {
+                *value = None;
+            }
+        }
+    }
+
     /// Whom to ask. Variables that are set to nothing say nothing.
     pub fn wish(&self) -> Wish {
         let said = |value: &Option<String>| value.clone().filter(|value| !value.trim().is_empty());
@@ -91,7 +114,7 @@ pub enum Verb {
     /// Store a controller's address and your token, after checking both
     ///
     /// The token names the controller's certificate authority: it is only ever sent to that controller. Without TOKEN and
-    /// --token-file it is asked for.
+    /// --token-file it is asked for. It is stored under --context, or else under the current context's name.
     #[command(after_help = "Example:\n  lap login https://controller.example.com:7400 --token-file operator.token")]
     Login(Login),
     /// Controllers that `lap login` stored
@@ -176,6 +199,9 @@ pub struct Login {
     /// A file that holds the token; `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Store it even under the name of another controller's context
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `lap context`.
@@ -561,7 +587,6 @@ fn revision(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn every_help_has_an_example() {

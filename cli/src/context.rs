@@ -1,4 +1,5 @@
-//! Which controller, and who asks: the command line, then the environment, then the stored context.
+//! Which controller, and who asks: the command line, then the environment, then the stored context. A context that is
+//! named on the command line comes before the environment.
 //!
 //! `lap login` stores contexts in `$XDG_CONFIG_HOME/lapstrake/lap.toml`, readable by its owner alone, as it holds tokens.
 
@@ -12,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The name of a context that nobody named.
-pub const DEFAULT_NAME: &str = "default";
+const DEFAULT_NAME: &str = "default";
 
 /// The controller's port for operators when an address names none.
 const DEFAULT_PORT: u16 = 7400;
@@ -56,6 +57,16 @@ pub enum ContextError {
     /// A context that is not stored.
     #[error("there is no context {0}; `lap context ls` names those that there are")]
     NoContext(String),
+    /// The name belongs to another controller's context.
+    #[error(
+        "the context {name} is for {url}: `--context NAME` stores this controller beside it, `--force` in its place"
+    )]
+    Taken {
+        /// The context.
+        name: String,
+        /// Its controller.
+        url: String,
+    },
     /// An address that is none.
     #[error("`{0}` is no controller's address; one is written as https://controller.example.com:{DEFAULT_PORT}")]
     NotAnAddress(String),
@@ -89,10 +100,11 @@ pub enum ContextError {
 }
 
 impl ContextError {
-    /// All of these are the command line's or its environment's fault, but for a disk that does not work.
+    /// Most of these are the command line's or its environment's fault.
     pub fn exit(&self) -> Exit {
         match self {
             ContextError::Unwritable { .. } => Exit::Failed,
+            ContextError::Taken { .. } => Exit::Refused,
             _ => Exit::Wrong,
         }
     }
@@ -147,6 +159,33 @@ impl Contexts {
             },
             None => Ok(self.current.as_ref().and_then(|name| self.contexts.get(name))),
         }
+    }
+}
+
+impl Context {
+    /// Whether both are for the same controller: by its address, or by the authority that the tokens name.
+    fn is_of_the_same_controller(&self, other: &Context) -> bool {
+        let authority = |context: &Context| Token::operator(&context.token).ok().map(|token| token.authority);
+        self.url == other.url || authority(self).is_some_and(|own| authority(other) == Some(own))
+    }
+}
+
+impl Contexts {
+    /// Puts a context under a name and makes it the current one. Without a name it is the current one's, which must not be
+    /// another controller's unless `force` says so.
+    pub fn put(&mut self, name: Option<String>, context: Context, force: bool) -> Result<String, ContextError> {
+        let is_named = name.is_some();
+        let name = name.or_else(|| self.current.clone()).unwrap_or_else(|| DEFAULT_NAME.into());
+        if let Some(held) = self.contexts.get(&name)
+            && !is_named
+            && !force
+            && !held.is_of_the_same_controller(&context)
+        {
+            return Err(ContextError::Taken { name, url: held.url.clone() });
+        }
+        self.contexts.insert(name.clone(), context);
+        self.current = Some(name.clone());
+        Ok(name)
     }
 }
 

@@ -15,12 +15,11 @@ mod wait;
 
 use anyhow::Context as _;
 use args::Lap;
-use clap::Parser as _;
 use error::LapError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let lap = Lap::parse();
+    let lap = Lap::from_command_line();
     match run(&lap) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&error),

@@ -3,7 +3,7 @@
 use super::stored;
 use crate::args::{Common, Login};
 use crate::client::Client;
-use crate::context::{self, Address, Context, ContextError, DEFAULT_NAME, Wish};
+use crate::context::{self, Address, Context, ContextError, Wish};
 use crate::error::LapError;
 use crate::output::{Output, printable};
 use crate::show::table::{Column, Table};
@@ -22,9 +22,9 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
     let wish = common.wish();
     let file = context::file()?;
     let mut contexts = context::Contexts::load(&file)?;
-    let name = wish.context.clone().unwrap_or_else(|| DEFAULT_NAME.into());
-    // A context of that name need not be there yet.
-    let known = Wish { context: None, token: None, url: login.address.clone().or(wish.url) };
+    // A context of that name need not be there yet; if it is, its address is the one that is meant.
+    let named = wish.context.clone().filter(|name| contexts.contexts.contains_key(name));
+    let known = Wish { context: named, token: None, url: login.address.clone().or(wish.url) };
     let address: Address = known.address(&contexts)?;
     let text = match (&login.given, &login.token_file, wish.token) {
         (Some(given), _, _) => given.clone(),
@@ -34,14 +34,14 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
     };
     let token = Token::operator(&text).map_err(ContextError::Token)?;
     let fingerprint = token.authority;
+    let context = Context { url: address.url.clone(), token: token.text() };
+    let name = contexts.put(wish.context, context, login.force)?;
 
     let mut client = Client::new(address.clone(), token.clone());
     let version: view::Version = client.get("/v1/version").await?.read()?;
     // The version is told to everybody; this needs the token.
     client.get("/v1/apps").await?;
 
-    contexts.contexts.insert(name.clone(), Context { url: address.url.clone(), token: token.text() });
-    contexts.current = Some(name.clone());
     contexts.store(&file)?;
     output.say(&format!(
         "logged in to {} (organization {}, version {}) as context {name}",

@@ -1,5 +1,7 @@
 //! A controller for lap's own logic: real TLS with a real authority, canned answers, and a memory of what was asked.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
