@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::observe::View;
-use crate::runtime::{LogLine, LogRange, Runtime};
+use crate::runtime::{LogLine, LogRange, Runtime, RuntimeError};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lapstrake_core::assignment::AssignmentSet;
@@ -24,6 +24,17 @@ pub enum SetOutcome {
     Older,
     /// The ledger could not be written. The engine keeps the newest such set and tries again; nothing has followed from it.
     NotWritten(String),
+}
+
+/// Why there is no output of a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoOutput {
+    /// It has no container yet, or none any more.
+    #[error("the job {0} has no container on this node")]
+    UnknownJob(JobId),
+    /// The engine does not give it.
+    #[error(transparent)]
+    CannotRead(RuntimeError),
 }
 
 /// A set on its way to the engine.
@@ -88,17 +99,17 @@ impl EngineLink {
         self.runtime.resolve(image).await.map_err(|error| error.to_string())
     }
 
-    /// What a job's newest attempt writes and wrote, or in words why there is nothing. The stream ends with the container
+    /// What a job's newest attempt writes and wrote, or why there is nothing. The stream ends with the container
     /// or, without `follow`, at the present end.
     pub async fn logs(
         &self,
         job: JobId,
         range: LogRange,
-    ) -> Result<BoxStream<'static, Result<LogLine, String>>, String> {
+    ) -> Result<BoxStream<'static, Result<LogLine, String>>, NoOutput> {
         let all = Attempt { job, number: 0 }..=Attempt { job, number: u32::MAX };
         let newest = self.view.read(|seen| seen.containers.range(all).next_back().map(|(attempt, _)| *attempt));
-        let newest = newest.ok_or_else(|| format!("the job {job} has no container on this node"))?;
-        let lines = self.runtime.logs(newest, range).await.map_err(|error| error.to_string())?;
+        let newest = newest.ok_or(NoOutput::UnknownJob(job))?;
+        let lines = self.runtime.logs(newest, range).await.map_err(NoOutput::CannotRead)?;
         Ok(lines.map(|line| line.map_err(|error| error.to_string())).boxed())
     }
 }

@@ -11,11 +11,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use lapstrake_core::assignment::{BoundImage, RunSpec};
 use lapstrake_core::ids::{ClusterId, EnvironmentId, NodeId, SlotId};
+pub use lapstrake_core::message::LogRange;
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
 use lapstrake_core::spec::{Check, ImageSource};
-use lapstrake_core::time::Millis;
+use lapstrake_core::time::{Millis, Wall};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -131,19 +132,12 @@ pub struct Hint {
 pub struct LogLine {
     /// Which attempt wrote it.
     pub attempt: u32,
+    /// When the engine took it, by the engine's clock: the same whenever the line is read.
+    pub at: Wall,
     /// Whether it went to standard error.
     pub to_stderr: bool,
     /// The line without its end, invalid UTF-8 replaced.
     pub text: String,
-}
-
-/// Which part of the output is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogRange {
-    /// So many of the last lines first; `None` for all.
-    pub tail: Option<u32>,
-    /// Whether to go on when the end is reached.
-    pub follow: bool,
 }
 
 /// How a command in a container ended.

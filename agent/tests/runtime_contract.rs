@@ -9,6 +9,7 @@ use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::EnvironmentId;
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::spec::{ImageSource, Pull};
+use lapstrake_core::time::Millis;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use support::{DockerBench, fresh, host, order, subnet, until};
@@ -155,10 +156,20 @@ async fn a_process_that_ends_by_itself_tells_its_code_and_last_lines(bench: &imp
     let lines = bench.runtime().last_lines(order.attempt, 20).await.expect("read");
     assert_eq!(lines, ["one", "two"]);
     assert_eq!(bench.runtime().last_lines(order.attempt, 1).await.expect("read").len(), 1);
-    let range = LogRange { tail: None, follow: true };
-    let followed = bench.runtime().logs(order.attempt, range).await.expect("read");
-    let followed: Vec<String> = followed.map(|line| line.expect("a line").text).collect().await;
-    assert_eq!(followed, ["one", "two"], "and the stream ends with the container");
+    let range = LogRange { tail: None, since: None, follow: true };
+    let read = async |range| {
+        let lines = bench.runtime().logs(order.attempt, range).await.expect("read");
+        lines.map(|line| line.expect("a line")).collect::<Vec<_>>().await
+    };
+    let followed = read(range).await;
+    let text: Vec<_> = followed.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(text, ["one", "two"], "and the stream ends with the container");
+    assert!(followed[0].at.0 > 0 && followed[0].at <= followed[1].at, "{followed:?}");
+    assert_eq!(read(range).await, followed, "a line keeps its time");
+    let since = |at| LogRange { since: Some(at), ..range };
+    let newest: Vec<_> = followed.iter().filter(|line| line.at >= followed[1].at).cloned().collect();
+    assert_eq!(read(since(followed[1].at)).await, newest, "what is asked for from a time on begins with it");
+    assert_eq!(read(since(followed[1].at + Millis(1))).await, [], "and nothing is later than the last line");
 }
 
 async fn a_process_that_takes_too_much_memory_is_told_from_other_kills(bench: &impl Bench) {

@@ -288,7 +288,7 @@ pub struct Job {
     pub cpu_milli: u32,
 }
 
-/// A deployment: `GET /v1/services/…/deployments`, `GET /v1/deployments/{id}`.
+/// A deployment: `GET /v1/services/…/deployments`, and `…/{number}` for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
     /// Its id.
@@ -297,7 +297,7 @@ pub struct Deployment {
     pub service: String,
     /// Counts the service's deployments, from 1.
     pub number: u32,
-    /// `apply`, `deploy`, `redeploy`, `rollback`, `scale` or `remove`.
+    /// `apply`, `deploy`, `redeploy`, `rollback` or `scale`.
     pub trigger: String,
     /// Whose token asked for it.
     pub by: String,
@@ -369,7 +369,8 @@ pub struct Event {
     pub number: u64,
     /// When.
     pub at_ms: u64,
-    /// A word such as `deployment-rolling`, `replacement-switched`, `node-lost`.
+    /// A word such as `service-created`, `deployment`, `replacement`, `node-liveness`; `history-cut` when what a watcher
+    /// missed is not kept any more.
     pub kind: String,
     /// What it is about: a service's path, a node's name.
     pub subject: String,

@@ -10,6 +10,7 @@ mod caller;
 mod endpoints;
 mod events;
 mod extract;
+mod first_words;
 mod logs;
 mod nodes;
 mod problem;
@@ -31,6 +32,7 @@ use lapstrake_core::cluster::command::{Refusal, RefusalKind};
 use lapstrake_core::ids::ClusterId;
 use lapstrake_pki::fingerprint::Fingerprint;
 use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
 
 /// What every answer may need.
 pub struct Office {
@@ -48,6 +50,8 @@ pub struct Office {
     pub authority: Fingerprint,
     /// Where agents join: `host:port`.
     pub control_address: String,
+    /// The controller stops: answers that go on end now, without the word that says that there is no more.
+    pub stopping: CancellationToken,
 }
 
 impl From<CommandError> for ApiError {

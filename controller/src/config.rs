@@ -1,11 +1,16 @@
 //! The controller's configuration: one TOML file, every key with a default, unknown keys refused.
 
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use tracing_subscriber::EnvFilter;
 
 /// Where the file is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/lapstrake/controller.toml";
+
+/// Watchers that were away for a while should find where they were.
+const FEWEST_EVENTS: u64 = 1000;
 
 /// What the file may say.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,8 +30,10 @@ pub struct Config {
     /// The organization's name; only read when the store is made.
     pub organization: String,
     /// The domain of default hosts, `<service>-<environment>-<application>.<domain>`. `localhost` needs no DNS: it leads
-    /// to the machine that asks.
+    /// to the machine that asks. Another one than before counts for revisions that are made from then on.
     pub domain: String,
+    /// So many events are kept for `lap events`; the oldest go first. At least 1000.
+    pub events_kept: u64,
     /// What is logged, in tracing's filter syntax.
     pub log: String,
 }
@@ -41,6 +48,7 @@ impl Default for Config {
             api_names: Vec::new(),
             organization: "main".into(),
             domain: "localhost".into(),
+            events_kept: 100_000,
             log: "info".into(),
         }
     }
@@ -104,6 +112,15 @@ impl Config {
                 wrong.push(format!("{key} = {value:?} may only have a-z, 0-9, - and ."));
             }
         }
+        if self.events_kept < FEWEST_EVENTS {
+            wrong.push(format!("events_kept = {} is fewer than {FEWEST_EVENTS}", self.events_kept));
+        }
+        for name in self.api_names.iter().filter(|name| ServerName::try_from(name.as_str()).is_err()) {
+            wrong.push(format!("api_names has {name:?}, which is no host name and no IP address"));
+        }
+        if let Err(error) = EnvFilter::try_new(&self.log) {
+            wrong.push(format!("log = {:?} is no filter: {error}", self.log));
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 }
@@ -132,10 +149,13 @@ mod tests {
 
     #[test]
     fn every_wrong_value_is_named_at_once() {
-        let said = read("state_dir = \"here\"\ndomain = \"Ü\"\ncontrol_address = \"nowhere\"\n")
-            .expect_err("refused")
-            .to_string();
-        for part in ["state_dir", "domain", "control_address"] {
+        let said = read(
+            "state_dir = \"here\"\ndomain = \"Ü\"\ncontrol_address = \"nowhere\"\nevents_kept = 1\nlog = \"a=b=c\"\n\
+             api_names = [\"good.example.com\", \"two words\"]\n",
+        )
+        .expect_err("refused")
+        .to_string();
+        for part in ["state_dir", "domain", "control_address", "events_kept", "log = ", "two words"] {
             assert!(said.contains(part), "{said}");
         }
     }

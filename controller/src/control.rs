@@ -33,6 +33,7 @@ use lapstrake::limits;
 use lapstrake::v1::agent_service_server::AgentServiceServer;
 use lapstrake::v1::enrolment_service_server::EnrolmentServiceServer;
 use lapstrake_core::ids::{ClusterId, NodeId};
+use lapstrake_pki::names::NodeIdentity;
 use listener::Ways;
 use rustls::ServerConfig;
 use session::AgentDesk;
@@ -183,7 +184,16 @@ fn log_end(served: Result<(), tonic::transport::Error>) {
 /// The node that calls, or why it may not: the certificate must be this cluster's, still count, and name a node that the
 /// hub knows.
 fn caller<T, H: Hub>(request: &Request<T>, cluster: ClusterId, hub: &H) -> Result<NodeId, Status> {
-    let identity = request.extensions().get::<Peer>().and_then(Peer::node);
+    known(request.extensions().get::<Peer>().and_then(Peer::node), cluster, hub)
+}
+
+/// The same for a call that belongs to a session. A session outlives the certificate that its connection began with,
+/// because renewal dials anew, so the end of that one says nothing here.
+fn caller_in_session<T, H: Hub>(request: &Request<T>, cluster: ClusterId, hub: &H) -> Result<NodeId, Status> {
+    known(request.extensions().get::<Peer>().and_then(Peer::node_of_handshake), cluster, hub)
+}
+
+fn known<H: Hub>(identity: Option<NodeIdentity>, cluster: ClusterId, hub: &H) -> Result<NodeId, Status> {
     let identity = identity
         .filter(|identity| identity.cluster == cluster)
         .ok_or_else(|| Status::unauthenticated("this call needs a node's certificate that has not expired"))?;

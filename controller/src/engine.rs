@@ -23,6 +23,7 @@ use lapstrake_core::message::{Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::time::{Tick, Wall};
 use lapstrake_pki::fingerprint::sha256;
+use lapstrake_pki::mint;
 use lapstrake_pki::token::SecretHash;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -154,15 +155,23 @@ fn credentials(cluster: &Cluster) -> Credentials {
 }
 
 impl Engine {
-    /// Loads the store and starts the engine's thread. `first` are the records of a new store, written if it is empty.
+    /// Loads the store and starts the engine's thread. `first` is what the configuration says: recorded as a whole in a new
+    /// store; of an older one the domain follows it.
     pub fn start(
         mut store: Store,
         first: impl FnOnce() -> Meta,
     ) -> Result<(Engine, std::thread::JoinHandle<()>), StartError> {
         let mut cluster = load(&store)?;
-        if cluster.get::<Meta>(&One).is_none() {
-            cluster.put(first());
-            store.commit(&Batch { changes: changes_of(&mut cluster)?, ..Batch::default() })?;
+        let configured = first();
+        match cluster.get::<Meta>(&One) {
+            None => cluster.put(configured),
+            Some(_) => cluster.take_domain(&configured.domain, mint::wall()),
+        }
+        let events: Vec<_> = cluster.take_events().into_iter().map(writer::new_event).collect();
+        events.iter().for_each(|event| tracing::warn!("{}", event.text));
+        let batch = Batch { changes: changes_of(&mut cluster)?, events, ..Batch::default() };
+        if !batch.is_empty() {
+            store.commit(&batch)?;
         }
         if let Some(meta) = cluster.get::<Meta>(&One) {
             store.audit_begins(Link::beginning(meta.cluster, sha256));

@@ -9,6 +9,7 @@ use lapstrake_core::cluster::state::OperatorToken;
 use lapstrake_core::ids::ClusterId;
 use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::token::{Kind, Token};
+use rustls::pki_types::ServerName;
 use std::fs::{DirBuilder, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -54,8 +55,21 @@ pub async fn operator_token(
 
 /// Names and addresses that the operators' certificate is valid for.
 pub fn own_names(config: &Config) -> Vec<String> {
+    names(config, hostname())
+}
+
+/// Where agents reach a listener when nobody said so: by the host's name, or by the address that it listens on alone.
+pub fn own_address(bound: SocketAddr) -> String {
+    let address = address(bound, hostname());
+    if address == bound.to_string() && bound.ip().is_unspecified() {
+        tracing::warn!(%address, "join tokens name an address that nobody can dial: set control_address");
+    }
+    address
+}
+
+fn names(config: &Config, host: Option<String>) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    names.extend(hostname());
+    names.extend(host);
     if !config.api_listen.ip().is_unspecified() {
         names.push(config.api_listen.ip().to_string());
     }
@@ -65,15 +79,43 @@ pub fn own_names(config: &Config) -> Vec<String> {
     names
 }
 
-/// Where agents reach a listener when nobody said so: by the host's name, or by the address that it listens on alone.
-pub fn own_address(bound: SocketAddr) -> String {
-    match hostname() {
+fn address(bound: SocketAddr, host: Option<String>) -> String {
+    match host {
         Some(name) if bound.ip().is_unspecified() => format!("{name}:{}", bound.port()),
         Some(_) | None => bound.to_string(),
     }
 }
 
+/// The host's name as the kernel has it: the service sees nothing of /proc but its processes.
 fn hostname() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    dns_name(nix::unistd::gethostname().ok()?.into_string().ok()?)
+}
+
+/// Linux takes host names that DNS does not. Nobody can dial those, and no certificate can be for them.
+fn dns_name(name: String) -> Option<String> {
+    ServerName::try_from(name.as_str()).is_ok().then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn join_tokens_name_the_host_when_the_controller_listens_everywhere() {
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], 7401));
+        let host = hostname().expect("a machine that runs tests has a name");
+        assert_eq!(own_address(everywhere), format!("{host}:7401"));
+        assert_eq!(own_address(SocketAddr::from(([192, 0, 2, 1], 7401))), "192.0.2.1:7401");
+        assert!(own_names(&Config::default()).contains(&host));
+    }
+
+    #[test]
+    fn a_host_name_that_no_certificate_can_be_for_is_left_out() {
+        for name in ["two words", "-", "", "a..b", &"x".repeat(64)] {
+            assert_eq!(dns_name(name.into()), None, "{name}");
+        }
+        assert_eq!(dns_name("web-1.example.com".into()).as_deref(), Some("web-1.example.com"));
+        let names = names(&Config::default(), None);
+        assert_eq!(names, ["127.0.0.1", "::1", "localhost"]);
+    }
 }

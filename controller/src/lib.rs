@@ -88,7 +88,7 @@ pub struct Addresses {
 /// Runs until `shutdown`. `ready` is told the addresses once both listeners take connections.
 pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<(), RunError> {
     first::make_folder(&config.state_dir)?;
-    let store = Store::open(&config.state_dir.join("store.db"))?;
+    let store = Store::open(&config.state_dir.join("store.db"))?.keeping_events(config.events_kept);
     let event_log = store.event_log()?;
     let new_cluster = || Meta {
         cluster: ClusterId(mint::id()),
@@ -115,6 +115,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         organization: meta.organization,
         authority: ca.fingerprint(),
         control_address: config.control_address.clone().unwrap_or_else(|| first::own_address(control)),
+        stopping: shutdown.clone(),
     });
     let control_port =
         Control { ca, tls: tls.control.clone(), hub: Arc::new(engine.clone()), sessions, limits: Limits::default() };

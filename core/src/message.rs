@@ -61,6 +61,17 @@ pub struct ResolvedImage {
     pub pinned: String,
 }
 
+/// Which part of a job's output is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRange {
+    /// So many of the last lines first; `None` for all.
+    pub tail: Option<u32>,
+    /// Only lines of this time and later, by the engine's clock; `None` for all.
+    pub since: Option<Wall>,
+    /// Whether to go on when the end is reached.
+    pub follow: bool,
+}
+
 /// What the controller says in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControllerWord {
@@ -99,10 +110,8 @@ pub enum ControllerWord {
         request: RequestId,
         /// Whose output.
         job: JobId,
-        /// How many of the last lines first; `None` for all.
-        tail: Option<u32>,
-        /// Whether to go on when the end is reached.
-        follow: bool,
+        /// Which part of it.
+        range: LogRange,
     },
 }
 

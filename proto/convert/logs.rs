@@ -27,7 +27,7 @@ pub enum LogsWord {
 pub struct LogLine {
     /// Where it was written.
     pub source: LogSource,
-    /// When the engine read it.
+    /// When the engine read it, by its clock: the same whenever the line is asked for.
     pub at: Wall,
     /// The bytes without the line's end, at most [`limits::LOG_LINE_BYTES`]; not always UTF-8.
     pub text: Vec<u8>,

@@ -3,7 +3,7 @@
 use super::field::{self, Inside as _, Malformed, Why, id_bytes, list, required, sentence};
 use crate::{limits, v1};
 use lapstrake_core::ids::{BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId};
-use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere, Hello, ResolvedImage};
+use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere, Hello, LogRange, ResolvedImage};
 use lapstrake_core::time::{Millis, Wall};
 
 impl From<AgentWord> for v1::OpenSessionRequest {
@@ -107,9 +107,13 @@ impl From<ControllerWord> for v1::OpenSessionResponse {
             ControllerWord::ResolveImage { request, image } => {
                 Word::ResolveImage(v1::ResolveImage { request_id: id_bytes(request.0), image: Some(image.into()) })
             }
-            ControllerWord::SendLogs { request, job, tail, follow } => {
-                Word::SendLogs(v1::SendLogs { request_id: id_bytes(request.0), job_id: id_bytes(job.0), tail, follow })
-            }
+            ControllerWord::SendLogs { request, job, range } => Word::SendLogs(v1::SendLogs {
+                request_id: id_bytes(request.0),
+                job_id: id_bytes(job.0),
+                tail: range.tail,
+                follow: range.follow,
+                since_ms: range.since.map(|since| since.0),
+            }),
         };
         v1::OpenSessionResponse { word: Some(word) }
     }
@@ -133,8 +137,7 @@ impl TryFrom<v1::OpenSessionResponse> for ControllerWord {
             Word::SendLogs(wish) => ControllerWord::SendLogs {
                 request: RequestId(field::id("send_logs.request_id", &wish.request_id)?),
                 job: JobId(field::id("send_logs.job_id", &wish.job_id)?),
-                tail: wish.tail,
-                follow: wish.follow,
+                range: LogRange { tail: wish.tail, since: wish.since_ms.map(Wall), follow: wish.follow },
             },
         })
     }

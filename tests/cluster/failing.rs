@@ -99,3 +99,22 @@ async fn the_spec_of_a_failed_deployment_is_tried_again_when_it_is_applied_again
     controller.client.complete(WEB, 2).await;
     assert_eq!(controller.client.until_settled(WEB).await.state, "healthy");
 }
+
+#[tokio::test]
+async fn a_slot_has_one_name_wherever_it_is_named() {
+    let controller = Controller::start().await;
+    let [node] = controller.nodes(["n1"]).await;
+    node.engine.script("web:bad", Script { start_fails: Some("no such command".into()), ..Script::default() });
+    // The service is not called as its target is.
+    controller.client.apply(&shop("web:bad", 1).replace("  web:\n", "  api:\n")).await;
+    let path = "shop/production/api";
+    let failed = controller.client.ended(path, 1).await;
+    let message = failed.message.clone().expect("a reason");
+    assert!(message.starts_with("web.1 on n1: "), "{message}");
+    assert_eq!(failed.slots.iter().map(|slot| slot.slot.as_str()).collect::<Vec<_>>(), ["web.1"]);
+    let why = controller.client.why(path).await.sentences;
+    assert!(why[0].contains("web.1 on n1: "), "{why:?}");
+    let events: Vec<view::Event> = controller.client.get(&format!("/v1/events?after=0&below={path}")).await.json();
+    let slots: Vec<_> = events.iter().filter(|event| event.kind == "replacement").map(|event| &event.text).collect();
+    assert!(!slots.is_empty() && slots.iter().all(|text| text.contains("web.1")), "{slots:?}");
+}

@@ -3,6 +3,8 @@
 use crate::bench::{Answer, Controller, shop};
 use http::{Method, Request};
 use http_body_util::Full;
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn a_spec_with_five_mistakes_is_refused_with_all_five_places_and_nothing_is_changed() {
@@ -127,4 +129,28 @@ async fn an_unknown_address_or_method_is_answered_with_a_problem_too() {
     controller.client.delete("/v1/apps").await.problem(405);
     controller.client.get("/v1/services/a/b/c/deployments/first").await.problem(400);
     controller.client.get("/v1/nodes/%ff").await.problem(400);
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out_for_long() {
+    // As many as the operators' port takes.
+    const ALL: usize = 512;
+    let controller = Controller::start().await;
+    let mut silent = JoinSet::new();
+    for number in 0..ALL {
+        let client = controller.client.clone();
+        silent.spawn(async move {
+            let mut held = client.connect().await;
+            if number % 2 == 0 {
+                // So begin both a request and the preface of HTTP/2, and it decides nothing yet.
+                held.write_all(b"P").await.expect("it is taken");
+            }
+            held
+        });
+    }
+    let held = silent.join_all().await;
+    assert_eq!(held.len(), ALL);
+    let answer = controller.client.get("/v1/version").await;
+    assert_eq!(answer.status, 200);
+    drop(held);
 }

@@ -172,3 +172,38 @@ async fn questions_are_answered_while_the_store_does_not_take_what_the_nodes_rep
     assert!(node.runs(&jobs));
     assert_eq!(controller.client.post("/v1/apps", r#"{"name":"bank"}"#).await.status, 201);
 }
+
+#[tokio::test]
+async fn a_controller_that_is_told_to_end_does_though_somebody_watches() {
+    let (mut controller, _node, _) = with_web().await;
+    let mut events = controller.client.follow("/v1/events?follow=true", None).await;
+    let mut lines = controller.client.follow(&format!("/v1/services/{WEB}/logs?tail=0&follow=true"), None).await;
+    // Neither does a peer that never begins to speak hold it up.
+    let _silent = tokio::net::TcpStream::connect(controller.client.address).await.expect("a connection");
+    assert!(events.next().await.is_some(), "the stream stands");
+    controller.stop().await;
+    while let Some(event) = events.next().await {
+        assert!(!event.kind.is_empty(), "{event:?}");
+    }
+    while let Some(line) = lines.next().await {
+        assert_ne!(line.kind, "end", "the output has not ended, so whoever reads it comes back");
+    }
+    controller.start_again().await;
+    controller.client.until_settled(WEB).await;
+}
+
+#[tokio::test]
+async fn another_domain_in_the_configuration_counts_from_the_next_start_and_is_told() {
+    let mut controller = Controller::start().await;
+    let told = async |controller: &Controller| {
+        let events: Vec<view::Event> = controller.client.get("/v1/events?after=0").await.json();
+        events.into_iter().filter(|event| event.kind == "domain-changed").map(|event| event.text).collect::<Vec<_>>()
+    };
+    controller.start_again().await;
+    assert!(told(&controller).await.is_empty(), "the same one is no news");
+    controller.start_again_with(|config| config.domain = "example.org".into()).await;
+    let said = told(&controller).await;
+    assert!(said.len() == 1 && said[0].contains("under example.org now, before under localhost"), "{said:?}");
+    let stored = controller.stored().rows.into_iter().map(|(_, record)| record).collect::<String>();
+    assert!(stored.contains("example.org") && !stored.contains("\"localhost\""), "{stored}");
+}

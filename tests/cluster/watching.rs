@@ -1,6 +1,7 @@
 //! Watching: events that are resumed without a gap, and the output of jobs as it is written.
 
 use crate::bench::{Controller, WEB, Words, shop, until};
+use lapstrake_agent::runtime::fake::Script;
 use lapstrake_api::view;
 use lapstrake_core::node::seen::Attempt;
 use serde_json::json;
@@ -163,4 +164,68 @@ async fn a_reader_of_the_output_also_gets_what_the_job_of_the_next_version_write
         }
         assert_eq!(line.stream, "lapstrake", "{line:?}");
     }
+}
+
+/// The next line of a job; what the controller says about the stream is passed over.
+async fn next_text(words: &mut Words) -> String {
+    loop {
+        let line = next_line(words).await;
+        if line.stream != "lapstrake" {
+            return line.text;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_stays_with_a_job_through_a_restart_of_its_agent_and_its_next_container() {
+    let controller = Controller::start().await;
+    let [mut node] = controller.nodes(["n1"]).await;
+    controller.client.apply(&shop("web:1", 1)).await;
+    controller.client.complete(WEB, 1).await;
+    controller.client.until_settled(WEB).await;
+    let first = node.engine.running()[0];
+    node.engine.say(first, "one");
+    let mut words = controller.client.follow(&format!("/v1/services/{WEB}/logs?follow=true"), None).await;
+    assert_eq!(next_text(&mut words).await, "one");
+    node.kill_agent();
+    node.engine.say(first, "while nobody read");
+    node.start();
+    assert_eq!(next_text(&mut words).await, "while nobody read", "and nothing a second time");
+    node.engine.crash(first, 1);
+    let second = until("the job has another container", || async {
+        node.engine.running().first().copied().filter(|attempt| attempt.job == first.job && attempt.number == 2)
+    })
+    .await;
+    node.engine.say(second, "from the next one");
+    assert_eq!(next_text(&mut words).await, "from the next one");
+}
+
+#[tokio::test]
+async fn a_reader_who_is_there_before_a_jobs_container_gets_all_that_it_writes() {
+    let controller = Controller::start().await;
+    let [node] = controller.nodes(["n1"]).await;
+    node.engine.script("web:1", Script { pull_takes: Duration::from_millis(1_500), ..Script::default() });
+    controller.client.apply(&shop("web:1", 1)).await;
+    controller.client.until_service("the job is known", WEB, |service| !service.jobs.is_empty()).await;
+    let mut words = controller.client.follow(&format!("/v1/services/{WEB}/logs?tail=0&follow=true"), None).await;
+    let running = until("its container runs", || async { node.engine.running().first().copied() }).await;
+    node.engine.say(running, "the first words");
+    assert_eq!(next_text(&mut words).await, "the first words");
+}
+
+#[tokio::test]
+async fn a_line_has_the_time_at_which_it_was_written_whenever_it_is_read() {
+    let mut controller = Controller::start().await;
+    let [node] = controller.nodes(["n1"]).await;
+    controller.client.apply(&shop("web:1", 1)).await;
+    controller.client.complete(WEB, 1).await;
+    controller.client.until_settled(WEB).await;
+    let running = node.engine.running()[0];
+    node.engine.say(running, "once");
+    let path = format!("/v1/services/{WEB}/logs?follow=true");
+    let before = next_line(&mut controller.client.follow(&path, None).await).await;
+    controller.start_again().await;
+    controller.client.until_settled(WEB).await;
+    let after = next_line(&mut controller.client.follow(&path, None).await).await;
+    assert_eq!(before, after, "so that who comes back knows what was shown");
 }

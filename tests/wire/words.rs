@@ -6,7 +6,7 @@ use lapstrake_core::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, RequestId, ServiceId,
     SessionId, SlotId, TokenId,
 };
-use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere, Hello, ResolvedImage};
+use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere, Hello, LogRange, ResolvedImage};
 use lapstrake_core::report::{
     Capacity, Failure, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
 };
@@ -320,8 +320,10 @@ pub fn controller_word() -> impl Strategy<Value = ControllerWord> {
             trust,
         },
     );
-    let send_logs = any::<([u128; 2], Option<u32>, bool)>().prop_map(|([request, job], tail, follow)| {
-        ControllerWord::SendLogs { request: RequestId(request), job: JobId(job), tail, follow }
+    let send_logs = (any::<([u128; 2], Option<u32>, bool)>(), of(wall())).prop_map(|(wish, since)| {
+        let ([request, job], tail, follow) = wish;
+        let range = LogRange { tail, since, follow };
+        ControllerWord::SendLogs { request: RequestId(request), job: JobId(job), range }
     });
     prop_oneof![
         welcome,

@@ -9,7 +9,8 @@ use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
 use lapstrake_core::spec::{Check, ImageSource, Pull};
-use lapstrake_core::time::Millis;
+use lapstrake_core::time::{Millis, Wall};
+use lapstrake_pki::mint;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,7 +84,20 @@ struct Made {
     script: Script,
     look: Look,
     started: Instant,
-    lines: Vec<String>,
+    lines: Vec<Written>,
+}
+
+/// A line, and when it was written.
+#[derive(Clone)]
+struct Written {
+    at: Wall,
+    text: String,
+}
+
+impl Written {
+    fn now(text: impl Into<String>) -> Written {
+        Written { at: mint::wall(), text: text.into() }
+    }
 }
 
 impl Default for FakeRuntime {
@@ -123,7 +137,7 @@ impl FakeRuntime {
     pub fn say(&self, attempt: Attempt, line: &str) {
         let mut inner = self.lock();
         let Some(made) = inner.containers.get_mut(&attempt) else { return };
-        made.lines.push(line.to_owned());
+        made.lines.push(Written::now(line));
         drop(inner);
         self.tell(attempt);
     }
@@ -186,7 +200,7 @@ impl FakeRuntime {
         };
         let look = if refusal.is_some() { Look::Created } else { Look::Running { pid: 0 } };
         let exit = script.exits.clone();
-        let lines = exit.as_ref().map(|exit| exit.lines.clone()).unwrap_or_default();
+        let lines = exit.iter().flat_map(|exit| exit.lines.iter().map(Written::now)).collect();
         let made = Made { order: order.clone(), script, look, started: Instant::now(), lines };
         inner.containers.insert(attempt, made);
         if let Some(said) = refusal {
@@ -243,7 +257,7 @@ impl FakeRuntime {
         }
     }
 
-    fn lines_of(&self, attempt: Attempt) -> Result<Vec<String>, RuntimeError> {
+    fn lines_of(&self, attempt: Attempt) -> Result<Vec<Written>, RuntimeError> {
         let inner = self.up()?;
         let made = inner.containers.get(&attempt);
         made.map(|made| made.lines.clone()).ok_or_else(|| RuntimeError::NotThere("No such container".into()))
@@ -260,7 +274,7 @@ struct Output {
 
 impl Output {
     /// The next line, waited for while the container runs and `follow` is wanted.
-    async fn line(&mut self, follow: bool) -> Option<String> {
+    async fn line(&mut self, follow: bool) -> Option<Written> {
         loop {
             let runs = {
                 let inner = self.engine.lock();
@@ -289,9 +303,9 @@ fn digest(reference: &str) -> String {
     format!("sha256:{}", words.concat())
 }
 
-fn last(lines: Vec<String>, count: Option<u32>) -> Vec<String> {
+fn last(lines: Vec<Written>, count: Option<u32>) -> Vec<String> {
     let skip = count.map_or(0, |count| lines.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX)));
-    lines.into_iter().skip(skip).collect()
+    lines.into_iter().skip(skip).map(|line| line.text).collect()
 }
 
 impl Runtime for FakeRuntime {
@@ -334,12 +348,14 @@ impl Runtime for FakeRuntime {
         Box::pin(async move {
             // Heard from before the first look, so that no line falls between the two.
             let hints = self.hints.subscribe();
-            let written = self.lines_of(attempt)?.len();
-            let tail = range.tail.map_or(written, |tail| usize::try_from(tail).unwrap_or(usize::MAX));
-            let output = Output { engine: self.clone(), hints, attempt, next: written.saturating_sub(tail) };
+            let written = self.lines_of(attempt)?;
+            let tail = range.tail.map_or(written.len(), |tail| usize::try_from(tail).unwrap_or(usize::MAX));
+            let old = written.iter().take_while(|line| range.since.is_some_and(|since| line.at < since)).count();
+            let next = written.len().saturating_sub(tail).max(old);
+            let output = Output { engine: self.clone(), hints, attempt, next };
             let lines = stream::unfold(output, move |mut output| async move {
-                let text = output.line(range.follow).await?;
-                Some((Ok(LogLine { attempt: attempt.number, to_stderr: false, text }), output))
+                let Written { at, text } = output.line(range.follow).await?;
+                Some((Ok(LogLine { attempt: attempt.number, at, to_stderr: false, text }), output))
             });
             Ok(lines.boxed())
         })

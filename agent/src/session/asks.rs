@@ -6,7 +6,7 @@ use lapstrake::convert::{LogLine, LogsEnd, LogsEndReason, LogsWord};
 use lapstrake::v1::agent_service_client::AgentServiceClient;
 use lapstrake::{limits, v1};
 use lapstrake_core::ids::{JobId, RequestId};
-use lapstrake_core::message::AgentWord;
+use lapstrake_core::message::{AgentWord, LogRange};
 use lapstrake_core::spec::ImageSource;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -26,8 +26,7 @@ const BATCHES: usize = 2;
 pub(crate) struct LogsWish {
     pub request: RequestId,
     pub job: JobId,
-    pub tail: Option<u32>,
-    pub follow: bool,
+    pub range: LogRange,
 }
 
 /// The questions of one session.
@@ -44,7 +43,7 @@ impl<H: Host> Asks<H> {
     }
 
     /// Answers with `ImageResolved` when the meaning is known. Over the bound the question is left without an answer;
-    /// the controller asks again.
+    /// the controller takes that for a no when its time is over.
     pub(crate) fn resolve(&mut self, request: RequestId, image: ImageSource) {
         if !self.has_room() {
             tracing::warn!(%request, "too many questions at once; this one gets no answer");
@@ -118,7 +117,7 @@ async fn read_logs<H: Host>(host: Arc<H>, wish: LogsWish, words: &mpsc::Sender<v
         }
     };
     // The sender is gone when the reading has ended, and then the forwarding ends after the last line.
-    let (end, ()) = tokio::join!(host.logs(wish.job, wish.tail, wish.follow, sender), forward);
+    let (end, ()) = tokio::join!(host.logs(wish.job, wish.range, sender), forward);
     end
 }
 

@@ -1,13 +1,13 @@
 //! What a session needs from the rest of the agent, and what it brings.
 
-use crate::link::EngineLink;
-use crate::runtime::LogRange;
+use crate::link::{EngineLink, NoOutput};
+use crate::runtime;
 use futures_util::StreamExt;
 use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason};
 use lapstrake::limits;
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::JobId;
-use lapstrake_core::message::{Elsewhere, ResolvedImage};
+use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::Tick;
@@ -48,8 +48,7 @@ pub trait Host: Send + Sync + 'static {
     fn logs(
         &self,
         job: JobId,
-        tail: Option<u32>,
-        follow: bool,
+        range: LogRange,
         lines: mpsc::Sender<Vec<LogLine>>,
     ) -> impl Future<Output = LogsEnd> + Send;
 }
@@ -85,11 +84,14 @@ impl Host for EngineLink {
         EngineLink::resolve_image(self, &image).await.map(|pinned| ResolvedImage { pinned })
     }
 
-    async fn logs(&self, job: JobId, tail: Option<u32>, follow: bool, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
+    async fn logs(&self, job: JobId, range: LogRange, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
         let cannot_read = |said| LogsEnd { reason: LogsEndReason::CannotRead, said };
-        let read = match EngineLink::logs(self, job, LogRange { tail, follow }).await {
+        let read = match EngineLink::logs(self, job, range).await {
             Ok(read) => read,
-            Err(said) => return cannot_read(said),
+            Err(NoOutput::CannotRead(error)) => return cannot_read(error.to_string()),
+            Err(error @ NoOutput::UnknownJob(_)) => {
+                return LogsEnd { reason: LogsEndReason::UnknownJob, said: error.to_string() };
+            }
         };
         let mut read = read.ready_chunks(BATCH);
         while let Some(some) = read.next().await {
@@ -97,7 +99,7 @@ impl Host for EngineLink {
             let mut failure = None;
             for line in some {
                 match line {
-                    Ok(line) => batch.extend(pieces(line.to_stderr, line.text, self)),
+                    Ok(line) => batch.extend(pieces(line)),
                     Err(said) => failure = Some(said),
                 }
             }
@@ -113,9 +115,9 @@ impl Host for EngineLink {
 }
 
 /// A line in pieces that the wire takes.
-fn pieces(to_stderr: bool, text: String, link: &EngineLink) -> Vec<LogLine> {
-    let source = if to_stderr { LogSource::Stderr } else { LogSource::Stdout };
-    let at = link.clock().wall();
+fn pieces(line: runtime::LogLine) -> Vec<LogLine> {
+    let source = if line.to_stderr { LogSource::Stderr } else { LogSource::Stdout };
+    let (at, text) = (line.at, line.text);
     if text.is_empty() {
         return vec![LogLine { source, at, text: Vec::new() }];
     }

@@ -174,8 +174,8 @@ impl<'a, H: Host> Conversation<'a, H> {
                 }
                 Ok(ControllerWord::Elsewhere(services)) => host.set_elsewhere(services),
                 Ok(ControllerWord::ResolveImage { request, image }) => asks.resolve(request, image),
-                Ok(ControllerWord::SendLogs { request, job, tail, follow }) => {
-                    asks.send_logs(LogsWish { request, job, tail, follow });
+                Ok(ControllerWord::SendLogs { request, job, range }) => {
+                    asks.send_logs(LogsWish { request, job, range });
                 }
             }
         }

@@ -155,12 +155,11 @@ pub fn jobs(jobs: &[Job]) -> Table {
         Column::new("MESSAGE").leaves(1).cut_to(16),
     ]);
     for job in jobs {
-        let environment = job.service.rsplit_once('/').map_or("", |(environment, _)| environment);
         let attempt = if job.attempt > 1 { job.attempt.to_string() } else { String::new() };
         // That a job carries its slot is the rule, and not said of each.
         let role = if job.role == "current" { "" } else { job.role.as_str() };
         table.row([
-            format!("{environment}/{}", job.slot).into(),
+            format!("{}/{}", job.service, job.slot).into(),
             job.node.as_deref().unwrap_or("").into(),
             format!("r{}", job.revision).into(),
             Cell::word(&job.phase),

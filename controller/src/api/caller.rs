@@ -65,7 +65,8 @@ impl Caller {
         Author::Operator { token: self.token, name: self.name.clone(), address: self.address }
     }
 
-    /// Returns when the token is good no longer: removed, expired, or its scope gone. Long answers end with it.
+    /// Returns when the token is good no longer: removed, expired, or its scope gone; and when the controller stops. Long
+    /// answers end with it, without a word that there is no more, so that whoever reads them comes back.
     pub async fn ends(self, office: Arc<Office>) {
         let mut credentials = office.engine.credentials();
         loop {
@@ -74,6 +75,7 @@ impl Caller {
             }
             tokio::select! {
                 () = until(self.expires) => {}
+                () = office.stopping.cancelled() => return,
                 changed = credentials.changed() => if changed.is_err() { return },
             }
         }

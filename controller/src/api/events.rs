@@ -13,6 +13,7 @@ use futures_util::{StreamExt, stream};
 use lapstrake_api::view;
 use lapstrake_core::access::{Grant, Scope};
 use lapstrake_core::cluster::event::EventKind;
+use lapstrake_pki::mint;
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -55,10 +56,13 @@ pub async fn list(
         }
     };
     let ends = caller.ends(office.clone());
+    let mut first = Vec::from_iter(read(&office, |log| log.oldest()).await?.and_then(|oldest| missed(after, oldest)));
     let mut reader = Reader { events: office.engine.events(), office, after, shown, page: Vec::new().into_iter() };
     if !which.follow {
-        return Ok(Json(reader.page().await?).into_response());
+        first.append(&mut reader.page().await?);
+        return Ok(Json(first).into_response());
     }
+    reader.page = first.into_iter();
     let stream = stream::unfold(reader, async |mut reader| {
         let event = reader.next().await?;
         let line = Event::default().id(event.number.to_string()).event(event.kind.clone());
@@ -67,6 +71,19 @@ pub async fn list(
     });
     let stream = stream.take_until(Box::pin(ends));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+/// What somebody is told who goes on after an event of which the next ones are not kept any more. Who begins at the very
+/// beginning asks for what there is, and misses nothing.
+fn missed(after: u64, oldest: u64) -> Option<view::Event> {
+    (after > 0 && after.saturating_add(1) < oldest).then(|| view::Event {
+        number: oldest - 1,
+        at_ms: mint::wall().0,
+        kind: "history-cut".into(),
+        subject: String::new(),
+        text: format!("the events from {} to {} are not kept any more", after + 1, oldest - 1),
+        by: None,
+    })
 }
 
 /// Which events somebody gets: those below a path that they see.
@@ -150,4 +167,18 @@ pub async fn read<T: Send + 'static>(
     let result = tokio::task::spawn_blocking(read).await;
     let result = result.map_err(|_| ApiError::unavailable("the controller is stopping"))?;
     result.map_err(|error| ApiError::unavailable(crate::engine::chain(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_is_told_when_what_it_missed_is_not_kept_any_more() {
+        let told = |after, oldest| missed(after, oldest).map(|event| (event.number, event.text));
+        assert_eq!(told(10, 11), None, "the next one is there");
+        assert_eq!(told(0, 500), None, "all there is was asked for");
+        assert_eq!(told(u64::MAX, 5), None);
+        assert_eq!(told(10, 13), Some((12, "the events from 11 to 12 are not kept any more".into())));
+    }
 }

@@ -1,31 +1,37 @@
 //! The output of a service's jobs, read from their nodes as it is asked for. The controller keeps none of it.
 
+use super::Office;
 use super::caller::Caller;
 use super::extract::{Path, Query};
 use super::problem::ApiError;
 use super::services::{look_at, path_in};
-use super::{Office, views};
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
-use lapstrake::convert::{LogLine, LogSource, LogsEndReason, LogsWord};
+use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord};
 use lapstrake_api::view;
 use lapstrake_core::assignment::ServicePath;
+use lapstrake_core::cluster::paths::slot_word;
 use lapstrake_core::ids::{JobId, NodeId};
+use lapstrake_core::message::LogRange;
+use lapstrake_core::time::Wall;
 use lapstrake_pki::mint;
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Lines between the nodes' streams and the reader: beyond that the nodes are made to wait.
 const LINES: usize = 256;
 /// Without a word about it, a reader gets so many of each job's last lines.
 const TAIL: u32 = 100;
+/// After a job's output ended though the job did not, it is asked for again this much later.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A comment line this often keeps proxies between from ending a silent stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -52,10 +58,11 @@ pub async fn stream(
     let first = sources(&office, path.clone()).await?;
     let (lines, received) = mpsc::channel(LINES);
     let ends = caller.ends(office.clone());
-    tokio::spawn(collect(office, path, which, first, lines));
-    Ok(Sse::new(as_events(received).take_until(Box::pin(ends)))
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response())
+    let collector = Collector { office, path, which, lines, places: BTreeMap::new(), readers: JoinSet::new() };
+    tokio::spawn(collector.collect(first));
+    // Without the word that says that it has ended: whoever reads it comes back.
+    let events = as_events(received).take_until(Box::pin(ends));
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
 fn as_events(received: mpsc::Receiver<view::LogLine>) -> impl Stream<Item = Result<Event, Infallible>> {
@@ -75,17 +82,18 @@ struct Source {
     job: JobId,
 }
 
-async fn sources(office: &Office, path: ServicePath) -> Result<BTreeSet<Source>, ApiError> {
+/// Every job of the service, and whether it has ended for good.
+type Sources = BTreeMap<Source, bool>;
+
+async fn sources(office: &Office, path: ServicePath) -> Result<Sources, ApiError> {
     let look = |look: &crate::engine::Look<'_>, service: &lapstrake_core::cluster::state::Service| {
         let slots = look.cluster.status(look.live, service.id, look.now).map(|status| status.slots).unwrap_or_default();
         let jobs = slots.into_iter().flat_map(|slot| {
-            let name = views::slot_name(service, &slot.slot);
-            let node_name = views::node_name(look.cluster, slot.node);
-            slot.jobs.into_iter().map(move |job| Source {
-                slot: name.clone(),
-                node_name: node_name.clone(),
-                node: slot.node,
-                job: job.job,
+            let name = slot_word(&slot.slot);
+            let node_name = look.cluster.node_name(slot.node);
+            slot.jobs.into_iter().map(move |job| {
+                let source = Source { slot: name.clone(), node_name: node_name.clone(), node: slot.node, job: job.job };
+                (source, job.phase.is_final())
             })
         });
         jobs.collect()
@@ -93,71 +101,195 @@ async fn sources(office: &Office, path: ServicePath) -> Result<BTreeSet<Source>,
     look_at(office, path, look).await
 }
 
-/// Reads all sources into one channel until they end, or until the reader leaves; with `follow` also those that come.
-async fn collect(
+/// How far one job's output was read.
+struct Place {
+    /// What is asked for at the beginning.
+    tail: Option<u32>,
+    /// The time of the last line that was passed on, and how many lines of that time were.
+    last: Option<(Wall, usize)>,
+    /// What was last said about it instead of lines.
+    told: Option<String>,
+    next: Next,
+}
+
+/// When a job is asked next.
+enum Next {
+    /// It is being read.
+    Ends,
+    /// Its output ended, though the job has not.
+    At(Instant),
+    /// It has ended, and so has its output.
+    Never,
+}
+
+/// Carries the output of a service's jobs to one reader.
+struct Collector {
     office: Arc<Office>,
     path: ServicePath,
     which: Which,
-    first: BTreeSet<Source>,
     lines: mpsc::Sender<view::LogLine>,
-) {
-    let mut events = office.engine.events();
-    let mut known = BTreeSet::new();
-    let mut readers = JoinSet::new();
-    let mut fresh = first;
-    // Of a job that appears later, everything is new.
-    let mut tail = Some(which.tail.unwrap_or(TAIL));
-    loop {
-        for source in fresh.difference(&known) {
-            readers.spawn(read(office.clone(), source.clone(), tail, which.follow, lines.clone()));
-        }
-        known.extend(fresh);
-        tail = None;
-        if !which.follow {
-            while readers.join_next().await.is_some() {}
-            return;
-        }
+    places: BTreeMap<Source, Place>,
+    readers: JoinSet<(Source, Place)>,
+}
+
+impl Collector {
+    /// Reads until all has ended, or until the reader leaves or the controller stops. With `follow` nothing ends but with
+    /// the service: jobs come, get another container, or are out of reach for a while.
+    async fn collect(mut self, first: Sources) {
+        let (gone, stopping) = (self.lines.clone(), self.office.stopping.clone());
         tokio::select! {
-            changed = events.changed() => if changed.is_err() { return },
-            () = lines.closed() => return,
+            () = self.read_on(first) => {}
+            () = gone.closed() => {}
+            () = stopping.cancelled() => {}
         }
-        fresh = match sources(&office, path.clone()).await {
-            Ok(sources) => sources,
-            Err(_) => return,
-        };
+    }
+
+    async fn read_on(&mut self, first: Sources) {
+        let mut events = self.office.engine.events();
+        // Of a job that appears later, everything is new.
+        let mut tail = Some(self.which.tail.unwrap_or(TAIL));
+        let mut present = first;
+        loop {
+            self.read_what_is_due(&present, tail);
+            tail = None;
+            if !self.which.follow && self.readers.is_empty() {
+                return;
+            }
+            let again = self.places.values().filter_map(|place| match place.next {
+                Next::At(at) => Some(at),
+                Next::Ends | Next::Never => None,
+            });
+            let again = again.min();
+            tokio::select! {
+                changed = events.changed() => if changed.is_err() { return },
+                Some(ended) = self.readers.join_next() => self.note_end(ended.ok(), &present),
+                () = until(again) => {}
+            }
+            present = match sources(&self.office, self.path.clone()).await {
+                Ok(sources) => sources,
+                Err(_) => return,
+            };
+        }
+    }
+
+    fn read_what_is_due(&mut self, present: &Sources, tail: Option<u32>) {
+        // What is gone and read to its end is forgotten, so that a reader may stay for months.
+        self.places.retain(|source, place| matches!(place.next, Next::Ends) || present.contains_key(source));
+        let now = Instant::now();
+        for source in present.keys() {
+            let fresh = || Place { tail, last: None, told: None, next: Next::At(now) };
+            let known = self.places.contains_key(source);
+            if known || self.which.follow || tail.is_some() {
+                let place = self.places.entry(source.clone()).or_insert_with(fresh);
+                if matches!(place.next, Next::At(at) if at <= now) {
+                    let place = std::mem::replace(place, Place { next: Next::Ends, ..fresh() });
+                    let reading =
+                        read(self.office.clone(), source.clone(), place, self.which.follow, self.lines.clone());
+                    self.readers.spawn(reading);
+                }
+            }
+        }
+    }
+
+    fn note_end(&mut self, ended: Option<(Source, Place)>, present: &Sources) {
+        let Some((source, mut place)) = ended else { return };
+        let is_over = present.get(&source).is_none_or(|is_final| *is_final);
+        place.next = if self.which.follow && !is_over { Next::At(Instant::now() + ASK_AGAIN) } else { Next::Never };
+        self.places.insert(source, place);
     }
 }
 
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads one job's output from its place to its end, and gives back how far it came.
 async fn read(
     office: Arc<Office>,
     source: Source,
-    tail: Option<u32>,
+    mut place: Place,
     follow: bool,
     lines: mpsc::Sender<view::LogLine>,
-) {
-    let mut logs = match office.sessions.logs(source.node, source.job, tail, follow) {
-        Ok(logs) => logs,
-        Err(error) => {
-            let _ = lines.send(own_word(&source, &error.to_string())).await;
-            return;
-        }
+) -> (Source, Place) {
+    let range = match place.last {
+        Some((at, _)) => LogRange { tail: None, since: Some(at), follow },
+        None => LogRange { tail: place.tail, since: None, follow },
     };
-    while let Some(word) = logs.next().await {
-        match word {
-            LogsWord::Opening { .. } => {}
-            LogsWord::Lines(batch) => {
+    // The lines of the last one's time come again; as many as were passed on are left out.
+    let mut passed = place.last;
+    let began = mint::wall();
+    let mut said = None;
+    match office.sessions.logs(source.node, source.job, range) {
+        Err(error) => said = Some(error.to_string()),
+        Ok(mut logs) => {
+            while let Some(word) = logs.next().await {
+                let batch = match word {
+                    LogsWord::Opening { .. } => continue,
+                    LogsWord::End(end) => {
+                        said = place.end(end, began, follow);
+                        continue;
+                    }
+                    LogsWord::Lines(batch) => batch,
+                };
                 for line in batch {
+                    if was_passed(&mut passed, line.at) {
+                        continue;
+                    }
+                    place.note(line.at);
                     if lines.send(job_line(&source, &line)).await.is_err() {
-                        return;
+                        return (source, place);
                     }
                 }
             }
-            LogsWord::End(end) => {
-                if end.reason != LogsEndReason::Complete {
-                    let _ = lines.send(own_word(&source, &end.said)).await;
-                }
-            }
         }
+    }
+    // Once is enough, however often it is asked.
+    if let Some(said) = said.filter(|said| place.told.as_ref() != Some(said)) {
+        let _ = lines.send(own_word(&source, &said)).await;
+        place.told = Some(said);
+    }
+    (source, place)
+}
+
+impl Place {
+    /// Notes how a reading ended, and gives what the reader should be told of it.
+    fn end(&mut self, end: LogsEnd, began: Wall, follow: bool) -> Option<String> {
+        match end.reason {
+            // Its container is still to come, and then all that it writes is new.
+            LogsEndReason::UnknownJob if self.last.is_none() => self.tail = None,
+            // The last lines that were asked for did not come; they still may.
+            LogsEndReason::CannotRead if self.tail != Some(0) => {}
+            // Nothing was written until then; two clocks that differ shift that by their difference.
+            _ => self.last = self.last.or(Some((began, 0))),
+        }
+        let is_worth_a_word = match end.reason {
+            LogsEndReason::Complete => false,
+            // Whoever follows waits for it.
+            LogsEndReason::UnknownJob => !follow,
+            LogsEndReason::CannotRead => true,
+        };
+        is_worth_a_word.then_some(end.said)
+    }
+
+    fn note(&mut self, at: Wall) {
+        let before = self.last.filter(|(last, _)| *last == at).map_or(0, |(_, count)| count);
+        self.last = Some((at, before + 1));
+        self.told = None;
+    }
+}
+
+/// Whether a line of this time is one of those that were passed on before the output was asked for again.
+fn was_passed(passed: &mut Option<(Wall, usize)>, at: Wall) -> bool {
+    match passed {
+        Some((last, _)) if at < *last => true,
+        Some((last, left)) if at == *last && *left > 0 => {
+            *left -= 1;
+            true
+        }
+        Some(_) | None => false,
     }
 }
 
@@ -201,5 +333,14 @@ mod tests {
     #[test]
     fn a_log_line_cannot_clear_the_readers_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\tc"), "a\\u{1b}[2Jb\tc");
+    }
+
+    #[test]
+    fn output_that_is_asked_for_again_goes_on_after_the_last_line() {
+        let mut place = Place { tail: None, last: None, told: None, next: Next::Ends };
+        [1, 2, 2].into_iter().for_each(|at| place.note(Wall(at)));
+        let mut passed = place.last;
+        let again = [1, 2, 2, 2, 3, 3].map(|at| was_passed(&mut passed, Wall(at)));
+        assert_eq!(again, [true, true, true, false, false, false]);
     }
 }

@@ -1,6 +1,7 @@
 //! The operators' listener: TLS, limits, and one task per connection.
 
 use super::caller::PeerAddress;
+use super::first_words::FirstWords;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::Request;
@@ -29,7 +30,9 @@ const HEADERS: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 64;
 /// After accept() failed (no file descriptors left), it is tried again this much later.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// On shutdown, answers under way get so long.
+/// From the handshake to the first words: nobody shakes hands to say nothing, and places are few.
+const FIRST_WORDS: Duration = Duration::from_secs(5);
+/// On shutdown, answers under way get so long; then their connections are cut.
 const FINISH: Duration = Duration::from_secs(3);
 
 /// Serves until `shutdown`. The certificate is looked up for each connection, so that a renewed one is used at once.
@@ -52,7 +55,10 @@ pub async fn serve(
                 let (acceptor, router, shutdown) =
                     (TlsAcceptor::from(tls.load_full()), router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    connection(stream, peer.ip(), acceptor, router, shutdown).await;
+                    tokio::select! {
+                        () = connection(stream, peer.ip(), acceptor, router, shutdown.clone()) => {}
+                        () = time_to_cut(&shutdown) => tracing::info!("an operator's connection is cut"),
+                    }
                     drop(place);
                 });
             }
@@ -63,9 +69,13 @@ pub async fn serve(
         }
     }
     connections.close();
-    if tokio::time::timeout(FINISH, connections.wait()).await.is_err() {
-        tracing::info!(left = connections.len(), "operators' connections are cut");
-    }
+    // Each of them sees to it that this ends.
+    connections.wait().await;
+}
+
+async fn time_to_cut(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(FINISH).await;
 }
 
 async fn connection(
@@ -89,7 +99,8 @@ async fn connection(
         request.extensions_mut().insert(PeerAddress(peer.to_canonical()));
         request
     });
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let serving = builder
+        .serve_connection(TokioIo::new(FirstWords::within(FIRST_WORDS, stream)), TowerToHyperService::new(router));
     tokio::pin!(serving);
     let result = tokio::select! {
         result = serving.as_mut() => result,

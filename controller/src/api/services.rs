@@ -31,8 +31,7 @@ pub async fn look_at<T: Send + 'static>(
     look: impl FnOnce(&Look<'_>, &Service) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let missing = ApiError::not_found(format!("there is no service {path}"));
-    let seen =
-        office.engine.look(move |view| views::service_at(view.cluster, &path).map(|service| look(view, service)));
+    let seen = office.engine.look(move |view| view.cluster.service_at(&path).ok().map(|service| look(view, service)));
     seen.await?.ok_or(missing)
 }
 

@@ -3,13 +3,13 @@
 use crate::engine::Look;
 use lapstrake_api::view;
 use lapstrake_core::access::{Grant, Scope};
-use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::cluster::Cluster;
+use lapstrake_core::cluster::paths::slot_word;
 use lapstrake_core::cluster::state::{
     Allotment, Application, Deployment, DeploymentFailure, DeploymentPhase, Environment, Node, Revision, Service, Slot,
 };
 use lapstrake_core::cluster::status::{ServiceState, SlotJobStatus, SlotStatus};
-use lapstrake_core::ids::{EnvironmentId, JobId, NodeId, ServiceId, SlotId};
+use lapstrake_core::ids::{JobId, ServiceId, SlotId};
 use lapstrake_core::policy::Policy;
 use lapstrake_core::report::{Capacity, Health, JobPhase, ReplacementReport};
 use lapstrake_core::spec::Size;
@@ -18,45 +18,6 @@ use lapstrake_core::spec::Size;
 fn word(value: impl serde::Serialize) -> String {
     let json = serde_json::to_value(value).unwrap_or_default();
     json.as_str().unwrap_or_default().to_owned()
-}
-
-/// `web.1`.
-pub fn slot_name(service: &Service, slot: &SlotId) -> String {
-    format!("{}.{}", service.name, slot.number)
-}
-
-/// The node's name, or its id when it is gone.
-pub fn node_name(cluster: &Cluster, node: NodeId) -> String {
-    cluster.get::<Node>(&node).map_or_else(|| node.to_string(), |node| node.name.clone())
-}
-
-/// The path of a service that is there.
-pub fn path_of(cluster: &Cluster, service: &Service) -> ServicePath {
-    let environment = cluster.get::<Environment>(&service.environment);
-    let application = environment.and_then(|environment| cluster.get::<Application>(&environment.application));
-    ServicePath {
-        application: application.map(|application| application.name.clone()).unwrap_or_default(),
-        environment: environment.map(|environment| environment.name.clone()).unwrap_or_default(),
-        service: service.name.clone(),
-    }
-}
-
-/// The service at a path.
-pub fn service_at<'a>(cluster: &'a Cluster, path: &ServicePath) -> Option<&'a Service> {
-    let environment = environment_at(cluster, &path.application, &path.environment)?;
-    cluster.all::<Service>().find(|service| service.environment == environment.id && service.name == path.service)
-}
-
-/// The environment at a path.
-pub fn environment_at<'a>(cluster: &'a Cluster, application: &str, environment: &str) -> Option<&'a Environment> {
-    let application = cluster.all::<Application>().find(|record| record.name == application)?;
-    cluster.all::<Environment>().find(|record| record.application == application.id && record.name == environment)
-}
-
-fn environment_path(cluster: &Cluster, id: EnvironmentId) -> Option<String> {
-    let environment = cluster.get::<Environment>(&id)?;
-    let application = cluster.get::<Application>(&environment.application)?;
-    Some(format!("{}/{}", application.name, environment.name))
 }
 
 /// All applications in which somebody sees anything, by name, with as much of them as they see.
@@ -100,7 +61,7 @@ pub fn environments(look: &Look<'_>, application: Option<&str>, to: &Grant) -> V
 
 fn environment(cluster: &Cluster, application: &str, record: &Environment) -> view::Environment {
     let allotted = cluster.all::<Allotment>().filter(|allotment| allotment.environment == record.id);
-    let mut nodes: Vec<_> = allotted.map(|allotment| node_name(cluster, allotment.node)).collect();
+    let mut nodes: Vec<_> = allotted.map(|allotment| cluster.node_name(allotment.node)).collect();
     nodes.sort();
     let in_it = cluster.all::<Service>().filter(|service| service.environment == record.id);
     let mut services: Vec<_> = in_it.map(|service| service.name.clone()).collect();
@@ -147,8 +108,7 @@ fn node(look: &Look<'_>, record: &Node) -> view::Node {
             }
         });
     let allotted = cluster.all::<Allotment>().filter(|allotment| allotment.node == record.id);
-    let mut environments: Vec<_> =
-        allotted.filter_map(|allotment| environment_path(cluster, allotment.environment)).collect();
+    let mut environments: Vec<_> = allotted.map(|allotment| cluster.environment_path(allotment.environment)).collect();
     environments.sort();
     let report = look.live.report(record.id);
     let mut troubles = report.map(|report| report.troubles.clone()).unwrap_or_default();
@@ -182,7 +142,7 @@ fn size_of(cluster: &Cluster, slot: &Slot) -> Option<Size> {
 /// All services that somebody sees, or those of them below a path, by path.
 pub fn services(look: &Look<'_>, below: Option<&str>, to: &Grant) -> Vec<view::Service> {
     let shown = |record: &&Service| {
-        let path = path_of(look.cluster, record).to_string();
+        let path = look.cluster.path_of(record).to_string();
         below.is_none_or(|below| is_below(&path, below)) && to.sees(&Scope::of_path(&path))
     };
     let mut views: Vec<_> = look.cluster.all::<Service>().filter(shown).map(|record| service(look, record)).collect();
@@ -197,7 +157,7 @@ fn is_below(path: &str, below: &str) -> bool {
 /// One service with its jobs and its newest deployment.
 pub fn service(look: &Look<'_>, record: &Service) -> view::Service {
     let cluster = look.cluster;
-    let path = path_of(cluster, record).to_string();
+    let path = cluster.path_of(record).to_string();
     let status = look.cluster.status(look.live, record.id, look.now);
     let active = record.active.as_ref().map(|active| active.revision);
     let revision = active.and_then(|number| cluster.get::<Revision>(&(record.id, number)));
@@ -213,7 +173,7 @@ pub fn service(look: &Look<'_>, record: &Service) -> view::Service {
         scale: record.spec.scale,
         healthy: status.as_ref().map_or(0, |status| status.healthy),
         routes: routes.map(routes_of).unwrap_or_default(),
-        jobs: slots.iter().flat_map(|slot| jobs_of(look, record, &path, slot)).collect(),
+        jobs: slots.iter().flat_map(|slot| jobs_of(look, &path, slot)).collect(),
         deployment: newest_deployment(look, record),
         path,
     }
@@ -229,7 +189,7 @@ fn routes_of(revision: &Revision) -> Vec<String> {
         .collect()
 }
 
-fn jobs_of(look: &Look<'_>, service: &Service, path: &str, slot: &SlotStatus) -> Vec<view::Job> {
+fn jobs_of(look: &Look<'_>, path: &str, slot: &SlotStatus) -> Vec<view::Job> {
     let held = look.cluster.get::<Slot>(&slot.slot);
     let wanted = held.and_then(|held| held.job);
     let job_view = |job: JobId, seen: Option<&SlotJobStatus>| {
@@ -238,8 +198,8 @@ fn jobs_of(look: &Look<'_>, service: &Service, path: &str, slot: &SlotStatus) ->
         view::Job {
             id: job.to_string(),
             service: path.to_owned(),
-            slot: slot_name(service, &slot.slot),
-            node: Some(node_name(look.cluster, slot.node)),
+            slot: slot_word(&slot.slot),
+            node: Some(look.cluster.node_name(slot.node)),
             revision: record.map_or(slot.revision.unwrap_or(0), |record| record.revision),
             phase: seen.map_or_else(|| "unknown".into(), |seen| word(seen.phase)),
             health: word(seen.map_or(Health::Unknown, |seen| seen.health)),
@@ -291,7 +251,7 @@ pub fn deployment(look: &Look<'_>, service: &Service, record: &Deployment) -> vi
     let revision = record.revision.and_then(|number| look.cluster.get::<Revision>(&(service.id, number)));
     view::Deployment {
         id: record.id.to_string(),
-        service: path_of(look.cluster, service).to_string(),
+        service: look.cluster.path_of(service).to_string(),
         number: record.number,
         trigger: record.trigger.kind.word().into(),
         by: record.trigger.by.clone(),
@@ -315,7 +275,7 @@ fn moment(phase: &str, at_ms: u64) -> view::Moment {
 fn message_of(look: &Look<'_>, service: &Service, record: &Deployment) -> Option<String> {
     match &record.failure {
         Some(DeploymentFailure::Job { slot, node, failure }) => {
-            return Some(format!("{} on {node}: {failure}", slot_name(service, slot)));
+            return Some(format!("{} on {node}: {failure}", slot_word(slot)));
         }
         Some(DeploymentFailure::Image { said }) => return Some(said.clone()),
         None => {}
@@ -335,9 +295,9 @@ fn waits_of(look: &Look<'_>, service: ServiceId) -> Option<String> {
 }
 
 fn timelines(look: &Look<'_>, service: &Service, record: &Deployment) -> Vec<view::SlotTimeline> {
-    let place = |slot: &SlotId| look.cluster.get::<Slot>(slot).map(|slot| node_name(look.cluster, slot.node));
+    let place = |slot: &SlotId| look.cluster.get::<Slot>(slot).map(|slot| look.cluster.node_name(slot.node));
     let told = record.outcomes.iter().map(|outcome| view::SlotTimeline {
-        slot: slot_name(service, &outcome.slot),
+        slot: slot_word(&outcome.slot),
         node: place(&outcome.slot).unwrap_or_default(),
         old: outcome.old.map(|job| job.to_string()),
         new: outcome.new.map(|job| job.to_string()),
@@ -352,8 +312,8 @@ fn timelines(look: &Look<'_>, service: &Service, record: &Deployment) -> Vec<vie
             && !record.outcomes.iter().any(|outcome| outcome.slot == slot.id)
     };
     let waiting = look.cluster.all::<Slot>().filter(untold).map(|slot| view::SlotTimeline {
-        slot: slot_name(service, &slot.id),
-        node: node_name(look.cluster, slot.node),
+        slot: slot_word(&slot.id),
+        node: look.cluster.node_name(slot.node),
         old: slot.previous.first().map(|job| job.job.to_string()),
         new: None,
         phase: "waiting".into(),

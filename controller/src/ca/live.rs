@@ -5,7 +5,7 @@
 
 use super::{Ca, CaError};
 use arc_swap::ArcSwap;
-use lapstrake_core::time::Millis;
+use lapstrake_core::time::{Millis, Wall};
 use lapstrake_pki::authority::{CLOCK_SKEW, Life};
 use lapstrake_pki::{mint, provider};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -50,7 +50,7 @@ impl LiveTls {
     pub async fn keep_fresh(&self, shutdown: CancellationToken) {
         let mut made = mint::wall();
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK_EVERY.std())).await.is_some() {
-            if mint::wall() < made + RENEW_AFTER {
+            if !is_due(made, mint::wall()) {
                 continue;
             }
             match self.renew() {
@@ -64,6 +64,12 @@ impl LiveTls {
             }
         }
     }
+}
+
+/// Whether a certificate that was made then is to be followed by another one. A clock that was set back would otherwise put
+/// off the next one for as long; peers with the right time might not take this one.
+fn is_due(made: Wall, now: Wall) -> bool {
+    now < made || now >= made + RENEW_AFTER
 }
 
 fn configs(ca: &Ca, names: &[String]) -> Result<(Arc<ServerConfig>, Arc<ServerConfig>), CaError> {
@@ -89,4 +95,18 @@ fn configs(ca: &Ca, names: &[String]) -> Result<(Arc<ServerConfig>, Arc<ServerCo
         .with_single_cert(leaf.chain, leaf.key)?;
     api.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((Arc::new(control), Arc::new(api)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_controllers_certificate_is_renewed_in_time_and_after_the_clock_was_set_back() {
+        let made = Wall(1_800_000_000_000);
+        assert!(!is_due(made, made));
+        assert!(!is_due(made, Wall(made.0 + RENEW_AFTER.0 - 1)));
+        assert!(is_due(made, made + RENEW_AFTER));
+        assert!(is_due(made, Wall(made.0 - 1)), "it was made by a clock that ran ahead");
+    }
 }

@@ -35,6 +35,11 @@ impl Peer {
         Peer { address, node }
     }
 
+    /// The node whose certificate counted when the connection began.
+    pub(super) fn node_of_handshake(&self) -> Option<NodeIdentity> {
+        self.node.map(|(identity, _)| identity)
+    }
+
     /// The node, as long as its certificate counts: a connection may be older.
     pub(super) fn node(&self) -> Option<NodeIdentity> {
         self.node.filter(|(_, until)| mint::wall() < *until).map(|(identity, _)| identity)

@@ -6,7 +6,7 @@
 
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::{JobId, RequestId};
-use lapstrake_core::message::{ControllerWord, Elsewhere};
+use lapstrake_core::message::{ControllerWord, Elsewhere, LogRange};
 use lapstrake_core::spec::ImageSource;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -95,14 +95,8 @@ impl Outbox {
         self.slots().over.clone()
     }
 
-    pub(super) fn send_logs(
-        &self,
-        request: RequestId,
-        job: JobId,
-        tail: Option<u32>,
-        follow: bool,
-    ) -> Result<(), NotAsked> {
-        self.ask(ControllerWord::SendLogs { request, job, tail, follow })
+    pub(super) fn send_logs(&self, request: RequestId, job: JobId, range: LogRange) -> Result<(), NotAsked> {
+        self.ask(ControllerWord::SendLogs { request, job, range })
     }
 
     pub(super) fn welcome(&self, welcome: ControllerWord) {

@@ -3,7 +3,7 @@
 use super::hub::{HelloRefusal, Hub};
 use super::outbox::{Outbox, SessionOver};
 use super::sessions::Sessions;
-use super::{Limits, caller};
+use super::{Limits, caller, caller_in_session};
 use crate::ca::Ca;
 use lapstrake::convert::LogsWord;
 use lapstrake::v1;
@@ -70,7 +70,8 @@ impl<H: Hub> AgentService for AgentDesk<H> {
         &self,
         request: Request<Streaming<v1::StreamLogsRequest>>,
     ) -> Result<Response<v1::StreamLogsResponse>, Status> {
-        let node = caller(&request, self.ca.cluster(), &*self.hub)?;
+        // The request's id, which only this node was told in its session, guards the rest.
+        let node = caller_in_session(&request, self.ca.cluster(), &*self.hub)?;
         let mut heard = request.into_inner();
         let first = timeout(self.limits.first_word_time, heard.message())
             .await

@@ -3,6 +3,7 @@
 use super::logs::{LogRequests, Logs, NoLogs};
 use super::outbox::{Outbox, SessionOver};
 use lapstrake_core::ids::{JobId, NodeId, SessionId};
+use lapstrake_core::message::LogRange;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
@@ -35,19 +36,12 @@ impl Sessions {
         Arc::default()
     }
 
-    /// Cuts the session of a node, for example because it was removed. Nothing happens when it has none.
-    pub fn cut(&self, node: NodeId, reason: SessionOver) {
-        if let Some((_, outbox)) = self.seat(node).live() {
-            outbox.end(reason);
-        }
-    }
-
     /// Asks a node for the output of one of its jobs.
-    pub fn logs(&self, node: NodeId, job: JobId, tail: Option<u32>, follow: bool) -> Result<Logs, NoLogs> {
+    pub fn logs(&self, node: NodeId, job: JobId, range: LogRange) -> Result<Logs, NoLogs> {
         let (_, outbox) =
             self.seat(node).live().filter(|(_, outbox)| outbox.over().is_none()).ok_or(NoLogs::NoSession)?;
         let logs = self.logs.open(node, job)?;
-        outbox.send_logs(logs.request(), job, tail, follow).map_err(|_| NoLogs::Busy)?;
+        outbox.send_logs(logs.request(), job, range).map_err(|_| NoLogs::Busy)?;
         Ok(logs)
     }
 

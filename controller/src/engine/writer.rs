@@ -181,7 +181,12 @@ impl Writer {
                 match self.decide(Author::Controller, |cluster, live, cx| cluster.hello(live, session, *hello, cx)) {
                     Ok(touched) => {
                         self.touched.extend(touched);
-                        self.sessions.insert(node, Session { id: session, outbox, sent: None, elsewhere: None });
+                        let earlier =
+                            self.sessions.insert(node, Session { id: session, outbox, sent: None, elsewhere: None });
+                        // Nothing that it says counts any more, even if this one is not welcome in the end.
+                        if let Some(earlier) = earlier {
+                            earlier.outbox.end(SessionOver::Superseded);
+                        }
                         self.greetings.push(Greeting { reply, node, session });
                     }
                     Err(refusal) => {
@@ -206,17 +211,25 @@ impl Writer {
                 self.touched.extend(touched);
             }
             Input::Ended { node, session } => {
-                let touched = self.cluster.session_ended(&mut self.live, node, session);
-                self.touched.extend(touched);
-                self.forget(node, session);
+                self.turn_away(node, session);
             }
         }
     }
 
+    /// Ends a session that is not the node's any more, so that its heartbeats are not answered.
     fn forget(&mut self, node: NodeId, session: SessionId) {
-        if self.sessions.get(&node).is_some_and(|held| held.id == session) {
-            self.sessions.remove(&node);
+        if self.sessions.get(&node).is_some_and(|held| held.id == session)
+            && let Some(held) = self.sessions.remove(&node)
+        {
+            held.outbox.end(SessionOver::Superseded);
         }
+    }
+
+    /// A session that was not welcome, or that nobody waits for any more, is over before it began.
+    fn turn_away(&mut self, node: NodeId, session: SessionId) {
+        let touched = self.cluster.session_ended(&mut self.live, node, session);
+        self.touched.extend(touched);
+        self.forget(node, session);
     }
 
     fn decide<T>(
@@ -317,10 +330,11 @@ impl Writer {
             let _ = reply.send(result);
         }
         let epoch = self.cluster.get::<Meta>(&One).map(|meta| meta.epoch);
-        for Greeting { reply, node, session } in self.greetings.drain(..) {
+        for Greeting { reply, node, session } in std::mem::take(&mut self.greetings) {
             let welcome = epoch.ok_or_else(|| "the controller has no cluster".to_owned());
             if reply.send(welcome).is_err() {
                 tracing::debug!(%node, %session, "the session ended before it was welcome");
+                self.turn_away(node, session);
             }
         }
     }
@@ -345,7 +359,7 @@ impl Writer {
             }
         }
         for (node, word) in self.asks.drain(..) {
-            // A question that does not reach the node is asked again when its time is over.
+            // A question that does not reach the node counts as answered with no when its time is over.
             if let (Some(session), ControllerWord::ResolveImage { request, image }) = (self.sessions.get(&node), word)
                 && let Err(error) = session.outbox.resolve_image(request, image)
             {
@@ -361,11 +375,9 @@ impl Writer {
         for (reply, _) in self.replies.drain(..) {
             let _ = reply.send(Err(CommandError::NotStored(why.into())));
         }
-        for Greeting { reply, node, session } in self.greetings.drain(..) {
+        for Greeting { reply, node, session } in std::mem::take(&mut self.greetings) {
             let _ = reply.send(Err(format!("the controller cannot record the inventory: {why}")));
-            if self.sessions.get(&node).is_some_and(|held| held.id == session) {
-                self.sessions.remove(&node);
-            }
+            self.turn_away(node, session);
         }
         self.asks.clear();
         self.audit.clear();
@@ -386,7 +398,7 @@ impl Writer {
     }
 }
 
-fn new_event(event: Event) -> NewEvent {
+pub(super) fn new_event(event: Event) -> NewEvent {
     let kind = serde_json::to_value(event.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
     NewEvent {
         at_ms: event.wall.0,

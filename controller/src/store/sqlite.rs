@@ -15,6 +15,9 @@ const FORMATS: [&str; 2] = [TABLES, audit::TABLES];
 /// Watchers read at most this many events at once, so that a long history is never in memory whole.
 const EVENT_PAGE: u32 = 500;
 
+/// A commit drops at most so many events that are too old: more than a usual one brings, and little enough work.
+const EVENTS_DROPPED: u32 = 200;
+
 const TABLES: &str = "
     CREATE TABLE state (
         key TEXT PRIMARY KEY,
@@ -40,6 +43,8 @@ pub struct Store {
     change: i64,
     /// The end of the audit's chain; none until it is known whose chain it is.
     head: Option<Link>,
+    /// So many events are kept.
+    events_kept: u64,
     /// Held for the life of the process.
     _lock: File,
 }
@@ -73,7 +78,12 @@ impl Store {
             .query_row("SELECT coalesce(max(change), 0) FROM state", [], |row| row.get(0))
             .map_err(failed("be read"))?;
         let head = audit::head(&connection).map_err(failed("be read"))?;
-        Ok(Store { connection, path: path.into(), change, head, _lock: lock })
+        Ok(Store { connection, path: path.into(), change, head, events_kept: u64::MAX, _lock: lock })
+    }
+
+    /// Keeps only so many events from now on; older ones go a few at a time, with the commits that bring newer ones.
+    pub fn keeping_events(self, events_kept: u64) -> Store {
+        Store { events_kept, ..self }
     }
 
     /// Every row, by key.
@@ -92,7 +102,8 @@ impl Store {
     /// Makes all of it durable, or nothing. Returns the number of the last event written, if there is one.
     pub fn commit(&mut self, batch: &Batch) -> Result<Option<u64>, StoreError> {
         let number = self.change + 1;
-        let (last, head) = write(&mut self.connection, number, self.head, batch).map_err(failed("take a change"))?;
+        let written = write(&mut self.connection, number, self.head, batch, self.events_kept);
+        let (last, head) = written.map_err(failed("take a change"))?;
         self.change = number;
         self.head = head;
         if let Some(Link { number, hash }) = head.filter(|_| !batch.audit.is_empty()) {
@@ -116,6 +127,7 @@ fn write(
     number: i64,
     head: Option<Link>,
     batch: &Batch,
+    events_kept: u64,
 ) -> rusqlite::Result<(Option<u64>, Option<Link>)> {
     let transaction = connection.transaction()?;
     {
@@ -143,6 +155,13 @@ fn write(
         // What is not known to belong to a cluster has no chain yet, and must not go without one.
         None => return Err(rusqlite::Error::InvalidQuery),
     };
+    if let Some(oldest) = last.and_then(|last| i64::try_from(last.checked_sub(events_kept)?).ok()) {
+        transaction
+            .prepare_cached(
+                "DELETE FROM event WHERE number IN (SELECT number FROM event WHERE number <= ?1 ORDER BY number LIMIT ?2)",
+            )?
+            .execute(params![oldest, EVENTS_DROPPED])?;
+    }
     transaction.commit()?;
     Ok((last, head))
 }
@@ -171,18 +190,19 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Events after `number`, oldest first, at most 500; only of `subject` or what lies under it when one is given.
+    /// Events after `number`, oldest first, at most 500; only of `subject` or what lies under it when one is given. (`0` is
+    /// the character after `/`.) The history is bounded, so that even a look through all of it takes milliseconds.
     pub fn after(&self, number: u64, subject: Option<&str>) -> Result<Vec<lapstrake_api::view::Event>, StoreError> {
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT number, at_ms, kind, subject, text, actor FROM event
-                 WHERE number > ?1 AND (?2 IS NULL OR subject = ?2 OR substr(subject, 1, length(?2) + 1) = ?2 || '/')
+                 WHERE number > ?1 AND (?2 IS NULL OR subject = ?2 OR subject > ?2 || '/' AND subject < ?2 || '0')
                  ORDER BY number LIMIT ?3",
             )
             .map_err(failed("read its events"))?;
         let rows = statement
-            .query_map(params![number as i64, subject, EVENT_PAGE], |row| {
+            .query_map(params![i64::try_from(number).unwrap_or(i64::MAX), subject, EVENT_PAGE], |row| {
                 Ok(lapstrake_api::view::Event {
                     number: row.get::<_, i64>(0)? as u64,
                     at_ms: row.get::<_, i64>(1)? as u64,
@@ -196,6 +216,12 @@ impl EventLog {
         rows.collect::<Result<_, _>>().map_err(failed("read its events"))
     }
 
+    /// The number of the oldest event that is kept; none when there is no event.
+    pub fn oldest(&self) -> Result<Option<u64>, StoreError> {
+        let oldest = self.connection.query_row("SELECT min(number) FROM event", [], |row| row.get::<_, Option<i64>>(0));
+        Ok(oldest.map_err(failed("read its events"))?.and_then(|number| u64::try_from(number).ok()))
+    }
+
     /// The number after which `last` events follow, of `subject` and what lies under it when one is given: where a reader
     /// starts who wants only the newest.
     pub fn number_before_last(&self, last: u32, subject: Option<&str>) -> Result<u64, StoreError> {
@@ -203,7 +229,7 @@ impl EventLog {
             .connection
             .query_row(
                 "SELECT number FROM event
-                 WHERE ?2 IS NULL OR subject = ?2 OR substr(subject, 1, length(?2) + 1) = ?2 || '/'
+                 WHERE ?2 IS NULL OR subject = ?2 OR subject > ?2 || '/' AND subject < ?2 || '0'
                  ORDER BY number DESC LIMIT 1 OFFSET ?1",
                 params![last, subject],
                 |row| row.get(0),
@@ -312,5 +338,29 @@ mod tests {
         assert_eq!(log.number_before_last(2, None).expect("reads"), 1);
         assert_eq!(log.number_before_last(20, None).expect("reads"), 0);
         assert_eq!(log.number_before_last(0, Some("shop/production/webby")).expect("reads"), 2);
+    }
+
+    #[test]
+    fn of_a_long_history_the_newest_events_are_kept_and_numbers_go_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        let mut store = Store::open(&path).expect("opens").keeping_events(3);
+        let log = store.event_log().expect("reads");
+        assert_eq!(log.oldest().expect("reads"), None);
+        for _ in 0..5 {
+            store.commit(&batch(&[], &[event("a"), event("b")])).expect("commits");
+        }
+        let numbers = || log.after(0, None).expect("reads").iter().map(|event| event.number).collect::<Vec<_>>();
+        assert_eq!(numbers(), [8, 9, 10]);
+        assert_eq!(log.oldest().expect("reads"), Some(8));
+        assert_eq!(
+            log.after(u64::MAX, Some("a")).expect("reads"),
+            [],
+            "a number that never comes has nothing after it"
+        );
+        drop(store);
+        let mut store = Store::open(&path).expect("opens again").keeping_events(1);
+        assert_eq!(store.commit(&batch(&[], &[event("c")])).expect("commits"), Some(11));
+        assert_eq!(numbers(), [11], "a smaller history is reached in the end");
     }
 }

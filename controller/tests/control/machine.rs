@@ -9,7 +9,7 @@ use lapstrake_agent::session::{Host, Node, run};
 use lapstrake_agent::tls::Credentials;
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::JobId;
-use lapstrake_core::message::{Elsewhere, ResolvedImage};
+use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage};
 use lapstrake_core::report::{Capacity, NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::{Tick, Wall};
@@ -73,12 +73,12 @@ impl Host for Machine {
         }
     }
     /// Follows an output without end; without `follow` it has three batches.
-    async fn logs(&self, _: JobId, _: Option<u32>, follow: bool, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
+    async fn logs(&self, _: JobId, range: LogRange, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
         let line = LogLine { source: LogSource::Stdout, at: Wall(1), text: vec![b'x'; 16 << 10] };
         let mut left = 3;
-        while (follow || left > 0) && lines.send(vec![line.clone(); 16]).await.is_ok() {
+        while (range.follow || left > 0) && lines.send(vec![line.clone(); 16]).await.is_ok() {
             self.batches.send_modify(|batches| *batches += 1);
-            left -= i32::from(!follow);
+            left -= i32::from(!range.follow);
         }
         LogsEnd { reason: LogsEndReason::Complete, said: String::new() }
     }

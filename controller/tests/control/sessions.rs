@@ -8,7 +8,7 @@ use lapstrake::v1;
 use lapstrake_controller::control::{Limits, NoLogs, SessionOver};
 use lapstrake_core::assignment::{AssignmentSet, Generation};
 use lapstrake_core::ids::{EpochId, JobId, NodeId, RequestId};
-use lapstrake_core::message::{ControllerWord, Elsewhere, ResolvedImage};
+use lapstrake_core::message::{ControllerWord, Elsewhere, LogRange, ResolvedImage};
 use lapstrake_core::spec::{ImageSource, Pull};
 use lapstrake_core::time::Millis;
 use lapstrake_pki::authority::Life;
@@ -21,6 +21,8 @@ use tonic::{Code, Streaming};
 fn set(number: u64) -> AssignmentSet {
     AssignmentSet { generation: Generation { epoch: EpochId(1), number }, stop_absent: true, assignments: Vec::new() }
 }
+
+const ALL: LogRange = LogRange { tail: None, since: None, follow: false };
 
 /// Something of about 1 MiB to say.
 fn much(number: usize) -> Vec<Elsewhere> {
@@ -65,11 +67,11 @@ async fn a_node_is_told_what_to_run_and_says_how_it_is() {
 #[tokio::test]
 async fn the_output_of_a_job_comes_to_its_reader_and_ends_with_a_reason() {
     let cluster = Cluster::start().await;
-    assert_eq!(cluster.sessions.logs(NodeId(1), JobId(1), None, false).err(), Some(NoLogs::NoSession));
+    assert_eq!(cluster.sessions.logs(NodeId(1), JobId(1), ALL).err(), Some(NoLogs::NoSession));
     let agent = Agent::start("n1", &cluster).await;
     let node = agent.identity.node;
     cluster.until("a heartbeat", |book| book.heartbeats.values().next().copied()).await;
-    let mut logs = cluster.sessions.logs(node, JobId(1), None, false).expect("asked");
+    let mut logs = cluster.sessions.logs(node, JobId(1), ALL).expect("asked");
     let mut lines = 0;
     let end = loop {
         match timeout(PATIENCE, logs.next()).await.expect("in time").expect("an end comes first") {
@@ -89,8 +91,9 @@ async fn readers_who_do_not_read_hold_up_neither_heartbeats_nor_memory() {
     let node = agent.identity.node;
     let session = cluster.until("a session", |book| book.sessions.get(&node).map(|(session, _)| *session)).await;
     cluster.until("a heartbeat", |book| book.heartbeats.get(&session).copied()).await;
-    let mut stuck: Vec<_> =
-        (0..30).map(|_| cluster.sessions.logs(node, JobId(1), None, true).expect("asked")).collect();
+    let mut stuck: Vec<_> = (0..30)
+        .map(|_| cluster.sessions.logs(node, JobId(1), LogRange { follow: true, ..ALL }).expect("asked"))
+        .collect();
     for logs in &mut stuck {
         let word = timeout(PATIENCE, logs.next()).await.expect("the output begins");
         assert!(matches!(word, Some(LogsWord::Lines(_))), "{word:?}");
@@ -119,6 +122,16 @@ async fn a_certificate_is_renewed_while_the_session_goes_on() {
     cluster
         .until("more heartbeats", |book| book.heartbeats.get(&session).filter(|now| **now > before + 5).copied())
         .await;
+    // The session outlives the certificate that it began with, and so do the calls beside it on the same connection.
+    cluster.until("the first certificate's end", |_| (mint::wall() > first.not_after).then_some(())).await;
+    let mut logs = cluster.sessions.logs(node, JobId(1), ALL).expect("asked");
+    let end = loop {
+        match timeout(PATIENCE, logs.next()).await.expect("in time").expect("an end comes first") {
+            LogsWord::End(end) => break end,
+            LogsWord::Lines(_) | LogsWord::Opening { .. } => {}
+        }
+    };
+    assert_eq!(end.reason, LogsEndReason::Complete, "{}", end.said);
     assert!(cluster.read(|book| book.ended.is_empty()), "the session ended");
 }
 
@@ -130,7 +143,7 @@ async fn a_removed_node_is_cut_off_and_does_not_come_back() {
     let session = cluster.until("a session", |book| book.sessions.get(&node).map(|(session, _)| *session)).await;
     cluster.until("a heartbeat", |book| book.heartbeats.get(&session).copied()).await;
     cluster.change(|book| book.nodes.remove(&node));
-    cluster.sessions.cut(node, SessionOver::Removed);
+    cluster.read(|book| book.sessions[&node].1.clone()).end(SessionOver::Removed);
     cluster.until("the end", |book| book.ended.contains(&session).then_some(())).await;
     let trouble =
         agent.until("the reason", |told| told.trouble.clone().filter(|said| said.contains("does not know"))).await;

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
+    /// The domain of default hosts is another one.
+    DomainChanged,
     /// An application was created.
     ApplicationCreated,
     /// An environment was created.
@@ -54,7 +56,8 @@ impl EventKind {
     /// are called; all else to the path that it is about.
     pub fn scope(self, path: &str) -> Scope {
         match self {
-            EventKind::NodeJoined
+            EventKind::DomainChanged
+            | EventKind::NodeJoined
             | EventKind::NodeLiveness
             | EventKind::NodeTrouble
             | EventKind::NodeRemoved
@@ -82,7 +85,7 @@ impl EventKind {
 pub struct Event {
     /// What kind.
     pub kind: EventKind,
-    /// What it is about: `shop/production/web`, `shop/production`, `shop`, or `node/<name>`.
+    /// What it is about: `shop/production/web`, `shop/production`, `shop`, `node/<name>`, or `organization`.
     pub path: String,
     /// What happened, for people.
     pub sentence: String,

@@ -2,25 +2,43 @@
 
 use crate::access::same_hash;
 use crate::cluster::command::{Answer, Enrol, NewJoinToken, Outcome, Refusal};
-use crate::cluster::event::EventKind;
+use crate::cluster::event::{Event, EventKind};
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
 use crate::cluster::state::*;
-use crate::cluster::{Cluster, Context, Touched};
-use crate::ids::{ApplicationId, EnvironmentId, NodeId};
+use crate::cluster::{Cluster, Context, One, Touched};
+use crate::ids::{ApplicationId, EnvironmentId, NodeId, TokenId};
 use crate::liveness::Liveness;
 use crate::policy::{ApplicationKind, Policy, why_not_a_name};
-use crate::time::Wall;
+use crate::time::{Millis, Wall};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+/// A join token is forgotten this long after its end.
+const JOIN_TOKEN_KEPT: Millis = Millis::secs(7 * 24 * 3600);
+/// So many at once, far below what a batch of changes takes.
+const DROPPED_AT_ONCE: usize = 20;
 
 fn outcome(answer: Answer) -> Outcome {
     Outcome { answer, warnings: Vec::new(), touched: Touched::new() }
 }
 
 impl Cluster {
+    /// What the configuration says at a start. Revisions that are there keep the hosts that they were made with.
+    pub fn take_domain(&mut self, domain: &str, wall: Wall) {
+        let Some(before) = self.meta().map(|meta| meta.domain.clone()).filter(|before| before != domain) else {
+            return;
+        };
+        self.edit::<Meta>(&One, |meta| meta.domain = domain.into());
+        let sentence = format!(
+            "default hosts lie under {domain} now, before under {before}: a service gets its new one with its next revision"
+        );
+        let kind = EventKind::DomainChanged;
+        self.note(Event { kind, path: "organization".into(), sentence, wall, by: None, deployment: None });
+    }
+
     pub(crate) fn create_application(&mut self, name: &str, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
         if let Some(why) = why_not_a_name(name) {
             return Err(Refusal::invalid(why).at("application"));
@@ -243,6 +261,17 @@ impl Cluster {
         };
         self.put(JoinToken { used_by: Some(enrol.node), ..token });
         Ok(Outcome { touched, ..outcome(Answer::Node(enrol.node)) })
+    }
+
+    /// Join tokens are of no use after their end. They stay a while, so that whoever shows one late is told why it is
+    /// refused, and go a few at a time.
+    pub(crate) fn drop_old_join_tokens(&mut self, now: Wall) {
+        let is_old = |token: &&JoinToken| token.expires + JOIN_TOKEN_KEPT <= now;
+        let old: Vec<TokenId> =
+            self.all::<JoinToken>().filter(is_old).take(DROPPED_AT_ONCE).map(|token| token.id).collect();
+        for id in old {
+            self.remove::<JoinToken>(id);
+        }
     }
 
     fn good_token(&self, enrol: &Enrol, now: Wall) -> Result<JoinToken, Refusal> {

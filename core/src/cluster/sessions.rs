@@ -143,6 +143,7 @@ impl Cluster {
     /// be called at the start, at `Live::wake`, and whenever that is not in the future.
     pub fn pass_time(&mut self, live: &mut Live, cx: &mut Context<'_>) -> Touched {
         let mut touched = Touched::new();
+        self.drop_old_join_tokens(cx.wall);
         let gone: Vec<NodeId> = live.nodes.keys().copied().filter(|id| !self.nodes.contains_key(id)).collect();
         for id in gone {
             live.nodes.remove(&id);

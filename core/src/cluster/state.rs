@@ -2,6 +2,7 @@
 
 use crate::access::Role;
 use crate::assignment::BoundImage;
+use crate::cluster::paths::slot_word;
 use crate::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, ServiceId, SlotId, TokenId,
 };
@@ -256,7 +257,7 @@ impl fmt::Display for DeploymentFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeploymentFailure::Job { slot, node, failure } => {
-                write!(f, "{}.{} on {node}: {failure}", slot.target, slot.number)
+                write!(f, "{} on {node}: {failure}", slot_word(slot))
             }
             DeploymentFailure::Image { said } => f.write_str(said),
         }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Speaks to the operators' port.
 #[derive(Clone)]
@@ -57,13 +58,18 @@ impl Client {
         Client { address, token: token.trim().to_owned() }
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    /// A connection on which nothing was said yet.
+    pub async fn connect(&self) -> TlsStream<TcpStream> {
         let pin = Token::operator(&self.token).expect("an operator's token").authority;
         let config = PinnedVerifier::new(pin).client_config().expect("TLS");
         let tcp = TcpStream::connect(self.address).await.expect("the operators' port takes connections");
         let name = ServerName::try_from("localhost").expect("a name");
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("the right authority");
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("the right authority")
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.connect().await)).await?;
         tokio::spawn(connection);
         sender.send_request(request).await
     }

@@ -1,12 +1,14 @@
 //! The controller of the cluster.
 
-use super::{Client, Node, Process, until};
+use super::{Client, Node, PATIENCE, Process, until};
 use lapstrake_api::view;
 use lapstrake_controller::config::Config;
 use lapstrake_controller::{Addresses, RunError};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A controller that runs, or is dead and can be started again.
@@ -15,7 +17,14 @@ pub struct Controller {
     addresses: Addresses,
     config: Config,
     process: Option<Process>,
+    stop: Stop,
     folder: TempDir,
+}
+
+/// How a controller is asked to end, and where its end is told.
+struct Stop {
+    shutdown: CancellationToken,
+    ended: oneshot::Receiver<()>,
 }
 
 /// All that the store holds.
@@ -38,17 +47,31 @@ impl Controller {
             control_listen: loopback(0),
             ..Config::default()
         };
-        let (process, addresses) = run(&config).expect("a new controller starts");
+        let (process, stop, addresses) = run(&config).expect("a new controller starts");
         let token = std::fs::read_to_string(&addresses.first_token).expect("the first operator's token");
         let client = Client::new(addresses.api, &token);
         // Nodes and clients know these ports; a controller that is started again has to have them again.
         let config = Config { api_listen: addresses.api, control_listen: addresses.control, ..config };
-        Controller { client, addresses, config, process: Some(process), folder }
+        Controller { client, addresses, config, process: Some(process), stop, folder }
     }
 
     /// Ends it without a warning.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Asks it to end, as SIGTERM does, and waits until it has.
+    pub async fn stop(&mut self) {
+        self.stop.shutdown.cancel();
+        let ended = timeout(PATIENCE, &mut self.stop.ended).await.expect("it ends when it is asked to");
+        ended.expect("without an error");
+        self.process = None;
+    }
+
+    /// Starts it again on what it has left, with another configuration.
+    pub async fn start_again_with(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.start_again().await;
     }
 
     /// Starts it again on what it has left.
@@ -63,9 +86,9 @@ impl Controller {
                 Err(error) => panic!("it does not start again: {error}"),
             }
         });
-        let (process, addresses) = started.await;
+        let (process, stop, addresses) = started.await;
         assert_eq!(addresses, self.addresses);
-        self.process = Some(process);
+        (self.process, self.stop) = (Some(process), stop);
     }
 
     /// Where agents join.
@@ -114,14 +137,17 @@ impl Controller {
 }
 
 /// Starts a controller and waits until it takes connections, or says why it does not.
-fn run(config: &Config) -> Result<(Process, Addresses), RunError> {
-    let config = config.clone();
+fn run(config: &Config) -> Result<(Process, Stop, Addresses), RunError> {
+    let (config, shutdown) = (config.clone(), CancellationToken::new());
     let (tell, told) = mpsc::channel();
+    let (end, ended) = oneshot::channel();
+    let stop = Stop { shutdown: shutdown.clone(), ended };
     let process = Process::start(async move {
         let ready = |addresses: &Addresses| tell.send(Ok(addresses.clone())).expect("the test waits");
-        if let Err(error) = lapstrake_controller::run(config, CancellationToken::new(), ready).await {
-            let _ = tell.send(Err(error));
+        match lapstrake_controller::run(config, shutdown, ready).await {
+            Ok(()) => drop(end.send(())),
+            Err(error) => drop(tell.send(Err(error))),
         }
     });
-    told.recv().expect("it is ready, or says why not").map(|addresses| (process, addresses))
+    told.recv().expect("it is ready, or says why not").map(|addresses| (process, stop, addresses))
 }

@@ -1,4 +1,5 @@
 use super::world::*;
+use crate::cluster::Context;
 use crate::cluster::command::*;
 use crate::cluster::state::*;
 use crate::ids::{NodeId, TokenId};
@@ -132,4 +133,20 @@ fn names_are_unique() {
     assert_eq!(refusal(&mut world, twin), "there is an application shop already");
     let twin = Command::CreateEnvironment { application: "shop".into(), name: "staging".into() };
     assert_eq!(refusal(&mut world, twin), "shop has an environment staging already");
+}
+
+#[test]
+fn a_join_token_is_forgotten_a_week_after_its_end() {
+    let mut world = World::with_nodes(1);
+    world.run(Command::CreateJoinToken(token(5))).unwrap();
+    let ends = world.cluster.get::<JoinToken>(&TokenId(5)).unwrap().expires;
+    let week = Millis::secs(7 * 24 * 3600);
+    let kept_at = |world: &mut World, wall| {
+        let mut cx = Context { wall, ..World::cx(&mut world.ids, world.tick) };
+        world.cluster.pass_time(&mut world.live, &mut cx);
+        world.cluster.all::<JoinToken>().count()
+    };
+    assert_eq!(kept_at(&mut world, ends), 2, "until then whoever shows it is told that it has expired");
+    assert_eq!(kept_at(&mut world, ends + week), 0, "the used one too");
+    assert_eq!(world.cluster.all::<Node>().count(), 1);
 }

@@ -93,6 +93,12 @@ pub fn judge(case: &Case) -> Sheet {
     sheet
 }
 
+/// What the job of a slot calls itself: `web-1` for `web.1` of `shop/production/web`.
+fn host(service: &str, slot: &str) -> String {
+    let last = |text: &str, separator| text.rsplit(separator).next().unwrap_or_default().to_owned();
+    format!("{}-{}", last(service, '/'), last(slot, '.'))
+}
+
 fn ends(case: &Case) -> Vec<End<'_>> {
     let mut ends = Vec::new();
     for deployment in &case.deployments {
@@ -100,7 +106,7 @@ fn ends(case: &Case) -> Vec<End<'_>> {
             let (Some(old), Some(switched)) = (&timeline.old, timeline.reached("switched")) else { continue };
             ends.push(End {
                 name: format!("{} deployment {} {}", deployment.service, deployment.number, timeline.slot),
-                host: timeline.slot.replace('.', "-"),
+                host: host(&deployment.service, &timeline.slot),
                 path: &deployment.service,
                 switched,
                 timeline,
