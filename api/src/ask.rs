@@ -1,7 +1,8 @@
 //! What people ask the controller for: the JSON bodies of requests. Unknown fields are refused, so that a misspelt one
 //! is not silently without effect.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `POST /v1/apps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,47 @@ pub struct SetPolicy {
 pub struct AttachNode {
     /// The node's name.
     pub node: String,
+}
+
+/// `POST /v1/nodes/{node}/cordon`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cordon {
+    /// Why, for those whose services wait: one line.
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/nodes/{node}/labels`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Labels {
+    /// Labels that are set, by key.
+    pub set: BTreeMap<String, String>,
+    /// Keys of labels that are removed.
+    pub remove: BTreeSet<String>,
+}
+
+/// `POST /v1/quotas/{app}` and `POST /v1/quotas/{app}/{env}`: what is not named stays as it is, `null` is the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// How many services.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub services: Option<Option<u64>>,
+    /// How many jobs.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub jobs: Option<Option<u64>>,
+    /// Thousandths of a core.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub cpu_milli: Option<Option<u64>>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub memory_bytes: Option<Option<u64>>,
+}
+
+/// A field that is named, though with `null`, is told apart from one that is not.
+fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
+    Deserialize::deserialize(from).map(Some)
 }
 
 /// `POST /v1/node-tokens`.

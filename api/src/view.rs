@@ -4,6 +4,7 @@
 //! ever added. Words such as states and phases are lower-case with hyphens.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `GET /v1/version`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,12 @@ pub struct Node {
     pub version: String,
     /// As in image platforms.
     pub architecture: String,
+    /// What operators say of the machine, by key.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Who keeps new jobs from it; none when it may get some.
+    #[serde(default)]
+    pub cordon: Option<Cordon>,
     /// What it offers to jobs.
     pub capacity: Amount,
     /// What the jobs placed on it may use at most.
@@ -91,6 +98,50 @@ pub struct Node {
     pub troubles: Vec<String>,
     /// When it joined.
     pub joined_ms: u64,
+}
+
+/// Who keeps new jobs from a node, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// The operator.
+    pub by: String,
+    /// Why, if they said so.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since_ms: u64,
+}
+
+/// What came of `POST /v1/nodes/{node}/cordon`, `DELETE` of the same, `POST /v1/nodes/{node}/labels` and `POST /v1/quotas/…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// Whether anything is other than it was.
+    pub changed: bool,
+    /// What is worth a word, as sentences.
+    pub warnings: Vec<String>,
+}
+
+/// What an application or an environment has and may have: `GET /v1/quotas?below=`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// `shop` or `shop/production`.
+    pub path: String,
+    /// Services; of an application counted by name.
+    pub services: Share,
+    /// Jobs.
+    pub jobs: Share,
+    /// Thousandths of a core.
+    pub cpu_milli: Share,
+    /// Bytes.
+    pub memory_bytes: Share,
+}
+
+/// How much is asked for, of how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// So much is asked for.
+    pub asked: u64,
+    /// So much may be; none without limit.
+    pub limit: Option<u64>,
 }
 
 /// `POST /v1/node-tokens`.

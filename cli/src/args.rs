@@ -126,7 +126,10 @@ pub enum Verb {
     /// Environments: list, create, give nodes to them and take them back
     #[command(subcommand, after_help = "Example:\n  lap env attach-node shop/production worker-1")]
     Env(EnvVerb),
-    /// Nodes: join tokens, list, show, remove
+    /// Quotas: what applications and environments have and may have
+    #[command(subcommand, after_help = "Example:\n  lap quota set shop services=32 memory=64GiB")]
+    Quota(QuotaVerb),
+    /// Nodes: join tokens, list, show, label, cordon, remove
     #[command(subcommand, after_help = "Example:\n  lap node token create --env shop/production --name worker-1")]
     Node(NodeVerb),
     /// Operators' tokens: list, create, remove
@@ -298,6 +301,33 @@ pub enum NodeVerb {
         /// Its name
         name: NodeName,
     },
+    /// Keep new jobs from one; those that run there stay and are replaced there
+    #[command(after_help = "Example:\n  lap node cordon worker-1 --reason 'disk swap'")]
+    Cordon {
+        /// Its name
+        name: NodeName,
+        /// Why, for those whose services wait
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let new jobs come to one again
+    #[command(after_help = "Example:\n  lap node uncordon worker-1")]
+    Uncordon {
+        /// Its name
+        name: NodeName,
+    },
+    /// Say what one is or has, for the constraints of services; no job is moved by it
+    #[command(after_help = "Example:\n  lap node label worker-1 zone=a disk=ssd\n  lap node label worker-1 --rm zone")]
+    Label {
+        /// Its name
+        name: NodeName,
+        /// Labels to set
+        #[arg(value_name = "KEY=VALUE", value_parser = pair, required_unless_present = "rm")]
+        set: Vec<(String, String)>,
+        /// Labels to remove
+        #[arg(long, value_name = "KEY")]
+        rm: Vec<String>,
+    },
     /// Remove one and cut its session; refused while jobs run there
     #[command(after_help = "Example:\n  lap node rm worker-1")]
     Rm {
@@ -307,6 +337,52 @@ pub enum NodeVerb {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// `lap quota`.
+#[derive(Subcommand)]
+pub enum QuotaVerb {
+    /// List them, with what is asked for
+    #[command(after_help = "Example:\n  lap quota ls shop")]
+    Ls {
+        /// An application or an environment
+        #[arg(value_name = "PATH")]
+        below: Option<Below>,
+    },
+    /// Set limits; `default` takes one back
+    #[command(
+        after_help = "Example:\n  lap quota set shop services=32 memory=64GiB\n  lap quota set shop/staging jobs=20 cpu=default"
+    )]
+    Set {
+        /// An application or an environment
+        #[arg(value_name = "PATH")]
+        of: Below,
+        /// services, jobs, cpu or memory, with an amount or `default`
+        #[arg(value_name = "QUOTA=LIMIT", value_parser = limit, required = true)]
+        limits: Vec<Limit>,
+    },
+}
+
+/// `services=32`, `cpu=2.5`, `memory=64GiB`, `jobs=default`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What is limited.
+    pub good: Good,
+    /// How much; none for the default.
+    pub limit: Option<u64>,
+}
+
+/// What a quota limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Good {
+    /// How many services.
+    Services,
+    /// How many jobs.
+    Jobs,
+    /// Thousandths of a core.
+    Cpu,
+    /// Bytes.
+    Memory,
 }
 
 /// `lap node token`.
@@ -576,6 +652,32 @@ fn span(text: &str) -> Result<Duration, String> {
 fn max_scale(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{}` cannot be set; `max_scale=8` can", text.escape_debug());
     text.strip_prefix("max_scale=").and_then(|number| number.parse().ok()).ok_or_else(wrong)
+}
+
+/// `zone=a`. What is in it is the controller's to judge.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = parts.ok_or_else(|| format!("`{}` is no label; one is written as zone=a", text.escape_debug()))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    let wrong = || format!("`{}` is no quota; one is written as services=32, cpu=2.5 or memory=64GiB", text.escape_debug());
+    let (name, amount) = text.split_once('=').ok_or_else(wrong)?;
+    let good = match name {
+        "services" => Good::Services,
+        "jobs" => Good::Jobs,
+        "cpu" => Good::Cpu,
+        "memory" => Good::Memory,
+        _ => return Err(wrong()),
+    };
+    let amount = match (good, amount) {
+        (_, "default") => return Ok(Limit { good, limit: None }),
+        (Good::Services | Good::Jobs, amount) => amount.parse().ok(),
+        (Good::Cpu, amount) => lapstrake_api::spec::cores(amount),
+        (Good::Memory, amount) => lapstrake_api::spec::memory(amount),
+    };
+    Ok(Limit { good, limit: Some(amount.ok_or_else(wrong)?) })
 }
 
 /// `r7` or `7`.

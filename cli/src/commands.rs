@@ -8,12 +8,13 @@ mod events;
 mod login;
 mod logs;
 mod nodes;
+mod quotas;
 mod services;
 mod spec;
 mod tokens;
 
 use crate::args::{
-    AppVerb, AuditVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, OperatorTokenVerb, TokenVerb, Verb,
+    AppVerb, AuditVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, OperatorTokenVerb, QuotaVerb, TokenVerb, Verb,
 };
 use crate::client::Client;
 use crate::context::{self, Contexts};
@@ -70,6 +71,11 @@ pub async fn run(lap: &Lap) -> Result<(), LapError> {
         }
         Verb::Node(NodeVerb::Ls) => nodes::list(session).await,
         Verb::Node(NodeVerb::Show { name }) => nodes::show(session, name).await,
+        Verb::Node(NodeVerb::Cordon { name, reason }) => nodes::cordon(session, name, reason.as_deref()).await,
+        Verb::Node(NodeVerb::Uncordon { name }) => nodes::uncordon(session, name).await,
+        Verb::Node(NodeVerb::Label { name, set, rm }) => nodes::label(session, name, set, rm).await,
+        Verb::Quota(QuotaVerb::Ls { below }) => quotas::list(session, below.as_ref()).await,
+        Verb::Quota(QuotaVerb::Set { of, limits }) => quotas::set(session, of, limits).await,
         Verb::Node(NodeVerb::Rm { name, force }) => nodes::remove(session, name, *force).await,
         Verb::Token(OperatorTokenVerb::Ls) => tokens::list(session).await,
         Verb::Token(OperatorTokenVerb::Create(new)) => tokens::create(session, new).await,

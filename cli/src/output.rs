@@ -95,6 +95,14 @@ impl Style {
         }
     }
 
+    /// This style, or a warning where it would say that all is well.
+    pub const fn or_warn(self) -> Style {
+        match self {
+            Style::Good | Style::Plain => Style::Warn,
+            other => other,
+        }
+    }
+
     /// The text in this style.
     pub fn paint(self, text: &str, colour: bool) -> String {
         let code = match self {

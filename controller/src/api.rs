@@ -14,11 +14,13 @@ mod first_words;
 mod logs;
 mod nodes;
 mod problem;
+mod quotas;
 mod server;
 mod services;
 mod spec;
 mod tokens;
 mod views;
+mod wishes;
 
 pub use caller::Rule;
 pub use endpoints::{Endpoint, endpoints, router};

@@ -132,11 +132,11 @@ pub enum Verb {
     See,
     /// Apply a spec, deploy, redeploy, roll back, scale.
     Deploy,
-    /// Remove services, set an environment's policy and the fields that it reserves, create environments and applications.
+    /// Remove services, set quotas, an environment's policy and the fields that it reserves, create environments and applications.
     Operate,
     /// Set and remove secrets and variables.
     ManageSecrets,
-    /// Let nodes join, give them to environments, take them back, cordon and remove them.
+    /// Let nodes join, give them to environments, take them back, label, cordon and remove them.
     ManageNodes,
     /// Create, list and remove operators' tokens.
     ManageTokens,
@@ -171,9 +171,9 @@ impl Verb {
         match self {
             Verb::See => "see applications, services, jobs, their output, events",
             Verb::Deploy => "plan and apply specs, deploy, redeploy, roll back, scale",
-            Verb::Operate => "remove services, set policies and reserved fields, create environments and applications",
+            Verb::Operate => "remove services, set quotas, policies and reserved fields, create environments and applications",
             Verb::ManageSecrets => "set and remove secrets and variables",
-            Verb::ManageNodes => "let nodes join, attach, detach, cordon and remove them",
+            Verb::ManageNodes => "let nodes join, attach, detach, label, cordon and remove them",
             Verb::ManageTokens => "create, list and remove operators' tokens",
             Verb::ReadAudit => "read and verify the audit log",
         }

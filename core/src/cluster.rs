@@ -25,6 +25,7 @@ pub mod paths;
 mod permit;
 mod policies;
 mod queue;
+mod quotas;
 mod reconcile;
 mod resolve;
 mod retry;
@@ -37,6 +38,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod wishes;
 
 pub use permit::{At, Need, Needs};
 pub use table::{Cluster, Key, One, Record};
@@ -101,6 +103,8 @@ pub struct Followup {
     pub wake: Option<Tick>,
     /// What waits, and why.
     pub waits: Vec<Waiting>,
+    /// Services that wait and may find room now, because this one has left some. To be looked at next.
+    pub touched: Touched,
 }
 
 impl Followup {

@@ -4,12 +4,14 @@
 //! node costs a service as little as possible; of those the one with the largest share of its memory free; of those the
 //! one with the smallest id, so that the same question always has the same answer. A node that cannot take it says why.
 
-use crate::cluster::state::Wish;
+use crate::cluster::state::{Cordon, Wish};
 use crate::ids::NodeId;
+use crate::label::Constraint;
 use crate::liveness::Liveness;
 use crate::report::Capacity;
 use crate::spec::Size;
 use crate::time::Millis;
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -24,6 +26,10 @@ pub struct Candidate {
     pub name: String,
     /// What its operator wants.
     pub wish: Wish,
+    /// As in image platforms.
+    pub architecture: String,
+    /// What operators say of it.
+    pub labels: BTreeMap<String, String>,
     /// What is believed of it.
     pub liveness: Liveness,
     /// For how long it has been silent.
@@ -40,11 +46,22 @@ pub struct Candidate {
     pub neighbours: u32,
 }
 
+/// What a job asks of its node.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand<'a> {
+    /// What it may use.
+    pub size: &'a Size,
+    /// What must hold of the node.
+    pub constraints: &'a [Constraint],
+}
+
 /// Why a node cannot take a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unfit {
     /// The operator wants no new jobs there.
-    Cordoned,
+    Cordoned(Cordon),
+    /// A constraint does not hold of it: the sentence.
+    Constraint(String),
     /// It is silent.
     Silent {
         /// For how long.
@@ -79,7 +96,8 @@ pub enum Unfit {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unfit::Cordoned => f.write_str("it is cordoned"),
+            Unfit::Cordoned(cordon) => write!(f, "it is {cordon}"),
+            Unfit::Constraint(why) => f.write_str(why),
             Unfit::Silent { silence, lost: false } => write!(f, "it has been silent for {silence}"),
             Unfit::Silent { silence, lost: true } => write!(f, "it is lost, silent for {silence}"),
             Unfit::NotConnected => f.write_str("its agent is not connected"),
@@ -113,30 +131,31 @@ impl fmt::Display for Cores {
 pub type Place = Result<NodeId, Vec<(String, String)>>;
 
 /// Places so many jobs of one service and one size, one after the other, each seeing the ones before.
-pub fn place(jobs: usize, size: &Size, mut candidates: Vec<Candidate>) -> Vec<Place> {
-    (0..jobs).map(|_| place_one(size, &mut candidates)).collect()
+pub fn place(jobs: usize, demand: Demand<'_>, mut candidates: Vec<Candidate>) -> Vec<Place> {
+    (0..jobs).map(|_| place_one(demand, &mut candidates)).collect()
 }
 
-fn place_one(size: &Size, candidates: &mut [Candidate]) -> Place {
+fn place_one(demand: Demand<'_>, candidates: &mut [Candidate]) -> Place {
     let best = candidates
         .iter_mut()
-        .filter(|candidate| unfit(candidate, size).is_none())
+        .filter(|candidate| unfit(candidate, demand).is_none())
         .min_by_key(|candidate| (candidate.neighbours, Reverse(free_share(candidate)), candidate.node));
     match best {
         Some(candidate) => {
-            candidate.free = candidate.free.minus([size]);
+            candidate.free = candidate.free.minus([demand.size]);
             candidate.neighbours += 1;
             Ok(candidate.node)
         }
         None => Err(candidates
             .iter()
-            .filter_map(|candidate| Some((candidate.name.clone(), unfit(candidate, size)?.to_string())))
+            .filter_map(|candidate| Some((candidate.name.clone(), unfit(candidate, demand)?.to_string())))
             .collect()),
     }
 }
 
 /// The first reason, in the order in which an operator would rule them out.
-pub fn unfit(candidate: &Candidate, size: &Size) -> Option<Unfit> {
+pub fn unfit(candidate: &Candidate, demand: Demand<'_>) -> Option<Unfit> {
+    let Demand { size, constraints } = demand;
     let Candidate { free, capacity, silence, .. } = candidate;
     match candidate.liveness {
         Liveness::Lost => return Some(Unfit::Silent { silence: *silence, lost: true }),
@@ -144,8 +163,12 @@ pub fn unfit(candidate: &Candidate, size: &Size) -> Option<Unfit> {
         Liveness::Ready if !candidate.connected => return Some(Unfit::NotConnected),
         Liveness::Ready => {}
     }
-    if candidate.wish == Wish::Cordoned {
-        return Some(Unfit::Cordoned);
+    if let Some(cordon) = candidate.wish.cordon() {
+        return Some(Unfit::Cordoned(cordon.clone()));
+    }
+    let against = |it: &Constraint| it.why_not(&candidate.architecture, &candidate.labels);
+    if let Some(why) = constraints.iter().find_map(against) {
+        return Some(Unfit::Constraint(why));
     }
     if !candidate.has_image {
         return Some(Unfit::NoImage);
@@ -169,6 +192,7 @@ fn free_share(candidate: &Candidate) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Wall;
     use alloc::format;
     use alloc::vec;
     use proptest::prelude::*;
@@ -181,6 +205,8 @@ mod tests {
             node: NodeId(id),
             name: format!("node-{id}"),
             wish: Wish::Open,
+            architecture: "amd64".into(),
+            labels: BTreeMap::from([("zone".into(), format!("z{id}"))]),
             liveness: Liveness::Ready,
             silence: Millis(0),
             connected: true,
@@ -195,9 +221,17 @@ mod tests {
         Size { cpu_milli, memory_bytes: mib * MIB, pids: 512 }
     }
 
+    fn of(size: &Size) -> Demand<'_> {
+        Demand { size, constraints: &[] }
+    }
+
+    fn cordon() -> Wish {
+        Wish::Cordoned(Cordon { by: "alice".into(), reason: Some("disk swap".into()), since: Wall(0) })
+    }
+
     #[test]
     fn the_jobs_of_a_service_are_spread_over_the_nodes() {
-        let places = place(4, &size(100, 64), vec![node(1), node(2), node(3)]);
+        let places = place(4, of(&size(100, 64)), vec![node(1), node(2), node(3)]);
         assert_eq!(places, vec![Ok(NodeId(1)), Ok(NodeId(2)), Ok(NodeId(3)), Ok(NodeId(1))]);
     }
 
@@ -205,13 +239,13 @@ mod tests {
     fn of_two_nodes_with_as_many_jobs_the_emptier_one_is_taken() {
         let mut full = node(1);
         full.free.memory_bytes = 100 * MIB;
-        assert_eq!(place(1, &size(100, 64), vec![full, node(2)]), vec![Ok(NodeId(2))]);
+        assert_eq!(place(1, of(&size(100, 64)), vec![full, node(2)]), vec![Ok(NodeId(2))]);
     }
 
     #[test]
     fn each_node_that_cannot_take_a_job_says_why() {
         let mut cordoned = node(1);
-        cordoned.wish = Wish::Cordoned;
+        cordoned.wish = cordon();
         let mut lost = node(2);
         (lost.liveness, lost.silence) = (Liveness::Lost, Millis::secs(90));
         let mut full = node(3);
@@ -222,7 +256,12 @@ mod tests {
         busy.free.cpu_milli = 200;
         let mut leaving = node(6);
         leaving.connected = false;
-        let places = place(1, &size(500, 256), vec![leaving, cordoned, lost, full, without, busy]);
+        let mut elsewhere = node(7);
+        elsewhere.labels.insert("zone".into(), "b".into());
+        let size = size(500, 256);
+        let constraints = ["zone != b".parse().unwrap()];
+        let demand = Demand { size: &size, constraints: &constraints };
+        let places = place(1, demand, vec![leaving, cordoned, lost, full, without, busy, elsewhere]);
         let sentences: Vec<String> = places
             .into_iter()
             .next()
@@ -235,11 +274,12 @@ mod tests {
             sentences,
             [
                 "node-6: its agent is not connected",
-                "node-1: it is cordoned",
+                "node-1: it is cordoned by alice: disk swap",
                 "node-2: it is lost, silent for 90 s",
                 "node-3: 256 MiB of memory wanted, 100 of 1024 MiB free",
                 "node-4: it does not hold the image, which comes from no registry",
                 "node-5: 0.50 cpu wanted, 0.20 of 4.00 free",
+                "node-7: its label zone is b, which is not wanted",
             ]
         );
     }
@@ -250,7 +290,7 @@ mod tests {
                 let mut it = node(id);
                 it.free = Capacity { cpu_milli: cpu, memory_bytes: mib * MIB };
                 it.liveness = [Liveness::Ready, Liveness::Suspect, Liveness::Lost][usize::from(liveness)];
-                it.wish = if cordoned { Wish::Cordoned } else { Wish::Open };
+                it.wish = if cordoned { cordon() } else { Wish::Open };
                 it.has_image = has_image;
                 it.neighbours = neighbours;
                 it.connected = connected;
@@ -263,19 +303,23 @@ mod tests {
         #[test]
         fn no_node_gets_more_than_it_has_and_none_that_may_not_gets_any(
             candidates in prop::collection::btree_map(0u128..6, any_candidate(), 0..6),
-            jobs in 0usize..10, cpu in 1u32..900, mib in 1u64..200,
+            jobs in 0usize..10, cpu in 1u32..900, mib in 1u64..200, zone in prop::option::of(0u128..6),
         ) {
             let candidates: Vec<Candidate> =
                 candidates.into_iter().map(|(id, mut it)| { it.node = NodeId(id); it }).collect();
             let size = size(cpu, mib);
-            let places = place(jobs, &size, candidates.clone());
-            prop_assert_eq!(&places, &place(jobs, &size, candidates.clone()), "the same question, the same answer");
+            let constraints: Vec<Constraint> =
+                zone.iter().map(|zone| format!("zone == z{zone}").parse().unwrap()).collect();
+            let demand = Demand { size: &size, constraints: &constraints };
+            let places = place(jobs, demand, candidates.clone());
+            prop_assert_eq!(&places, &place(jobs, demand, candidates.clone()), "the same question, the same answer");
             for candidate in &candidates {
                 let given = places.iter().filter(|it| it.as_ref() == Ok(&candidate.node)).count() as u64;
                 prop_assert!(given * u64::from(cpu) <= u64::from(candidate.free.cpu_milli));
                 prop_assert!(given * mib * MIB <= candidate.free.memory_bytes);
                 let may = candidate.wish == Wish::Open && candidate.liveness == Liveness::Ready
-                    && candidate.connected && candidate.has_image;
+                    && candidate.connected && candidate.has_image
+                    && zone.is_none_or(|zone| candidate.labels["zone"] == format!("z{zone}"));
                 prop_assert!(may || given == 0);
             }
             for refused in places.iter().filter_map(|it| it.as_ref().err()) {

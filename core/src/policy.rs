@@ -1,13 +1,14 @@
 //! What an environment allows. Decisions read the policy, never the name of the kind that it came from.
 
+use crate::quote::quoted;
 use crate::spec::{DEFAULT_DEPLOY, DEFAULT_SIZE, ServiceSpec};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// Services of one application, counted by name over all its environments: enough for a product, few enough that one
-/// application cannot fill a cluster by a mistake in a loop.
-pub const SERVICES_PER_APPLICATION: usize = 16;
+/// Services of one application, counted by name over all its environments, unless an operator sets another quota: enough
+/// for a product, few enough that one application cannot fill a cluster by a mistake in a loop.
+pub const SERVICES_PER_APPLICATION: u64 = 16;
 /// Jobs of one service. One deployment then changes at most 32 slots, 32 nodes and a few more records, which stays below
 /// the 100 changes of one batch.
 pub const JOBS_PER_SERVICE: u32 = 32;
@@ -178,11 +179,13 @@ pub fn why_not_a_name(name: &str) -> Option<String> {
     let wrong = if name.is_empty() {
         "a name is empty".into()
     } else if name.len() > 40 {
-        alloc::format!("the name \"{name}\" has {} characters; 40 are allowed", name.len())
+        alloc::format!("the name {} has {} bytes; 40 are allowed", quoted(name), name.len())
     } else if let Some(c) = name.chars().find(|c| !legal(*c)) {
-        alloc::format!("the name \"{name}\" contains \"{c}\"; a-z, 0-9 and - are allowed")
+        let mut utf8 = [0; 4];
+        let c = quoted(c.encode_utf8(&mut utf8));
+        alloc::format!("the name {} contains {c}; a-z, 0-9 and - are allowed", quoted(name))
     } else if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.ends_with('-') {
-        alloc::format!("the name \"{name}\" must begin with a letter and not end with -")
+        alloc::format!("the name {} must begin with a letter and not end with -", quoted(name))
     } else {
         return None;
     };

@@ -3,6 +3,7 @@
 //! The texts that people write are parsed in the `api` crate; here every field is present, with its default filled in,
 //! so that no later reader has to know the defaults.
 
+use crate::label::Constraint;
 use crate::time::Millis;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -221,6 +222,9 @@ pub struct ServiceSpec {
     pub init: bool,
     /// Whether the root file system is read-only. Default false.
     pub read_only: bool,
+    /// What its jobs ask of their nodes. All must hold. They decide where jobs are placed and are not sent to nodes.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
 }
 
 impl ServiceSpec {

@@ -86,6 +86,8 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             when_cut_off: value("when_cut_off", wire.when_cut_off)?,
             init: wire.init,
             read_only: wire.read_only,
+            // Where a job is placed was decided before its node heard of it.
+            constraints: Vec::new(),
         })
     }
 }

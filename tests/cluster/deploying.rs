@@ -153,7 +153,7 @@ async fn the_seventeenth_service_is_refused_with_the_name_of_the_quota() {
     controller.client.apply(&spec(16)).await;
     let refused = controller.client.post("/v1/apply", spec(17)).await.problem(409);
     assert!(refused.detail.contains("17 services") && refused.detail.contains("16"), "{}", refused.detail);
-    assert!(refused.detail.contains("services per application"), "the quota's name: {}", refused.detail);
+    assert!(refused.detail.contains("its quota \"services\""), "the quota's name: {}", refused.detail);
     let services: Vec<view::Service> = controller.client.get("/v1/services").await.json();
     assert_eq!(services.len(), 16, "nothing was changed");
 }

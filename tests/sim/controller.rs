@@ -345,6 +345,7 @@ impl World {
             self.judge_waits(service, &follow);
             let Some(controller) = &mut self.controller else { return Committed::Dead };
             controller.asks.extend(follow.asks);
+            controller.touched.extend(follow.touched);
             match follow.wake {
                 Some(wake) => controller.wakes.insert(service, wake),
                 None => controller.wakes.remove(&service),

@@ -60,7 +60,10 @@ fn word(command: &Command) -> &'static str {
         Command::DetachNode { force: true, .. } => "detach-node --force",
         Command::RemoveNode { force: false, .. } => "remove-node",
         Command::RemoveNode { force: true, .. } => "remove-node --force",
-        Command::WishNode { .. } => "wish-node",
+        Command::CordonNode { .. } => "cordon-node",
+        Command::UncordonNode { .. } => "uncordon-node",
+        Command::LabelNode { .. } => "label-node",
+        Command::SetQuota { .. } => "set-quota",
         Command::Apply(_) => "apply",
         Command::Deploy { .. } => "deploy",
         Command::Redeploy { .. } => "redeploy",
@@ -340,18 +343,19 @@ impl World {
             0 | 1 => Command::AttachNode { application, environment, node },
             2 => Command::DetachNode { application, environment, node, force },
             3 if nodes.len() > 1 => Command::RemoveNode { node, force },
-            _ => Command::WishNode { node, wish: self.rng.pick(&[Wish::Open, Wish::Cordoned]) },
+            _ if self.rng.percent(50) => Command::CordonNode { node, reason: None },
+            _ => Command::UncordonNode { node },
         })
     }
 
     /// Nothing breaks any more: every environment that is used gets every node, so that nothing has to wait for one.
     pub fn give_all_nodes(&mut self) {
         let nodes: Vec<(String, Wish)> =
-            self.committed.all::<Node>().map(|node| (node.name.clone(), node.wish)).collect();
+            self.committed.all::<Node>().map(|node| (node.name.clone(), node.wish.clone())).collect();
         let environments: Vec<String> = self.committed.all::<Environment>().map(|it| it.name.clone()).collect();
         for (node, wish) in nodes {
             if wish != Wish::Open {
-                self.ask(Command::WishNode { node: node.clone(), wish: Wish::Open });
+                self.ask(Command::UncordonNode { node: node.clone() });
             }
             for environment in environments.iter().filter(|name| ENVIRONMENTS.contains(&name.as_str())) {
                 self.ask(attach(environment, node.clone()));

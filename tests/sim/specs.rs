@@ -48,6 +48,7 @@ pub fn any(rng: &mut Rng, name: &str, version: u64) -> ServiceSpec {
         when_cut_off: if rng.percent(20) { WhenCutOff::Stop } else { WhenCutOff::Keep },
         init: true,
         read_only: false,
+        constraints: Vec::new(),
     }
 }
 

@@ -114,6 +114,7 @@ fn spec() -> impl Strategy<Value = ServiceSpec> {
                 when_cut_off,
                 init,
                 read_only,
+                constraints: Vec::new(),
             }
         },
     )

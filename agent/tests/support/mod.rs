@@ -75,6 +75,7 @@ pub fn spec(reference: &str, command: &[&str]) -> ServiceSpec {
         when_cut_off: WhenCutOff::Keep,
         init: true,
         read_only: false,
+        constraints: Vec::new(),
     }
 }
 

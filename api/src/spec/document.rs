@@ -117,6 +117,10 @@ fn service(spec: &ServiceSpec) -> Part {
         ),
         entry("scale", plain(spec.scale)),
     ];
+    if !spec.constraints.is_empty() {
+        let constraints: Vec<String> = spec.constraints.iter().map(ToString::to_string).collect();
+        fields.push(entry("constraints", texts(&constraints)));
+    }
     if !spec.ports.is_empty() {
         fields.push(entry("ports", Part::List(spec.ports.iter().map(port).collect())));
     }

@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Words,
     /// Texts by the names of environment variables.
     Variables,
+    /// A list of comparisons of nodes' labels.
+    Constraints,
     /// A mapping with these fields.
     Object(&'static Object),
     /// Mappings with these fields by names that people give.
@@ -142,6 +144,13 @@ pub(super) static SERVICE: Object = Object {
             "instances",
             "count",
         ]),
+        field(
+            "constraints",
+            Kind::Constraints,
+            "[zone == a]",
+            "What must hold of a node: a label, or `arch`, compared by `==` or `!=`.",
+        )
+        .elsewhere(&["constraint", "placement", "node_selector", "nodeSelector", "affinity", "nodes"]),
         field("ports", Kind::List(&PORT), "[{ port: 80 }]", "The ports that it listens on.")
             .only(ServiceType::Web)
             .elsewhere(&["expose", "listen"]),

@@ -106,6 +106,16 @@ fn unexplained(text: &[u8]) -> Problem {
     Problem { at: Lines::of(text).place(Span::default()), severity: Severity::Error, message, hint: None }
 }
 
+/// An amount of memory as a spec writes it, `256MiB`, in bytes.
+pub fn memory(text: &str) -> Option<u64> {
+    values::bytes(text)
+}
+
+/// Cores as a spec writes them, `0.5`, in thousandths.
+pub fn cores(text: &str) -> Option<u64> {
+    values::cpu(text)
+}
+
 type Environments<T> = BTreeMap<Name, BTreeMap<Name, T>>;
 
 fn check(text: &[u8], wanted: &[Name], findings: &mut Findings) -> Option<(Name, Environments<Draft>)> {

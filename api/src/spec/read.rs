@@ -5,6 +5,7 @@ use super::problem::{Findings, Span, quoted};
 use super::suggest::nearest;
 use super::tree::{Content, Key, Node};
 use super::{values, words};
+use lapstrake_core::label::{CONSTRAINTS_PER_SERVICE, Comparison, Constraint};
 use std::collections::BTreeMap;
 
 /// The kernel gives a program no longer argument and no longer `NAME=value` (MAX_ARG_STRLEN, with the zero at its end).
@@ -41,6 +42,7 @@ pub(super) enum Value {
     Object(Values),
     Named(BTreeMap<String, Entry>),
     List(Vec<Values>),
+    Constraints(Vec<Constraint>),
 }
 
 impl Values {
@@ -96,6 +98,11 @@ impl Values {
     /// A field that holds a list.
     pub fn list(&self, name: &str) -> Option<&[Values]> {
         self.get(name).and_then(|at| if let Value::List(list) = &at.value { Some(list.as_slice()) } else { None })
+    }
+
+    /// A field that holds constraints.
+    pub fn constraints(&self, name: &str) -> Option<&[Constraint]> {
+        self.get(name).and_then(|at| if let Value::Constraints(list) = &at.value { Some(list.as_slice()) } else { None })
     }
 
     /// A field that holds values by name.
@@ -223,6 +230,7 @@ fn read(kind: Kind, name: &str, node: &Node, findings: &mut Findings) -> Option<
         Kind::Text(rule) => return text(rule, name, node, findings),
         Kind::Words => return command(name, node, findings),
         Kind::Variables => return variables(name, node, findings),
+        Kind::Constraints => return constraints(name, node, findings),
         Kind::Object(of) => return object(of, name, node, findings).map(Value::Object),
         Kind::Named(of) => return named(of, name, node, findings),
         Kind::List(of) => return list(of, name, node, findings),
@@ -264,6 +272,7 @@ fn describe(kind: Kind) -> String {
         Kind::Text(rule) => rule.what.to_owned(),
         Kind::Words => "a command, as a text or as a list of texts".to_owned(),
         Kind::Variables => "a mapping of variables to texts".to_owned(),
+        Kind::Constraints => "a list of constraints, such as `zone == a`".to_owned(),
         Kind::Object(object) => format!("a mapping with the fields of {}", with_article(object.noun)),
         Kind::Named(object) => format!("a mapping of names to {}s", object.noun),
         Kind::List(object) => format!("a list of {}s", object.noun),
@@ -280,6 +289,7 @@ fn hint(kind: Kind, node: &Node) -> Option<String> {
         return match (kind, &node.content) {
             (Kind::Count { .. }, Content::Map(_)) => Some("this version has no autoscaling, only a number".to_owned()),
             (Kind::List(_), Content::Map(_)) => Some("begin each of its entries with `- `".to_owned()),
+            (Kind::Constraints, Content::Map(_)) => Some("write `- zone == a` instead of `zone: a`".to_owned()),
             (Kind::Variables, Content::List(_)) => Some("write `NAME: value` instead of `- NAME=value`".to_owned()),
             (Kind::Named(_), Content::List(_)) => Some("write `name:` instead of `- name`".to_owned()),
             _ => None,
@@ -289,6 +299,7 @@ fn hint(kind: Kind, node: &Node) -> Option<String> {
     let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = &text[number.len()..];
     match kind {
+        Kind::Constraints if !node.is_null() => Some("begin each of its entries with `- `".to_owned()),
         Kind::Flag if !plain => Some("leave out the quotes".to_owned()),
         Kind::Flag => match text.to_ascii_lowercase().as_str() {
             "yes" | "on" | "true" | "y" | "1" => Some("write `true`".to_owned()),
@@ -442,6 +453,65 @@ fn variable(name: &str, node: &Node, findings: &mut Findings) -> Option<String> 
     };
     findings.error_with_hint(node.span, message, hint.to_owned());
     None
+}
+
+fn constraints(name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {
+    let items = match &node.content {
+        Content::List(items) => items.as_slice(),
+        _ => {
+            refuse(Kind::Constraints, name, node, findings);
+            return None;
+        }
+    };
+    if items.len() > CONSTRAINTS_PER_SERVICE {
+        let message = format!("`{name}` has {} entries; {CONSTRAINTS_PER_SERVICE} are allowed", items.len());
+        findings.error(node.span, message);
+        return None;
+    }
+    let mut list: Vec<Constraint> = Vec::new();
+    let mut is_good = true;
+    for item in items {
+        match constraint(name, item, &list, findings) {
+            Some(constraint) => list.push(constraint),
+            None => is_good = false,
+        }
+    }
+    is_good.then_some(Value::Constraints(list))
+}
+
+/// One constraint that does not stand against those before it.
+fn constraint(name: &str, node: &Node, before: &[Constraint], findings: &mut Findings) -> Option<Constraint> {
+    let Some(text) = text_of(node) else {
+        let message = format!("an entry of `{name}` must be a text such as `zone == a`, not {}", node.describe());
+        let hint = matches!(&node.content, Content::Map(_)).then(|| "write `- zone == a` instead of `- zone: a`".to_owned());
+        findings.error_with_hint(node.span, message, hint);
+        return None;
+    };
+    let constraint: Constraint = match text.parse() {
+        Ok(constraint) => constraint,
+        Err(why) => {
+            let message = format!("{} is not a constraint: {why}", quoted(text));
+            let single = !text.contains("==") && !text.contains("!=") && text.matches('=').count() == 1;
+            let hint = single.then(|| "write `==` for equal".to_owned());
+            findings.error_with_hint(node.span, message, hint);
+            return None;
+        }
+    };
+    if before.contains(&constraint) {
+        findings.error(node.span, format!("the constraint `{constraint}` is there twice"));
+        return None;
+    }
+    // `zone == a` with `zone == b`, or with `zone != a`.
+    let against = before.iter().find(|other| {
+        let both_are = other.comparison == Comparison::Is && constraint.comparison == Comparison::Is;
+        other.attribute == constraint.attribute
+            && (both_are || (other.comparison != constraint.comparison && other.value == constraint.value))
+    });
+    if let Some(other) = against {
+        findings.error(node.span, format!("no node can meet both `{other}` and `{constraint}`"));
+        return None;
+    }
+    Some(constraint)
 }
 
 fn named(of: &'static Object, name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {

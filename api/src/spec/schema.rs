@@ -2,6 +2,7 @@
 
 use super::fields::{ENVIRONMENT, FILE, Field, Kind, Object, SERVICE};
 use super::values::NAME;
+use lapstrake_core::label::CONSTRAINTS_PER_SERVICE;
 use serde_json::{Map, Value, json};
 
 /// The schema, draft 2020-12. It accepts every file that `parse` accepts; what only `parse` can see (a missing field
@@ -50,6 +51,11 @@ fn kind(kind: Kind) -> Value {
             "type": ["object", "null"],
             "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
             "additionalProperties": text(),
+        }),
+        Kind::Constraints => json!({
+            "type": "array",
+            "maxItems": CONSTRAINTS_PER_SERVICE,
+            "items": { "type": "string", "pattern": "^ *[a-z][a-z0-9._-]* *[=!]= *[A-Za-z0-9][A-Za-z0-9._-]* *$" },
         }),
         Kind::Object(of) => object(of, true),
         Kind::Named(of) => json!({

@@ -75,6 +75,7 @@ pub(super) fn draft(name: &str, key: Span, given: &Values, findings: &mut Findin
         },
         init: given.flag("init").unwrap_or(defaults::INIT),
         read_only: given.flag("read_only").unwrap_or(defaults::READ_ONLY),
+        constraints: given.constraints("constraints").unwrap_or_default().to_vec(),
     };
     Draft { spec, key, fields: fields(given), routes }
 }

@@ -1,11 +1,13 @@
 //! Nodes, their join tokens, and the environments that they are given to.
 
 use super::Session;
+use crate::client::Answer;
 use crate::address::{EnvironmentPath, NodeName};
 use crate::error::LapError;
 use crate::output::printable;
 use crate::show::{amount, listing};
 use lapstrake_api::{ask, view};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// `lap node ls`.
@@ -35,6 +37,51 @@ pub async fn show(session: &mut Session, name: &NodeName) -> Result<(), LapError
 pub async fn remove(session: &mut Session, name: &NodeName, force: bool) -> Result<(), LapError> {
     session.client.delete(&format!("/v1/nodes/{name}{}", forced(force))).await?;
     session.output.say(&format!("removed {name}; its certificate is worth nothing now"));
+    Ok(())
+}
+
+/// `lap node cordon`.
+pub async fn cordon(session: &mut Session, name: &NodeName, reason: Option<&str>) -> Result<(), LapError> {
+    let ask = ask::Cordon { reason: reason.map(str::to_owned) };
+    let answer = session.client.post(&format!("/v1/nodes/{name}/cordon"), &ask).await?;
+    let done = format!("{name} gets no new jobs; those that run there stay");
+    noted(session, &answer, &done, &format!("{name} was cordoned already"))
+}
+
+/// `lap node uncordon`.
+pub async fn uncordon(session: &mut Session, name: &NodeName) -> Result<(), LapError> {
+    let answer = session.client.delete(&format!("/v1/nodes/{name}/cordon")).await?;
+    noted(session, &answer, &format!("{name} may get new jobs again"), &format!("{name} was not cordoned"))
+}
+
+/// `lap node label`.
+pub async fn label(
+    session: &mut Session,
+    name: &NodeName,
+    set: &[(String, String)],
+    remove: &[String],
+) -> Result<(), LapError> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in set {
+        if labels.insert(key.clone(), value.clone()).is_some_and(|before| before != *value) {
+            return Err(LapError::Wrong(format!("the label `{}` is given twice", printable(key))));
+        }
+    }
+    let ask = ask::Labels { set: labels, remove: remove.iter().cloned().collect() };
+    let answer = session.client.post(&format!("/v1/nodes/{name}/labels"), &ask).await?;
+    noted(session, &answer, &format!("labelled {name}; no job is moved by it"), "its labels were so already")
+}
+
+/// Says what came of a change, and what else is worth a word.
+pub fn noted(session: &Session, answer: &Answer, done: &str, unchanged: &str) -> Result<(), LapError> {
+    if session.output.is_json() {
+        return session.output.json(answer);
+    }
+    let noted: view::Noted = answer.read()?;
+    session.output.say(if noted.changed { done } else { unchanged });
+    for warning in &noted.warnings {
+        session.output.say(&format!("warning: {}", printable(warning)));
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::amount::{ago, ahead, bytes, cores, span};
 use super::table::{Cell, Column, Table};
 use super::timeline::took_ms;
 use crate::output::{Style, Surface, printable, without_subject};
-use lapstrake_api::view::{Application, Deployment, Environment, Job, Node, OperatorToken, Service};
+use lapstrake_api::view::{Application, Deployment, Environment, Job, Node, OperatorToken, Quota, Service, Share};
 
 /// `lap app ls`.
 pub fn applications(applications: &[Application]) -> Table {
@@ -75,6 +75,37 @@ pub fn tokens(tokens: &[OperatorToken], now_ms: u64) -> Table {
     table
 }
 
+/// `lap quota ls`.
+pub fn quotas(quotas: &[Quota]) -> Table {
+    let mut table = Table::new([
+        Column::new("PATH"),
+        Column::new("SERVICES").right(),
+        Column::new("JOBS").right(),
+        Column::new("CPU").right().leaves(2),
+        Column::new("MEMORY").right().leaves(1),
+    ]);
+    let of = |share: &Share, shown: &dyn Fn(u64) -> String| {
+        let limit = share.limit.map_or("-".to_owned(), shown);
+        let style = match share.limit {
+            Some(limit) if share.asked > limit => Style::Bad,
+            Some(limit) if share.asked == limit => Style::Warn,
+            Some(_) | None => Style::Plain,
+        };
+        Cell::styled(format!("{}/{limit}", shown(share.asked)), style)
+    };
+    let milli = |amount: u64| cores(u32::try_from(amount).unwrap_or(u32::MAX));
+    for quota in quotas {
+        table.row([
+            (&quota.path).into(),
+            of(&quota.services, &|amount| amount.to_string()),
+            of(&quota.jobs, &|amount| amount.to_string()),
+            of(&quota.cpu_milli, &milli),
+            of(&quota.memory_bytes, &bytes),
+        ]);
+    }
+    table
+}
+
 /// `lap node ls`.
 pub fn nodes(nodes: &[Node]) -> Table {
     let mut table = Table::new([
@@ -85,6 +116,7 @@ pub fn nodes(nodes: &[Node]) -> Table {
         Column::new("CPU USED/ALL").right().leaves(4),
         Column::new("MEMORY USED/ALL").right().leaves(4),
         Column::new("ENVIRONMENTS").leaves(2).cut_to(12),
+        Column::new("LABELS").leaves(3).cut_to(10),
         Column::new("ARCH").leaves(6),
         Column::new("VERSION").leaves(5),
         Column::new("TROUBLE").leaves(1).cut_to(16),
@@ -93,18 +125,39 @@ pub fn nodes(nodes: &[Node]) -> Table {
         let silent = if node.liveness == "ready" { String::new() } else { span(node.silent_ms) };
         table.row([
             (&node.name).into(),
-            Cell::word(&node.liveness),
+            state_of(node),
             silent.into(),
             node.jobs.to_string().into(),
             format!("{}/{}", cores(node.used.cpu_milli), cores(node.capacity.cpu_milli)).into(),
             format!("{}/{}", bytes(node.used.memory_bytes), bytes(node.capacity.memory_bytes)).into(),
             node.environments.join(", ").into(),
+            labels_of(node).into(),
             (&node.architecture).into(),
             (&node.version).into(),
             Cell::styled(node.troubles.join("; "), Style::Bad),
         ]);
     }
     table
+}
+
+/// How a node is, and whether it gets new jobs: two axes in one cell.
+fn state_of(node: &Node) -> Cell {
+    match &node.cordon {
+        Some(_) => Cell::styled(format!("{}, cordoned", node.liveness), Style::of_word(&node.liveness).or_warn()),
+        None => Cell::word(&node.liveness),
+    }
+}
+
+/// `disk=ssd, zone=a`.
+fn labels_of(node: &Node) -> String {
+    node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// `cordoned by alice 3 h ago: disk swap`.
+fn cordon_of(node: &Node, now_ms: u64) -> Option<String> {
+    let cordon = node.cordon.as_ref()?;
+    let reason = cordon.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    Some(printable(&format!("by {} {}{reason}; it gets no new jobs", cordon.by, ago(cordon.since_ms, now_ms))))
 }
 
 /// `lap node show`.
@@ -127,10 +180,15 @@ pub fn node(node: &Node, now_ms: u64, surface: Surface) -> String {
         ("used", format!("{} by the machine", amounts(&node.used))),
         ("jobs", node.jobs.to_string()),
         ("environments", environments),
+        ("labels", printable(&labels_of(node))),
+        ("cordoned", cordon_of(node, now_ms).unwrap_or_default()),
         ("agent", printable(&format!("{} on {}", node.version, node.architecture))),
         ("joined", ago(node.joined_ms, now_ms)),
         ("id", printable(&node.id)),
     ] {
+        if value.is_empty() {
+            continue;
+        }
         shown.push_str(&format!("  {}  {value}\n", Style::Faint.paint(&format!("{what:<12}"), surface.colour)));
     }
     for trouble in &node.troubles {

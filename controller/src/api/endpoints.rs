@@ -3,7 +3,7 @@
 
 use super::caller::{Rule, guard};
 use super::{ApiError, Office};
-use super::{applications, audit, events, logs, nodes, services, spec, tokens};
+use super::{applications, audit, events, logs, nodes, quotas, services, spec, tokens, wishes};
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
@@ -43,7 +43,7 @@ where
 /// The list. `Rule::Shown` answers everybody who has the verb somewhere, and the answer is cut to what the caller sees;
 /// `Rule::Asked` leaves the scope to the command that the body makes, which core judges (`Command::needs`).
 pub fn endpoints() -> Vec<Endpoint> {
-    use Rule::{Asked, Environment, Open, Organization, Own, Shown};
+    use Rule::{Application, Asked, Environment, Open, Organization, Own, Shown};
     use Verb::{Deploy, ManageNodes, ManageTokens, Operate, ReadAudit, See};
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
@@ -79,6 +79,42 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(get.clone(), "/v1/nodes", Shown(See), "Nodes.", nodes::list),
         endpoint(get.clone(), "/v1/nodes/{node}", Shown(See), "One node.", nodes::show),
         endpoint(delete.clone(), "/v1/nodes/{node}", Organization(ManageNodes), "Remove a node.", nodes::remove),
+        endpoint(
+            post.clone(),
+            "/v1/nodes/{node}/cordon",
+            Organization(ManageNodes),
+            "Keep new jobs from a node.",
+            wishes::cordon,
+        ),
+        endpoint(
+            delete.clone(),
+            "/v1/nodes/{node}/cordon",
+            Organization(ManageNodes),
+            "Let new jobs come to a node again.",
+            wishes::uncordon,
+        ),
+        endpoint(
+            post.clone(),
+            "/v1/nodes/{node}/labels",
+            Organization(ManageNodes),
+            "Set and remove labels of a node.",
+            wishes::label,
+        ),
+        endpoint(get.clone(), "/v1/quotas", Shown(See), "Quotas, with what is asked for.", quotas::list),
+        endpoint(
+            post.clone(),
+            "/v1/quotas/{app}",
+            Organization(Operate),
+            "Set limits of an application.",
+            quotas::of_application,
+        ),
+        endpoint(
+            post.clone(),
+            "/v1/quotas/{app}/{env}",
+            Application(Operate),
+            "Set limits of an environment.",
+            quotas::of_environment,
+        ),
         endpoint(post.clone(), "/v1/node-tokens", Organization(ManageNodes), "Make a join token.", nodes::create_token),
         endpoint(post.clone(), "/v1/plan", Asked(Deploy), "What applying a spec would do.", spec::plan),
         endpoint(post.clone(), "/v1/apply", Asked(Deploy), "Apply a spec.", spec::apply),

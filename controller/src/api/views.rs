@@ -11,6 +11,7 @@ use lapstrake_core::cluster::state::{
 use lapstrake_core::cluster::status::{ServiceState, SlotJobStatus, SlotStatus};
 use lapstrake_core::ids::{JobId, ServiceId, SlotId};
 use lapstrake_core::policy::Policy;
+use lapstrake_core::quota::{Amounts, Good, Holder, Quota};
 use lapstrake_core::report::{Capacity, Health, JobPhase, ReplacementReport};
 use lapstrake_core::spec::Size;
 
@@ -79,6 +80,38 @@ pub fn policy(path: String, policy: Policy) -> view::Policy {
     view::Policy { path, max_scale: policy.max_scale, operator_fields: policy.operator_fields.into() }
 }
 
+/// The quotas that somebody sees, or those below a path: each application before its environments. Whoever sees only an
+/// environment does not see what the whole application has.
+pub fn quotas(look: &Look<'_>, below: Option<&str>, to: &Grant) -> Vec<view::Quota> {
+    let cluster = look.cluster;
+    let mut views = Vec::new();
+    for record in cluster.all::<Application>() {
+        let asked = cluster.asked_of_application(record.id);
+        views.push(quota(record.name.clone(), Holder::Application, record.quota, asked));
+    }
+    for record in cluster.all::<Environment>() {
+        let asked = cluster.asked_of_environment(record.id);
+        let path = environment_path(cluster, record.id).unwrap_or_default();
+        views.push(quota(path, Holder::Environment, record.quota, asked));
+    }
+    views.retain(|view| {
+        below.is_none_or(|below| is_below(&view.path, below)) && to.sees(&Scope::of_path(&view.path))
+    });
+    views.sort_by(|a, b| a.path.cmp(&b.path));
+    views
+}
+
+fn quota(path: String, holder: Holder, quota: Quota, asked: Amounts) -> view::Quota {
+    let share = |good: Good| view::Share { asked: asked.of(good), limit: quota.limit(holder, good) };
+    view::Quota {
+        path,
+        services: share(Good::Services),
+        jobs: share(Good::Jobs),
+        cpu_milli: share(Good::Cpu),
+        memory_bytes: share(Good::Memory),
+    }
+}
+
 /// The nodes that somebody sees, by name: who sees the organization, all; everybody else those that are given to an
 /// environment which they see, without the names of the other environments on them.
 pub fn nodes(look: &Look<'_>, to: &Grant) -> Vec<view::Node> {
@@ -122,6 +155,12 @@ fn node(look: &Look<'_>, record: &Node) -> view::Node {
         silent_ms: look.live.pulse(record.id).silence(look.now).0,
         version: live.map(|live| live.version.clone()).unwrap_or_default(),
         architecture: record.architecture.clone(),
+        labels: record.labels.clone(),
+        cordon: record.wish.cordon().map(|cordon| view::Cordon {
+            by: cordon.by.clone(),
+            reason: cordon.reason.clone(),
+            since_ms: cordon.since.0,
+        }),
         capacity: amount(record.capacity),
         committed,
         used: live

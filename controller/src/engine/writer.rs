@@ -255,6 +255,7 @@ impl Writer {
         while let Some(service) = self.touched.pop_first() {
             let followup = self.decide(Author::Controller, |cluster, live, cx| cluster.reconcile(live, service, cx));
             self.asks.extend(followup.asks);
+            self.touched.extend(followup.touched);
             match followup.wake {
                 Some(wake) => self.wakes.insert(service, wake),
                 None => self.wakes.remove(&service),

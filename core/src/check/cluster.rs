@@ -7,7 +7,8 @@ use crate::cluster::live::Live;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Ids, Key, Record};
 use crate::ids::{JobId, NodeId, SlotId};
-use crate::policy::{JOBS_PER_SERVICE, SERVICES_PER_APPLICATION};
+use crate::policy::JOBS_PER_SERVICE;
+use crate::quota::Holder;
 use crate::time::{Tick, Wall};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -22,7 +23,7 @@ fn broken(invariant: u8, sentence: String) -> Violation {
 pub fn of_state(cluster: &Cluster) -> Vec<Violation> {
     let mut violations = one_unfinished_deployment(cluster);
     violations.extend(each_job_in_one_slot(cluster));
-    violations.extend(within_quotas(cluster));
+    violations.extend(within_policy(cluster));
     violations.extend(each_route_leads_to_one_service(cluster));
     violations
 }
@@ -57,18 +58,8 @@ fn each_job_in_one_slot(cluster: &Cluster) -> Vec<Violation> {
     violations
 }
 
-fn within_quotas(cluster: &Cluster) -> Vec<Violation> {
+fn within_policy(cluster: &Cluster) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for application in cluster.all::<Application>() {
-        let in_application = |service: &&Service| {
-            cluster.get::<Environment>(&service.environment).is_some_and(|it| it.application == application.id)
-        };
-        let names: BTreeSet<&str> =
-            cluster.all::<Service>().filter(in_application).map(|service| service.name.as_str()).collect();
-        if names.len() > SERVICES_PER_APPLICATION {
-            violations.push(broken(0, format!("{} has {} services", application.name, names.len())));
-        }
-    }
     for service in cluster.all::<Service>() {
         let max = cluster.get::<Environment>(&service.environment).map_or(0, |it| it.policy.max_scale);
         if service.spec.scale > max.min(JOBS_PER_SERVICE) {
@@ -77,6 +68,22 @@ fn within_quotas(cluster: &Cluster) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// What is asked for never grows beyond a quota. A quota that was lowered meanwhile says nothing about that.
+fn nothing_outgrows_its_quota(before: &Cluster, after: &Cluster) -> Vec<Violation> {
+    let applications = after.all::<Application>().flat_map(|now| {
+        let quota = before.get::<Application>(&now.id).map_or(now.quota, |was| was.quota);
+        let (was, becomes) = (before.asked_of_application(now.id), after.asked_of_application(now.id));
+        quota.against(Holder::Application, &now.name, was, becomes).into_iter().filter(move |_| quota == now.quota)
+    });
+    let environments = after.all::<Environment>().flat_map(|now| {
+        let quota = before.get::<Environment>(&now.id).map_or(now.quota, |was| was.quota);
+        let (was, becomes) = (before.asked_of_environment(now.id), after.asked_of_environment(now.id));
+        let path = after.environment_path(now.id);
+        quota.against(Holder::Environment, &path, was, becomes).into_iter().filter(move |_| quota == now.quota)
+    });
+    applications.chain(environments).map(|(_, why)| broken(0, why)).collect()
 }
 
 fn each_route_leads_to_one_service(cluster: &Cluster) -> Vec<Violation> {
@@ -102,6 +109,7 @@ pub fn of_change(before: &Cluster, after: &Cluster) -> Vec<Violation> {
     let mut violations = nothing_goes_back(before, after);
     violations.extend(jobs_come_only_where_they_may(before, after));
     violations.extend(sets_have_new_numbers(before, after));
+    violations.extend(nothing_outgrows_its_quota(before, after));
     violations
 }
 
@@ -156,7 +164,7 @@ fn jobs_come_only_where_they_may(before: &Cluster, after: &Cluster) -> Vec<Viola
             violations.push(broken(6, format!("{id} got a job on {name}, which its environment was not given")));
         }
         let came = before.get::<Slot>(id).is_none_or(|was| was.node != slot.node);
-        if came && after.get::<Node>(&slot.node).is_some_and(|node| node.wish == Wish::Cordoned) {
+        if came && after.get::<Node>(&slot.node).is_some_and(|node| node.wish.cordon().is_some()) {
             violations.push(broken(6, format!("{id} came to {name}, which is cordoned")));
         }
     }

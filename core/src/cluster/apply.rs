@@ -8,10 +8,11 @@ use crate::assignment::ServicePath;
 use crate::cluster::command::{Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Outcome, Refusal};
 use crate::cluster::event::EventKind;
 use crate::cluster::queue::Order;
+use crate::cluster::quotas::Asked;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
-use crate::ids::{ApplicationId, EnvironmentId, ServiceId};
-use crate::policy::{ApplicationKind, JOBS_PER_SERVICE, Policy, SERVICES_PER_APPLICATION, why_not_a_name};
+use crate::ids::{EnvironmentId, ServiceId};
+use crate::policy::{ApplicationKind, JOBS_PER_SERVICE, Policy, why_not_a_name};
 use crate::spec::ServiceSpec;
 use crate::time::{Millis, Wall};
 use alloc::collections::BTreeSet;
@@ -218,24 +219,15 @@ impl Cluster {
         refusals
     }
 
-    /// The quota counts names: one service in three environments is one.
-    fn refuse_quota(&self, apply: &Apply) -> Option<Refusal> {
-        let application: Option<ApplicationId> = self.application_named(&apply.application).ok().map(|found| found.id);
-        let of = |id: EnvironmentId| self.get::<Environment>(&id).map(|environment| environment.application);
-        let known =
-            self.all::<Service>().filter(|service| application.is_some() && of(service.environment) == application);
-        let mut names: BTreeSet<&str> = known.map(|service| service.name.as_str()).collect();
-        let before = names.len();
-        names.extend(apply.environments.iter().flat_map(|it| &it.services).map(|service| service.name.as_str()));
-        (names.len() > SERVICES_PER_APPLICATION && names.len() > before).then(|| {
-            Refusal::refused(format!(
-                "{} would have {} services; the quota of services per application is {SERVICES_PER_APPLICATION}",
-                apply.application,
-                names.len()
-            ))
-            .at("services")
-            .hint("remove a service with `lap rm`, or make a second application")
-        })
+    fn refuse_quota(&self, apply: &Apply) -> Vec<Refusal> {
+        let services = apply.environments.iter().flat_map(|environment| {
+            environment.services.iter().map(|service| Asked {
+                environment: &environment.name,
+                service: &service.name,
+                spec: &service.spec,
+            })
+        });
+        self.refuse_quotas(&apply.application, &services.collect::<Vec<_>>())
     }
 
     pub(crate) fn domain(&self) -> &str {

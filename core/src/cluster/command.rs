@@ -3,12 +3,13 @@
 use crate::access::Grant;
 use crate::assignment::ServicePath;
 use crate::cluster::live::Live;
-use crate::cluster::state::Wish;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
+use crate::quota::Good;
 use crate::report::Capacity;
 use crate::spec::ServiceSpec;
 use crate::time::Millis;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -60,12 +61,35 @@ pub enum Command {
         /// Only of a Lost node: its jobs are started elsewhere.
         force: bool,
     },
-    /// Whether a node may get new slots. Those that it has stay, and their jobs are replaced there.
-    WishNode {
+    /// Keeps new slots from a node. Those that it has stay, and their jobs are replaced there.
+    CordonNode {
         /// Its name.
         node: String,
-        /// What is wanted of it.
-        wish: Wish,
+        /// Why, for those whose services wait.
+        reason: Option<String>,
+    },
+    /// Lets new slots come to a node again.
+    UncordonNode {
+        /// Its name.
+        node: String,
+    },
+    /// Sets and removes labels of a node. No job is moved by it.
+    LabelNode {
+        /// Its name.
+        node: String,
+        /// Keys with their values.
+        set: BTreeMap<String, String>,
+        /// Keys.
+        remove: BTreeSet<String>,
+    },
+    /// Limits what an application or an environment may have.
+    SetQuota {
+        /// The application.
+        application: String,
+        /// The environment; none for the application itself.
+        environment: Option<String>,
+        /// The limit of each good that is set; none for the default.
+        limits: BTreeMap<Good, Option<u64>>,
     },
     /// Makes services as a file says.
     Apply(Apply),
@@ -328,11 +352,16 @@ impl Cluster {
                 self.detach_node(live, (&application, &environment), &node, force, cx)
             }
             Command::RemoveNode { node, force } => self.remove_node(live, &node, force, cx),
-            Command::WishNode { node, wish } => self.wish_node(live, &node, wish, cx),
-            Command::Deploy { service, image } => self.deploy(&service, &image, cx),
-            Command::Redeploy { service } => self.redeploy(&service, cx),
-            Command::Rollback { service, to } => self.rollback(&service, to, cx),
-            Command::Scale { service, scale } => self.scale(&service, scale, cx),
+            Command::CordonNode { node, reason } => self.cordon_node(live, &node, reason.as_deref(), cx),
+            Command::UncordonNode { node } => self.uncordon_node(live, &node, cx),
+            Command::LabelNode { node, set, remove } => return self.label_node(live, &node, &set, &remove, cx),
+            Command::SetQuota { application, environment, limits } => {
+                self.set_quota(&application, environment.as_deref(), &limits, cx)
+            }
+            Command::Deploy { service, image } => return self.deploy(&service, &image, cx),
+            Command::Redeploy { service } => return self.redeploy(&service, cx),
+            Command::Rollback { service, to } => return self.rollback(&service, to, cx),
+            Command::Scale { service, scale } => return self.scale(&service, scale, cx),
             Command::RemoveService { service } => self.remove_service(&service, cx),
             Command::CreateJoinToken(new) => self.create_join_token(new, cx),
             Command::EnrolNode(enrol) => self.enrol(enrol, cx),
@@ -407,3 +436,9 @@ impl fmt::Display for Refusal {
 }
 
 impl core::error::Error for Refusal {}
+
+impl From<Refusal> for Vec<Refusal> {
+    fn from(refusal: Refusal) -> Vec<Refusal> {
+        vec![refusal]
+    }
+}

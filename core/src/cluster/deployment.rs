@@ -123,7 +123,7 @@ impl Cluster {
         let empty = |slot: &&SlotId| self.get::<Slot>(slot).is_none_or(|slot| slot.job.is_none());
         let missing: Vec<&SlotId> = wanted.iter().filter(empty).collect();
         let candidates = self.candidates(live, service, Some(revision), cx);
-        let places = place(missing.len(), &revision.spec.size, candidates);
+        let places = place(missing.len(), revision.demand(), candidates);
         if let Some(nodes) = places.iter().find_map(|place| place.as_ref().err()) {
             let environment = self.environment_path(service.environment);
             follow.wait(self.path_of(service), Reason::NoFittingNode { environment, nodes: nodes.clone() });

@@ -41,6 +41,10 @@ pub enum EventKind {
     NodeRemoved,
     /// What an operator wants of a node was changed.
     NodeWish,
+    /// A node's labels were changed.
+    NodeLabels,
+    /// A quota was set.
+    Quota,
     /// A node was given to an environment, or taken back.
     Allotment,
     /// A join token was created.

@@ -9,6 +9,7 @@ use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, One, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, TokenId};
 use crate::liveness::Liveness;
+use crate::quota::Quota;
 use crate::policy::{ApplicationKind, Policy, why_not_a_name};
 use crate::time::{Millis, Wall};
 use alloc::collections::BTreeMap;
@@ -48,7 +49,7 @@ impl Cluster {
         }
         let id = ApplicationId(cx.ids.mint());
         let kind = ApplicationKind::Project;
-        self.put(Application { id, name: name.into(), kind, created: cx.wall });
+        self.put(Application { id, name: name.into(), kind, quota: Quota::default(), created: cx.wall });
         self.tell(cx, EventKind::ApplicationCreated, name, format!("{} created the application", cx.author));
         for (environment, policy) in kind.environments() {
             self.add_environment(id, environment, policy, cx);
@@ -80,7 +81,8 @@ impl Cluster {
         cx: &mut Context<'_>,
     ) -> EnvironmentId {
         let id = EnvironmentId(cx.ids.mint());
-        self.put(Environment { id, application: of, name: name.into(), policy, created: cx.wall });
+        let quota = Quota::default();
+        self.put(Environment { id, application: of, name: name.into(), policy, quota, created: cx.wall });
         let sentence = format!("{} created the environment", cx.author);
         self.tell(cx, EventKind::EnvironmentCreated, self.environment_path(id), sentence);
         id
@@ -146,26 +148,6 @@ impl Cluster {
         Ok(Outcome { touched, ..outcome(Answer::Recorded) })
     }
 
-    pub(crate) fn wish_node(
-        &mut self,
-        live: &Live,
-        name: &str,
-        wish: Wish,
-        cx: &Context<'_>,
-    ) -> Result<Outcome, Refusal> {
-        let node = self.node_named(name)?.clone();
-        if node.wish == wish {
-            return Ok(outcome(Answer::Unchanged));
-        }
-        let word = match wish {
-            Wish::Open => "opened",
-            Wish::Cordoned => "cordoned",
-        };
-        self.tell(cx, EventKind::NodeWish, format!("node/{name}"), format!("{} {word} the node", cx.author));
-        self.put(Node { wish, ..node.clone() });
-        Ok(Outcome { touched: self.touched_by_node(live, node.id), ..outcome(Answer::Recorded) })
-    }
-
     /// Jobs run on a node, for one environment or any: it is not taken away, unless by force from a Lost one.
     fn refuse_while_used(
         &self,
@@ -194,10 +176,10 @@ impl Cluster {
             Liveness::Lost => Err(Refusal::refused(sentence).hint("the node is lost: --force starts them elsewhere")),
             Liveness::Ready | Liveness::Suspect if force => {
                 Err(Refusal::refused(format!("{sentence}, and {name} is not lost, so --force does not apply"))
-                    .hint("remove or scale down these services first"))
+                    .hint(MAKE_EMPTY))
             }
             Liveness::Ready | Liveness::Suspect => {
-                Err(Refusal::refused(sentence).hint("remove or scale down these services first"))
+                Err(Refusal::refused(sentence).hint(MAKE_EMPTY))
             }
         }
     }
@@ -305,4 +287,6 @@ impl Cluster {
     }
 }
 
+/// A node is emptied by its services; the cordon keeps what is scaled elsewhere from coming back to it.
+const MAKE_EMPTY: &str = "keep new jobs from it with `lap node cordon`, then remove or scale down these services";
 const NEW_TOKEN: &str = "`lap node token create` makes a new one";

@@ -7,16 +7,17 @@ use crate::cluster::event::EventKind;
 use crate::cluster::queue::{Aim, Order, never_ran, trigger};
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context};
+use crate::quote::{is_acting, quoted};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
 impl Cluster {
     /// Another image: resolved anew even if its name is the same, as a tag may have moved.
-    pub(crate) fn deploy(&mut self, path: &ServicePath, image: &str, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+    pub(crate) fn deploy(&mut self, path: &ServicePath, image: &str, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
-        if image.is_empty() || image.contains(char::is_whitespace) {
-            return Err(Refusal::invalid(format!("\"{image}\" is not the name of an image")));
+        if image.is_empty() || image.contains(char::is_whitespace) || image.contains(is_acting) {
+            return Err(Refusal::invalid(format!("{} is not the name of an image", quoted(image))).into());
         }
         let mut spec = service.spec.clone();
         let why = if spec.image.reference == image {
@@ -26,17 +27,17 @@ impl Cluster {
         };
         spec.image.reference = image.to_string();
         let trigger = trigger(TriggerKind::Deploy, why, cx);
-        Ok(self.queue_one(service.id, Order { spec, revision: None, renew_from: None, trigger }, cx))
+        self.queue_one(service.id, Order { spec, revision: None, renew_from: None, trigger }, cx)
     }
 
     /// New jobs of what runs or is on its way.
-    pub(crate) fn redeploy(&mut self, path: &ServicePath, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+    pub(crate) fn redeploy(&mut self, path: &ServicePath, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
         let renew_from = Some(service.last_deployment + 1);
         let Aim { spec, revision, .. } = self.aim(&service).ok_or_else(|| never_ran(path))?;
         let why = revision.map_or("new jobs".to_string(), |number| format!("new jobs of r{number}"));
         let trigger = trigger(TriggerKind::Redeploy, why, cx);
-        Ok(self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx))
+        self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx)
     }
 
     /// An older revision, as many jobs as now.
@@ -45,7 +46,7 @@ impl Cluster {
         path: &ServicePath,
         to: Option<u32>,
         cx: &mut Context<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
         let active = service.active.ok_or_else(|| never_ran(path))?;
         let to = match to {
@@ -58,21 +59,22 @@ impl Cluster {
         };
         if to == active.revision && service.unfinished.is_none() {
             return Err(Refusal::conflict(format!("{path} runs r{to} already"))
-                .hint("`lap redeploy` gives it new jobs of the same revision"));
+                .hint("`lap redeploy` gives it new jobs of the same revision")
+                .into());
         }
         let revision = self.kept_revision(&service, to)?;
         if let Some(refusal) = self.refuse_old_claims(&service, path, revision) {
-            return Err(refusal);
+            return Err(refusal.into());
         }
         let scale = self.aim(&service).map_or(active.scale, |aim| aim.spec.scale);
         let spec = crate::spec::ServiceSpec { scale, ..revision.spec.clone() };
         self.refuse_reserved_change(path, &service, &spec, cx)?;
         let trigger = trigger(TriggerKind::Rollback, format!("back from r{} to r{to}", active.revision), cx);
-        Ok(self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, trigger }, cx))
+        self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, trigger }, cx)
     }
 
     /// Another number of jobs of what runs or is on its way. No job that stays is replaced.
-    pub(crate) fn scale(&mut self, path: &ServicePath, scale: u32, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
+    pub(crate) fn scale(&mut self, path: &ServicePath, scale: u32, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
         let Aim { spec: current, revision, renew_from } = self.aim(&service).ok_or_else(|| never_ran(path))?;
         let from = current.scale;
@@ -81,13 +83,13 @@ impl Cluster {
         if let Some(policy) = policy
             && let Some(refusal) = refuse_scale(&spec, policy, &path.environment, &format!("services.{}", path.service))
         {
-            return Err(refusal);
+            return Err(refusal.into());
         }
         if scale == from {
             return Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched: [].into() });
         }
         let trigger = trigger(TriggerKind::Scale, format!("scale {from} -> {scale}"), cx);
-        Ok(self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx))
+        self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx)
     }
 
     /// Ends a service: its slots are emptied, then it is gone. Asked twice, nothing more happens.

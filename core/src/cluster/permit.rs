@@ -77,8 +77,16 @@ impl Command {
             Command::AttachNode { .. }
             | Command::DetachNode { .. }
             | Command::RemoveNode { .. }
-            | Command::WishNode { .. }
+            | Command::CordonNode { .. }
+            | Command::UncordonNode { .. }
+            | Command::LabelNode { .. }
             | Command::CreateJoinToken(_) => one(Verb::ManageNodes, Scope::Organization),
+            // Nobody raises the quota that holds them: an application's is the organization's to set, an environment's the
+            // application's.
+            Command::SetQuota { environment: None, .. } => one(Verb::Operate, Scope::Organization),
+            Command::SetQuota { application, environment: Some(_), .. } => {
+                one(Verb::Operate, Scope::Application(application.clone()))
+            }
             Command::Apply(apply) => Needs::Rights(cluster.needs_of_apply(apply)),
             Command::Deploy { service, .. }
             | Command::Redeploy { service }

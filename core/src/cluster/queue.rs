@@ -107,10 +107,20 @@ impl Cluster {
         self.get::<Deployment>(&(service.id, service.unfinished?))
     }
 
-    /// Records a deployment for one service and answers with it.
-    pub(crate) fn queue_one(&mut self, id: ServiceId, order: Order, cx: &mut Context<'_>) -> Outcome {
+    /// Records a deployment for one service and answers with it. Refused: what would outgrow a quota.
+    pub(crate) fn queue_one(
+        &mut self,
+        id: ServiceId,
+        order: Order,
+        cx: &mut Context<'_>,
+    ) -> Result<Outcome, Vec<Refusal>> {
+        let path = self.get::<Service>(&id).map(|service| self.path_of(service));
+        let refusals = path.map(|path| self.refuse_growth(&path, &order.spec)).unwrap_or_default();
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
         let number = self.queue(id, order, cx);
-        Outcome { answer: Answer::Deployment { service: id, number }, warnings: Vec::new(), touched: [id].into() }
+        Ok(Outcome { answer: Answer::Deployment { service: id, number }, warnings: Vec::new(), touched: [id].into() })
     }
 }
 

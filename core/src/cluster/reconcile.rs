@@ -6,13 +6,15 @@ use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
 use crate::cluster::slots::{fresh_active_job, fresh_job};
 use crate::cluster::state::*;
-use crate::cluster::{Cluster, Context, Followup};
+use crate::cluster::{Cluster, Context, Followup, Touched};
 use crate::ids::{NodeId, ServiceId, SlotId};
 use crate::liveness::Liveness;
 use crate::placement::place;
 use crate::reason::Reason;
 use crate::report::ReplacementPhase;
 use crate::time::{Tick, earlier};
+use crate::spec::Size;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -34,6 +36,7 @@ impl Cluster {
     /// Goes as far as it can. A second look at the same instant changes nothing and sends nothing.
     pub fn reconcile(&mut self, live: &mut Live, id: ServiceId, cx: &mut Context<'_>) -> Followup {
         let mut follow = Followup::default();
+        let held = self.held_by(id);
         for _ in 0..MOST_STEPS {
             let Some(service) = self.get::<Service>(&id).cloned() else { break };
             (follow.wake, follow.waits) = (None, Vec::new());
@@ -62,7 +65,40 @@ impl Cluster {
         } else {
             live.waits.insert(id, follow.waits.clone());
         }
+        follow.touched = self.waiting_for(live, id, &held);
         follow
+    }
+
+    /// What a service's slots hold of each node.
+    fn held_by(&self, id: ServiceId) -> BTreeMap<NodeId, Size> {
+        let mut held: BTreeMap<NodeId, Size> = BTreeMap::new();
+        for slot in self.slots_of(id) {
+            let Some(size) = self.size_of(slot) else { continue };
+            let sum = held.entry(slot.node).or_insert(Size { cpu_milli: 0, memory_bytes: 0, pids: 0 });
+            sum.cpu_milli = sum.cpu_milli.saturating_add(size.cpu_milli);
+            sum.memory_bytes = sum.memory_bytes.saturating_add(size.memory_bytes);
+        }
+        held
+    }
+
+    /// The other services that wait in environments of nodes of which this service holds less than it did.
+    fn waiting_for(&self, live: &Live, id: ServiceId, held: &BTreeMap<NodeId, Size>) -> Touched {
+        let now = self.held_by(id);
+        let left = |(node, before): &(&NodeId, &Size)| {
+            now.get(node).is_none_or(|now| {
+                now.cpu_milli < before.cpu_milli || now.memory_bytes < before.memory_bytes
+            })
+        };
+        let nodes: Vec<NodeId> = held.iter().filter(left).map(|(node, _)| *node).collect();
+        nodes.iter().flat_map(|node| self.waiting_near(live, *node)).filter(|waiting| *waiting != id).collect()
+    }
+
+    /// The services that wait in a node's environments.
+    fn waiting_near(&self, live: &Live, node: NodeId) -> Touched {
+        let near = |id: &&ServiceId| {
+            self.get::<Service>(id).is_some_and(|service| self.is_allotted(service.environment, node))
+        };
+        live.waits.keys().filter(near).copied().collect()
     }
 
     /// Slots that are being emptied on a node that cannot be asked any more are gone: if it returns, its set does not
@@ -174,7 +210,7 @@ impl Cluster {
         let mut candidates = self.candidates(live, service, Some(&revision), cx);
         candidates.retain(|candidate| candidate.node != slot.node);
         let from = self.node_name(slot.node);
-        match place(1, &revision.spec.size, candidates).remove(0) {
+        match place(1, revision.demand(), candidates).remove(0) {
             Ok(node) => {
                 self.give(&slot.id, node, Some(job));
                 let reverting = unfinished.filter(|it| it.phase == DeploymentPhase::Reverting).map(|it| it.number);
@@ -272,13 +308,9 @@ impl Cluster {
     }
 
     /// The services that a node's change may matter to: those with slots there, and those that wait in its environments.
-    pub fn touched_by_node(&self, live: &Live, node: NodeId) -> crate::cluster::Touched {
-        let mut touched: crate::cluster::Touched = self.slots_on(node).map(|slot| slot.id.service).collect();
-        let waits = live
-            .waits
-            .keys()
-            .filter(|id| self.get::<Service>(id).is_some_and(|service| self.is_allotted(service.environment, node)));
-        touched.extend(waits);
+    pub fn touched_by_node(&self, live: &Live, node: NodeId) -> Touched {
+        let mut touched: Touched = self.slots_on(node).map(|slot| slot.id.service).collect();
+        touched.extend(self.waiting_near(live, node));
         touched
     }
 }

@@ -65,7 +65,9 @@ impl Cluster {
                 Candidate {
                     node: node.id,
                     name: node.name.clone(),
-                    wish: node.wish,
+                    wish: node.wish.clone(),
+                    architecture: node.architecture.clone(),
+                    labels: node.labels.clone(),
                     liveness: pulse.read(cx.tick),
                     silence: pulse.silence(cx.tick),
                     connected: live.session(node.id).is_some(),
@@ -82,12 +84,15 @@ impl Cluster {
     pub fn free(&self, node: &Node) -> Capacity {
         let sizes: Vec<Size> = self
             .slots_on(node.id)
-            .filter_map(|slot| {
-                let job = slot.job.as_ref().or(slot.previous.first())?;
-                Some(self.get::<Revision>(&(slot.id.service, job.revision))?.spec.size)
-            })
+            .filter_map(|slot| self.size_of(slot))
             .collect();
         node.capacity.minus(&sizes)
+    }
+
+    /// What a slot holds of its node. One that is being emptied still holds what its last job had.
+    pub(crate) fn size_of(&self, slot: &Slot) -> Option<Size> {
+        let job = slot.job.as_ref().or(slot.previous.first())?;
+        Some(self.get::<Revision>(&(slot.id.service, job.revision))?.spec.size)
     }
 }
 

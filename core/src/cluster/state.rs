@@ -6,7 +6,9 @@ use crate::cluster::paths::slot_word;
 use crate::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, ServiceId, SlotId, TokenId,
 };
+use crate::placement::Demand;
 use crate::policy::{ApplicationKind, Policy};
+use crate::quota::Quota;
 use crate::report::{Capacity, Failure, ReplacementReport};
 use crate::spec::ServiceSpec;
 use crate::time::Wall;
@@ -38,6 +40,9 @@ pub struct Application {
     pub name: String,
     /// What it was created as.
     pub kind: ApplicationKind,
+    /// What it may have at most, as far as an operator has set it.
+    #[serde(default)]
+    pub quota: Quota,
     /// When.
     pub created: Wall,
 }
@@ -53,6 +58,9 @@ pub struct Environment {
     pub name: String,
     /// What it allows.
     pub policy: Policy,
+    /// What it may have at most, as far as an operator has set it.
+    #[serde(default)]
+    pub quota: Quota,
     /// When.
     pub created: Wall,
 }
@@ -119,6 +127,13 @@ pub struct Revision {
     pub created: Wall,
     /// By whom.
     pub by: String,
+}
+
+impl Revision {
+    /// What its jobs ask of their nodes.
+    pub fn demand(&self) -> Demand<'_> {
+        Demand { size: &self.spec.size, constraints: &self.spec.constraints }
+    }
 }
 
 /// What an operator did to cause a deployment.
@@ -312,14 +327,46 @@ pub struct SlotJob {
 }
 
 /// What an operator wants of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wish {
     /// It may get jobs.
     #[default]
     Open,
     /// It keeps its jobs and gets no new ones.
-    Cordoned,
+    Cordoned(Cordon),
+}
+
+impl Wish {
+    /// The cordon, if there is one.
+    pub const fn cordon(&self) -> Option<&Cordon> {
+        match self {
+            Wish::Open => None,
+            Wish::Cordoned(cordon) => Some(cordon),
+        }
+    }
+}
+
+/// Who keeps new jobs from a node, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cordon {
+    /// The operator.
+    pub by: String,
+    /// Why, in the operator's words, if any were given.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Wall,
+}
+
+impl fmt::Display for Cordon {
+    /// `cordoned by alice: disk swap`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cordoned by {}", self.by)?;
+        match &self.reason {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A machine that runs jobs.
@@ -331,7 +378,7 @@ pub struct Node {
     pub name: String,
     /// As in image platforms: `amd64`, `arm64`.
     pub architecture: String,
-    /// For people, and later for placement.
+    /// What operators say of the machine, for the constraints of services. An agent cannot set them.
     pub labels: BTreeMap<String, String>,
     /// What the operator wants of it.
     pub wish: Wish,

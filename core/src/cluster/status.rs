@@ -116,6 +116,8 @@ impl Cluster {
                 }
             }
         }
+        let stays = |slot: &Slot| Some(self.why_it_stays(slot, &self.misplaced(slot)?));
+        sentences.extend(self.slots_of(service).filter_map(stays));
         if sentences.is_empty() {
             sentences.push(format!("{}: {}", self.path_of(record), status.message));
         }

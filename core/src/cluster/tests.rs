@@ -11,4 +11,5 @@ mod permitting;
 mod policies;
 mod random;
 mod storing;
+mod wishing;
 mod world;

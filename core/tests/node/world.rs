@@ -145,6 +145,7 @@ pub fn assignment(slot: SlotId, job: u128, deployment: u128, behaviour: Behaviou
         when_cut_off: WhenCutOff::Keep,
         init: true,
         read_only: false,
+        constraints: Vec::new(),
     };
     let run = RunSpec {
         environment: EnvironmentId(service % 2 + 1),

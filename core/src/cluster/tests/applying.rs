@@ -122,7 +122,7 @@ fn the_seventeenth_service_is_refused_by_the_quota_and_services_are_counted_by_n
     world.apply("production", &services(16));
     world.apply("staging", &services(16));
     let told = refusals(&mut world, file("production", &services(17)));
-    assert_eq!(told[0].1, "shop would have 17 services; the quota of services per application is 16");
+    assert_eq!(told[0].1, "shop would have 17 services; its quota \"services\" is 16 services");
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn a_node_that_knows_a_later_set_than_the_store_gets_a_later_one_still() {
 #[test]
 fn a_cordoned_node_keeps_its_jobs_and_gets_no_new_slots() {
     let mut world = on_two_nodes();
-    world.run(Command::WishNode { node: "node-1".into(), wish: Wish::Cordoned }).unwrap();
+    world.run(Command::CordonNode { node: "node-1".into(), reason: None }).unwrap();
     world.run(Command::Scale { service: path(WEB), scale: 4 }).unwrap();
     world.settle();
     assert_eq!(world.cluster.slots_on(NodeId(1)).count(), 1);
@@ -228,7 +228,7 @@ fn a_slot_that_is_emptied_is_gone_only_when_its_node_has_heard_of_that() {
 fn a_slot_left_on_a_node_that_was_taken_away_gets_no_new_job_there() {
     let mut world = on_two_nodes();
     world.cut(2);
-    world.run(Command::WishNode { node: "node-1".into(), wish: Wish::Cordoned }).unwrap();
+    world.run(Command::CordonNode { node: "node-1".into(), reason: None }).unwrap();
     world.wait(Millis::secs(10));
     let (application, environment) = ("shop".into(), "production".into());
     world.run(Command::DetachNode { application, environment, node: "node-2".into(), force: true }).unwrap();
@@ -238,7 +238,7 @@ fn a_slot_left_on_a_node_that_was_taken_away_gets_no_new_job_there() {
     assert_eq!(world.running(), ["node-1: web.1=r1"]);
     assert_eq!(
         world.why(WEB)[0],
-        "shop/production/web: web.2 waits: no node of shop/production can take it: node-1: it is cordoned"
+        "shop/production/web: web.2 waits: no node of shop/production can take it: node-1: it is cordoned by alice"
     );
     world.attach(2);
     world.settle();

@@ -66,10 +66,6 @@ fn service(index: usize) -> crate::assignment::ServicePath {
     path(&format!("shop/production/{}", SERVICES[index]))
 }
 
-fn wish(cordoned: bool) -> Wish {
-    if cordoned { Wish::Cordoned } else { Wish::Open }
-}
-
 fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) {
     let node = |number: u128| format!("node-{number}");
     let of = || (String::from("shop"), String::from("production"));
@@ -91,7 +87,8 @@ fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) 
             let (application, environment) = of();
             Command::DetachNode { application, environment, node: node(number), force }
         }
-        Input::Cordon(number, cordoned) => Command::WishNode { node: node(number), wish: wish(cordoned) },
+        Input::Cordon(number, true) => Command::CordonNode { node: node(number), reason: None },
+        Input::Cordon(number, false) => Command::UncordonNode { node: node(number) },
         Input::Cut(number) => return world.cut(number),
         Input::Connect(number) => return world.connect(number),
         Input::Break(tag) => {
@@ -129,7 +126,7 @@ fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) 
 fn at_rest(world: &mut World) {
     for number in 1..=NODES {
         world.connect(number);
-        world.run(Command::WishNode { node: format!("node-{number}"), wish: Wish::Open }).unwrap();
+        world.run(Command::UncordonNode { node: format!("node-{number}") }).unwrap();
         world.attach(number);
     }
     world.broken.clear();

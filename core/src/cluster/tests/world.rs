@@ -82,6 +82,7 @@ pub fn web(image: &str, scale: u32) -> ServiceSpec {
         when_cut_off: WhenCutOff::Keep,
         init: true,
         read_only: false,
+        constraints: Vec::new(),
     }
 }
 
@@ -331,6 +332,7 @@ impl World {
                 self.asks.push((node, request, image));
             }
         }
+        self.queue.extend(follow.touched);
         self.commit();
     }
 

@@ -1,0 +1,183 @@
+//! Cordons, labels, constraints and quotas.
+
+use super::world::*;
+use crate::cluster::command::{Answer, Command};
+use crate::cluster::state::Node;
+use crate::ids::NodeId;
+use crate::quota::Good;
+use crate::spec::ServiceSpec;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+fn label(node: u128, set: &[(&str, &str)], remove: &[&str]) -> Command {
+    let set = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let remove: BTreeSet<String> = remove.iter().map(|key| key.to_string()).collect();
+    Command::LabelNode { node: format!("node-{node}"), set, remove }
+}
+
+fn cordon(node: u128, reason: Option<&str>) -> Command {
+    Command::CordonNode { node: format!("node-{node}"), reason: reason.map(String::from) }
+}
+
+fn bound_to(constraints: &[&str], tag: &str, scale: u32) -> ServiceSpec {
+    let constraints = constraints.iter().map(|it| it.parse().unwrap()).collect();
+    ServiceSpec { constraints, ..web(tag, scale) }
+}
+
+fn quota(environment: Option<&str>, limits: &[(Good, Option<u64>)]) -> Command {
+    let environment = environment.map(String::from);
+    Command::SetQuota { application: "shop".into(), environment, limits: limits.iter().copied().collect() }
+}
+
+#[test]
+fn a_service_that_waits_for_a_cordoned_node_says_who_cordoned_it_and_starts_when_it_is_opened() {
+    let mut world = World::with_nodes(1);
+    world.run(cordon(1, Some("disk swap"))).unwrap();
+    world.apply("production", &[("web", web("hello:1", 1))]);
+    world.settle();
+    let why = "shop/production/web waits: no node of shop/production can take it: node-1: it is cordoned by ada: disk swap";
+    assert!(world.why("shop/production/web").contains(&why.to_string()), "{:?}", world.why("shop/production/web"));
+    let outcome = world.run(Command::UncordonNode { node: "node-1".into() }).unwrap();
+    assert_eq!(outcome.touched.len(), 1, "who waits is looked at at once");
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1"]);
+}
+
+#[test]
+fn cordoning_twice_changes_nothing_and_a_reason_is_one_plain_line() {
+    let mut world = World::with_nodes(1);
+    assert_eq!(world.run(cordon(1, Some("disk swap"))).unwrap().answer, Answer::Recorded);
+    let node = world.cluster.get::<Node>(&NodeId(1)).cloned();
+    for again in [cordon(1, Some("disk swap")), cordon(1, None)] {
+        assert_eq!(world.run(again).unwrap().answer, Answer::Unchanged);
+        assert_eq!(world.cluster.get::<Node>(&NodeId(1)).cloned(), node);
+    }
+    for reason in ["a\nb", "a\u{1b}[2J", "\u{202e}evil", &"x".repeat(201)] {
+        let refusals = world.run(cordon(1, Some(reason))).unwrap_err();
+        assert!(!refusals[0].sentence.contains(crate::quote::is_acting), "{:?}", refusals[0].sentence);
+    }
+    assert_eq!(world.run(Command::UncordonNode { node: "node-1".into() }).unwrap().answer, Answer::Recorded);
+    assert_eq!(world.run(Command::UncordonNode { node: "node-1".into() }).unwrap().answer, Answer::Unchanged);
+}
+
+#[test]
+fn jobs_come_only_to_nodes_whose_labels_the_service_asks_for() {
+    let mut world = World::with_nodes(3);
+    world.run(label(1, &[("zone", "a")], &[])).unwrap();
+    world.run(label(2, &[("zone", "b")], &[])).unwrap();
+    world.apply("production", &[("web", bound_to(&["zone == a"], "hello:1", 3))]);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-1: web.2=r1", "node-1: web.3=r1"]);
+}
+
+#[test]
+fn a_service_that_no_node_fits_names_each_label_and_starts_when_a_node_gets_it() {
+    let mut world = World::with_nodes(2);
+    world.run(label(1, &[("zone", "b")], &[])).unwrap();
+    world.apply("production", &[("web", bound_to(&["zone == a"], "hello:1", 1))]);
+    world.settle();
+    let why = world.why("shop/production/web");
+    let nodes = "node-1: its label zone is b, a is wanted; node-2: it has no label zone, a is wanted";
+    assert!(why.iter().any(|said| said.contains(nodes)), "{why:?}");
+    assert_eq!(world.run(label(2, &[("zone", "a")], &[])).unwrap().touched.len(), 1);
+    world.settle();
+    assert_eq!(world.running(), ["node-2: web.1=r1"]);
+}
+
+#[test]
+fn a_label_that_changes_moves_nothing_and_says_what_no_longer_fits() {
+    let mut world = World::with_nodes(2);
+    world.run(label(1, &[("zone", "a")], &[])).unwrap();
+    world.run(label(2, &[("zone", "a")], &[])).unwrap();
+    world.apply("production", &[("web", bound_to(&["zone == a"], "hello:1", 2))]);
+    world.settle();
+    let outcome = world.run(label(1, &[("zone", "b")], &[])).unwrap();
+    assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
+    assert!(outcome.warnings[0].contains("stays on node-1 until its next deployment, though its label zone is b"));
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"]);
+    let why = world.why("shop/production/web");
+    assert!(why.iter().any(|said| said.contains("its label zone is b, a is wanted")), "{why:?}");
+}
+
+#[test]
+fn wrong_labels_are_refused_all_at_once_and_none_is_set() {
+    let mut world = World::with_nodes(1);
+    let command = label(1, &[("zone", "a"), ("Zone", "a"), ("arch", "arm64"), ("disk", "../../etc"), ("x", "$(touch y)")], &["zone"]);
+    let refusals = world.run(command).unwrap_err();
+    let said: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 5, "{said:?}");
+    assert_eq!(world.cluster.get::<Node>(&NodeId(1)).unwrap().labels, BTreeMap::new());
+    let many: Vec<(String, &str)> = (0..33).map(|i| (format!("l{i}"), "x")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    assert!(world.run(label(1, &many, &[])).unwrap_err()[0].sentence.contains("33 labels; 32 are allowed"));
+}
+
+#[test]
+fn a_service_that_waits_for_room_is_looked_at_as_soon_as_another_leaves_some() {
+    let mut world = World::with_nodes(1);
+    let sized = |tag: &str, mib: u64| {
+        let mut spec = web(tag, 1);
+        spec.size.memory_bytes = mib * MIB;
+        spec
+    };
+    let web = world.apply("production", &[("web", sized("hello:1", 600))])[0].service.unwrap();
+    world.settle();
+    let api = world.apply("production", &[("api", sized("hello:1", 600))])[0].service.unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1"]);
+    world.apply("production", &[("web", sized("hello:2", 300))]);
+    world.look(web);
+    world.answer();
+    world.queue.clear();
+    world.look(web);
+    assert!(world.queue.contains(&api), "no report of the node is waited for");
+    world.settle();
+    assert_eq!(world.running(), ["node-1: api.1=r1", "node-1: web.1=r2"]);
+}
+
+#[test]
+fn the_seventeenth_service_of_an_application_is_refused_with_the_quota_named_until_an_operator_raises_it() {
+    let mut world = World::with_nodes(1);
+    for i in 0..16 {
+        world.apply("production", &[(&format!("web-{i}"), web("hello:1", 1))]);
+    }
+    let seventeenth = || Command::Apply(file("production", &[("web-16", web("hello:1", 1))]));
+    let refusals = world.run(seventeenth()).unwrap_err();
+    assert_eq!(refusals.len(), 1);
+    assert_eq!(refusals[0].sentence, "shop would have 17 services; its quota \"services\" is 16 services");
+    assert_eq!(refusals[0].place.as_deref(), Some("environments.production.services.web-16"));
+    // The same name in another environment is the same service.
+    world.run(Command::Apply(file("staging", &[("web-0", web("hello:1", 1))]))).unwrap();
+    world.run(quota(None, &[(Good::Services, Some(17))])).unwrap();
+    world.run(seventeenth()).unwrap();
+    let outcome = world.run(quota(None, &[(Good::Services, None)])).unwrap();
+    assert!(outcome.warnings[0].contains("17 services already, more than 16"), "{:?}", outcome.warnings);
+    world.run(seventeenth()).unwrap();
+}
+
+#[test]
+fn quotas_of_jobs_cores_and_memory_hold_for_apply_and_scale_and_all_are_said_at_once() {
+    let mut world = World::with_nodes(1);
+    world.apply("production", &[("web", web("hello:1", 2))]);
+    world.settle();
+    let one = web("hello:1", 1).size;
+    world.run(quota(Some("production"), &[(Good::Jobs, Some(2)), (Good::Memory, Some(2 * one.memory_bytes))])).unwrap();
+    world.run(quota(None, &[(Good::Cpu, Some(2 * u64::from(one.cpu_milli)))])).unwrap();
+    let scale = |scale: u32| Command::Scale { service: path("shop/production/web"), scale };
+    let apply = |scale: u32| Command::Apply(file("production", &[("web", web("hello:1", scale))]));
+    for command in [scale(3), apply(3)] {
+        let refusals = world.run(command).unwrap_err();
+        let said: Vec<&str> = refusals.iter().map(|it| it.sentence.as_str()).collect();
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[0].starts_with("shop would have") && said[0].contains("its quota \"cpu\""), "{said:?}");
+        assert!(said[1].starts_with("shop/production would have 3 jobs; its quota \"jobs\" is 2 jobs"), "{said:?}");
+        assert!(said[2].contains("its quota \"memory\""), "{said:?}");
+    }
+    world.run(scale(1)).unwrap();
+    world.run(scale(2)).unwrap();
+    world.run(Command::Rollback { service: path("shop/production/web"), to: Some(1) }).ok();
+    assert_eq!(world.run(quota(None, &[(Good::Cpu, Some(2 * u64::from(one.cpu_milli)))])).unwrap().answer, Answer::Unchanged);
+}
