@@ -4,7 +4,6 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use lapstrake_agent::config::{Config, ConfigError};
 use lapstrake_agent::join::{Join, JoinError, join};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -137,8 +136,7 @@ fn become_a_node(config: &Config, token: &str, controller: &str, name: Option<&s
 
 fn start_log(filter: &str) -> Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log: {filter:?} is no filter"))?;
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    lapstrake_log::start(filter);
     Ok(())
 }
 

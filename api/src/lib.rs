@@ -4,3 +4,6 @@
 pub mod ask;
 pub mod spec;
 pub mod view;
+
+/// What no program shows of somebody else's text as it is. One definition for controller, agents and `lap`.
+pub use lapstrake_core::quote::is_acting;

@@ -4,6 +4,8 @@ use crate::client::Answer;
 use crate::error::LapError;
 use crate::show::table::Table;
 use clap::ValueEnum;
+use lapstrake_api::is_acting;
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use unicode_width::UnicodeWidthStr as _;
@@ -103,6 +105,12 @@ impl Style {
         }
     }
 
+    /// The code of a colour that a text begins with: one of those that `paint` writes.
+    fn code_at(text: &str) -> Option<&'static str> {
+        const CODES: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"];
+        CODES.into_iter().find(|code| text.starts_with(code))
+    }
+
     /// The text in this style.
     pub fn paint(self, text: &str, colour: bool) -> String {
         let code = match self {
@@ -143,10 +151,10 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// Writes text for people to stdout. It is the caller's that nothing foreign in it acts on a terminal.
+    /// Writes text for people to stdout.
     pub fn text(&self, text: &str) -> Result<(), LapError> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(LapError::Output)
+        stdout.write_all(harmless(text).as_bytes()).and_then(|()| stdout.flush()).map_err(LapError::Output)
     }
 
     /// Writes a line for people to stdout.
@@ -190,7 +198,7 @@ impl Output {
 
 /// A line on stderr. That nobody hears it changes nothing.
 fn say(words: &str) {
-    let _ = writeln!(io::stderr().lock(), "{words}");
+    let _ = writeln!(io::stderr().lock(), "{}", harmless(words));
 }
 
 /// An error and its causes, as one sentence.
@@ -231,16 +239,46 @@ fn wrapped(sentence: &str, width: Option<usize>) -> String {
     text
 }
 
+/// Asks the person something on stderr; the answer is typed behind it.
+pub fn ask(question: &str) {
+    let _ = write!(io::stderr().lock(), "{}", harmless(question));
+}
+
 /// What comes from elsewhere must not act on the terminal: control characters and those that turn the reading direction
-/// are replaced, line ends become spaces.
+/// or hide are replaced, line ends become spaces.
 pub fn printable(text: &str) -> String {
     let replace = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
+        c if is_acting(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     };
     text.chars().map(replace).collect()
+}
+
+/// The border of this program: everything that it writes for people passes here last. Line ends, tabs and the colours of
+/// `Style` pass; whatever else acts on a terminal is replaced, so that a text which was not made printable before does no
+/// more than look odd.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| !is_acting(c) || matches!(c, '\n' | '\t');
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = match Style::code_at(rest) {
+            Some(code) => {
+                shown.push_str(code);
+                code.len()
+            }
+            None => {
+                shown.push(if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER });
+                c.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    Cow::Owned(shown)
 }
 
 /// A sentence about a service without the service's name in front, for where that is said already.
@@ -258,6 +296,21 @@ mod tests {
     #[test]
     fn nothing_from_the_server_acts_on_a_terminal() {
         assert_eq!(printable("a\u{1b}[2J\u{9b}b\nc\u{202e}"), "a\u{fffd}[2J\u{fffd}b c\u{fffd}");
+    }
+
+    #[test]
+    fn whatever_is_written_only_colours_and_line_ends_act() {
+        let painted = format!("{}\t{}\n", Style::Bad.paint("no", true), Style::Faint.paint("yes", true));
+        assert_eq!(harmless(&painted), painted);
+        for (text, shown) in [
+            ("a\u{1b}[2Jb\r\n", "a\u{fffd}[2Jb\u{fffd}\n"),
+            ("\u{1b}]0;title\u{7}", "\u{fffd}]0;title\u{fffd}"),
+            ("\u{1b}[8mhidden", "\u{fffd}[8mhidden"),
+            ("\u{202e}txt.exe\0\u{200b}", "\u{fffd}txt.exe\u{fffd}\u{fffd}"),
+            ("\u{9b}2J\u{7f}", "\u{fffd}2J\u{fffd}"),
+        ] {
+            assert_eq!(harmless(text), shown);
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use lapstrake_controller::config::{Config, DEFAULT_PATH};
 use lapstrake_controller::run;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -58,8 +57,7 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 
 fn start(config: Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log = {:?} is no filter", config.log))?;
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    lapstrake_log::start(filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();

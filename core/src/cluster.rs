@@ -20,6 +20,7 @@ pub mod event;
 mod evidence;
 pub mod live;
 mod membership;
+mod moves;
 mod operate;
 pub mod paths;
 mod permit;

@@ -36,6 +36,15 @@ pub fn quoted(text: &str) -> String {
     shown
 }
 
+/// The text with its acting characters escaped, for a line of a log: `a\u{1b}[2J`. What is plain stays as it is.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_acting(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
 /// A text of somebody else as part of one line, at most so many characters of it: what acts is replaced by spaces and
 /// question marks.
 pub fn one_line(text: &str, most: usize) -> String {
@@ -64,6 +73,7 @@ mod tests {
         assert_eq!(quoted("shop"), "\"shop\"");
         assert_eq!(quoted("a\u{1b}[2J\r\n\u{202e}\0\"\\"), r#""a\u{1b}[2J\u{d}\u{a}\u{202e}\u{0}\"\\""#);
         assert_eq!(quoted(&"x".repeat(10_000)).chars().count(), SHOWN + 3);
+        assert_eq!(escaped("a\u{1b}[2J\r\nb"), "a\\u{1b}[2J\\r\\nb");
         assert_eq!(one_line(" a\nb\u{9b}c ", 80), "a b\u{fffd}c");
         assert_eq!(one_line("abcdef", 3), "abc…");
     }
@@ -71,7 +81,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_acts_is_left(text in "\\PC*|(.|\\n|\\r|\\x00|\\x1b|\u{202e}|\u{2028}|\u{9b}){0,100}") {
-            prop_assert!(!quoted(&text).contains(is_acting));
+            prop_assert!(!quoted(&text).contains(is_acting) && !escaped(&text).contains(is_acting));
             prop_assert!(!one_line(&text, 50).contains(is_acting));
         }
     }

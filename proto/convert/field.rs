@@ -1,6 +1,7 @@
 //! Checks of single fields, and the refusal that they give.
 
 use crate::limits;
+use lapstrake_core::quote::is_acting;
 use std::fmt;
 
 /// Why a message is refused: which field breaks which rule.
@@ -234,10 +235,10 @@ pub(super) fn argument(field: &str, wire: String) -> Result<String, Malformed> {
     if wire.contains('\0') { Err(Malformed::new(field, Why::Character('\0'))) } else { Ok(wire) }
 }
 
-/// A text without control characters, which would forge lines in a log or speak to a terminal.
+/// A text without control characters and marks of direction, which would forge lines in a log or speak to a terminal.
 pub(super) fn visible(field: &str, wire: String, most: usize) -> Result<String, Malformed> {
     length(field, wire.len(), most)?;
-    match wire.chars().find(|c| c.is_control()) {
+    match wire.chars().find(|c| is_acting(*c)) {
         Some(c) => Err(Malformed::new(field, Why::Character(c))),
         None => Ok(wire),
     }
@@ -264,14 +265,14 @@ pub(super) fn troubles(mut sentences: Vec<String>) -> Vec<String> {
     sentences.into_iter().map(sentence).collect()
 }
 
-/// The text without control characters and at most so many bytes long.
+/// The text without what acts on a terminal or forges lines, and at most so many bytes long.
 fn fit(text: String, most: usize) -> String {
     const CUT: &str = "…";
-    if text.len() <= most && !text.chars().any(char::is_control) {
+    if text.len() <= most && !text.contains(is_acting) {
         return text;
     }
-    let spaced = |c: char| if c.is_control() { ' ' } else { c };
-    // A control character of two bytes becomes a space of one, so the length is that of the new text.
+    let spaced = |c: char| if is_acting(c) { ' ' } else { c };
+    // An acting character of several bytes becomes a space of one, so the length is that of the new text.
     let clean: String = text.chars().map(spaced).collect();
     if clean.len() <= most {
         return clean;
@@ -295,6 +296,8 @@ mod tests {
     #[test]
     fn a_terminal_gets_no_orders_from_a_job() {
         assert_eq!(sentence("\u{1b}[2Jgone\nnext\u{9b}31m".into()), " [2Jgone next 31m");
+        assert_eq!(sentence("exit \u{202e}0 edoc".into()), "exit  0 edoc");
+        assert!(visible("name", "n\u{202e}1".into(), 64).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use std::net::{IpAddr, SocketAddr};
 
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -17,6 +17,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    // What an offer of `h2c` brings along.
+    HeaderName::from_static("http2-settings"),
 ];
 
 /// Where a request wants to go.
@@ -61,7 +63,8 @@ impl Asked {
         if chunked && request.headers().contains_key(header::CONTENT_LENGTH) {
             return Err(Answer::bad_request("the request has both Content-Length and Transfer-Encoding"));
         }
-        Ok(Asked { host, authority, upgrade: upgrade_of(request.headers()), chunked })
+        let upgrade = upgrade_of(request.headers()).filter(is_carried);
+        Ok(Asked { host, authority, upgrade, chunked })
     }
 
     /// The headers that the job gets, made of those that the client sent.
@@ -124,6 +127,23 @@ pub fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")));
     asked.then(|| headers.get(header::UPGRADE).cloned()).flatten()
+}
+
+/// Whether a protocol that a client offers is one that the proxy carries. Another HTTP is not: what came through it would
+/// reach the job without this proxy's routes, limits and headers (`h2c` smuggling). Nor is TLS within the connection. An
+/// offer that is not taken is ignored (RFC 9110, 7.8), and the request is answered as it is.
+fn is_carried(offered: &HeaderValue) -> bool {
+    let Ok(offered) = offered.to_str() else { return false };
+    offered.split(',').all(|protocol| {
+        let name = protocol.split('/').next().unwrap_or_default().trim();
+        !name.is_empty() && ["h2c", "h2", "h3", "http", "tls"].iter().all(|other| !name.eq_ignore_ascii_case(other))
+    })
+}
+
+/// Whether a job's answer takes a protocol that was offered to it.
+pub fn takes(agreed: &HeaderValue, offered: &HeaderValue) -> bool {
+    let (Ok(agreed), Ok(offered)) = (agreed.to_str(), offered.to_str()) else { return false };
+    offered.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case(agreed.trim()))
 }
 
 /// Whether the next request on this connection may not be trusted: RFC 9112, 6.1 wants the connection closed after a
@@ -256,6 +276,37 @@ mod tests {
                 "x-forwarded-proto: http",
             ]
         );
+    }
+
+    #[test]
+    fn no_other_http_is_carried_under_the_name_of_an_upgrade() {
+        let upgrade = |protocols: &str| {
+            let headers = [("host", "h"), ("connection", "Upgrade, HTTP2-Settings"), ("upgrade", protocols)];
+            Asked::read(&request("/", &headers)).unwrap().upgrade
+        };
+        for carried in ["websocket", "WebSocket", "spice", "a/1, b"] {
+            assert_eq!(upgrade(carried).unwrap(), carried);
+        }
+        for ignored in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.0", " h2c ", "", ","] {
+            assert_eq!(upgrade(ignored), None, "{ignored:?}");
+        }
+        let value = HeaderValue::from_static;
+        assert!(takes(&value("WebSocket"), &value("spice, websocket")));
+        assert!(!takes(&value("h2c"), &value("websocket")) && !takes(&value("websocket, h2c"), &value("websocket")));
+    }
+
+    #[test]
+    fn a_host_with_anything_but_a_name_in_it_is_refused() {
+        for host in ["a\tb", "a,b.example", "a\"b", "a<b>", "a\\b", "a;b", "${x}", "a%0d%0ab", "a b", "[::1", "a:b:c", "é"] {
+            let Ok(value) = HeaderValue::from_str(host) else { continue };
+            let mut asked = request("/", &[]);
+            asked.headers_mut().insert("host", value);
+            match Asked::read(&asked) {
+                Err(refused) => assert_eq!(refused.status, 400),
+                // What is left stays within the quotes of `Forwarded` and within a line.
+                Ok(read) => assert!(!read.host.contains(['"', '\\', ' ', ',']), "{host:?} is {:?}", read.host),
+            }
+        }
     }
 
     #[test]

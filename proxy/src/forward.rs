@@ -190,8 +190,9 @@ impl Carrier<'_> {
         if !switching {
             return Ok(response.map(|body| JobBody::new(body, self.worker, upstream, work).into()));
         }
-        let Some(protocol) = agreed.filter(|_| draft.asked.upgrade.is_some()) else {
-            let text = "the job changed the protocol without being asked to";
+        let offered = draft.asked.upgrade.as_ref();
+        let Some(protocol) = agreed.filter(|agreed| offered.is_some_and(|offered| asked::takes(agreed, offered))) else {
+            let text = "the job changed the protocol to one that it was not asked for";
             return Err(Answer::bad_gateway(&work.entry.name, text));
         };
         let headers = response.headers_mut();

@@ -5,7 +5,6 @@ use clap::Parser;
 use lapstrake_proxy::{Config, ConfigError, Proxy};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,8 +42,7 @@ fn act(arguments: &Arguments) -> anyhow::Result<()> {
         println!("the configuration is good");
         return Ok(());
     }
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    lapstrake_log::start(filter);
     raise_file_limit();
     // Only starting, stopping and the control socket run here; requests have the workers' runtimes.
     let runtime =

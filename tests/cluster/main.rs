@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod deploying;
 mod failing;
+mod hostile;
 mod joining;
 mod membership;
 mod policy;

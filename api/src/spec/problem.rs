@@ -181,12 +181,7 @@ pub(super) fn quoted(text: &str) -> String {
     shown
 }
 
-/// Whether a character could act on a terminal instead of being shown: controls, and marks that reorder or hide text.
-pub(super) fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        || matches!(c, '\u{61c}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
+pub(super) use lapstrake_core::quote::is_acting as is_unprintable;
 
 #[cfg(test)]
 mod tests {

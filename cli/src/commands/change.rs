@@ -5,6 +5,7 @@ use crate::address::ServicePath;
 use crate::args::{Deploy, Redeploy, Remove, Rollback, Scale, Waiting};
 use crate::client::Answer;
 use crate::error::LapError;
+use crate::output::ask;
 use crate::wait::{Watched, wait_for, wait_until_gone};
 use http::StatusCode;
 use lapstrake_api::{ask, view};
@@ -80,7 +81,7 @@ fn agreed(path: &ServicePath) -> Result<bool, LapError> {
     if !io::stdin().is_terminal() {
         return Err(LapError::Wrong(format!("nobody is there to ask whether {path} shall go; say it with --yes")));
     }
-    eprint!("{path} and its jobs will be gone. Remove it? [y/N] ");
+    ask(&format!("{path} and its jobs will be gone. Remove it? [y/N] "));
     let mut said = String::new();
     let read = io::stdin().lock().read_line(&mut said);
     read.map_err(|source| LapError::Unreadable { file: "the terminal".into(), source })?;

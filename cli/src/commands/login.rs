@@ -5,7 +5,7 @@ use crate::args::{Common, Login};
 use crate::client::Client;
 use crate::context::{self, Address, Context, ContextError, Wish};
 use crate::error::LapError;
-use crate::output::{Output, printable};
+use crate::output::{Output, ask, printable};
 use crate::show::table::{Column, Table};
 use lapstrake_api::view;
 use lapstrake_pki::token::Token;
@@ -70,7 +70,7 @@ fn ask_for_token() -> Result<String, LapError> {
     if !stdin.is_terminal() {
         return read_token(Path::new("-"));
     }
-    eprint!("operator's token (it is not shown): ");
+    ask("operator's token (it is not shown): ");
     let failed = |source: io::Error| LapError::Unreadable { file: "the terminal".into(), source };
     let before = tcgetattr(&stdin).map_err(|error| failed(error.into()))?;
     let mut silent = before.clone();
@@ -79,7 +79,7 @@ fn ask_for_token() -> Result<String, LapError> {
     let mut text = String::new();
     let read = stdin.lock().read_line(&mut text);
     let restored = tcsetattr(&stdin, OptionalActions::Flush, &before);
-    eprintln!();
+    ask("\n");
     read.map_err(failed)?;
     restored.map_err(|error| failed(error.into()))?;
     Ok(text)

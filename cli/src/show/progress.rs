@@ -2,7 +2,7 @@
 
 use super::amount::{span, span_of};
 use super::table::cut;
-use crate::output::{Style, Surface, printable, terminal_size, without_subject};
+use crate::output::{Style, Surface, harmless, printable, terminal_size, without_subject};
 use lapstrake_api::view::{Deployment, SlotTimeline};
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -59,7 +59,7 @@ impl Live {
         let up = if self.drawn > 0 { format!("\x1b[{}A\r", self.drawn) } else { String::new() };
         let mut text = up;
         for line in &lines {
-            text.push_str(&format!("\x1b[2K{line}\n"));
+            text.push_str(&format!("\x1b[2K{}\n", harmless(line)));
         }
         text.push_str("\x1b[J");
         // Nobody sees it: nothing else changes.
@@ -150,7 +150,7 @@ impl Plain {
     pub fn tell(&mut self, views: &[&Deployment], elapsed: Duration) {
         let mut stderr = io::stderr().lock();
         for line in views.iter().flat_map(|view| self.news(view, elapsed)) {
-            let _ = writeln!(stderr, "{line}");
+            let _ = writeln!(stderr, "{}", harmless(&line));
         }
     }
 

@@ -104,6 +104,12 @@ impl FakeController {
         self
     }
 
+    /// Forgets what was canned.
+    pub fn forget(&self) -> &Self {
+        self.state.lock().expect("no panic").canned.clear();
+        self
+    }
+
     /// All that was asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.lock().expect("no panic").asked.clone()

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord};
 use lapstrake_api::view;
+use lapstrake_core::quote::is_acting;
 use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::cluster::paths::slot_word;
 use lapstrake_core::ids::{JobId, NodeId};
@@ -321,7 +322,7 @@ fn own_word(source: &Source, said: &str) -> view::LogLine {
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if is_acting(c) && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
 }

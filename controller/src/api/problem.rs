@@ -4,6 +4,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lapstrake_api::view::{Mistake, Problem};
+use lapstrake_core::quote::escaped;
+
+/// The longest sentence, in characters: that of a file in which dozens of things are refused.
+const MOST_SAID: usize = 16 << 10;
 
 /// An error on its way to the one who asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,14 +67,29 @@ impl ApiError {
     }
 }
 
+/// A sentence may repeat what was asked with, which can be anything. What acts is escaped here, for every answer, and what
+/// is long is cut: nobody reads more.
+fn plain(sentence: &str) -> String {
+    let shown = escaped(sentence);
+    match shown.char_indices().nth(MOST_SAID) {
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None => shown,
+    }
+}
+
+fn plain_mistake(mistake: Mistake) -> Mistake {
+    let hint = mistake.hint.as_deref().map(plain);
+    Mistake { message: plain(&mistake.message), hint, ..mistake }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = Problem {
             type_uri: "about:blank".into(),
             title: self.status.canonical_reason().unwrap_or("Error").into(),
             status: self.status.as_u16(),
-            detail: self.detail,
-            mistakes: self.mistakes,
+            detail: plain(&self.detail),
+            mistakes: self.mistakes.into_iter().map(plain_mistake).collect(),
         };
         let mut response = (self.status, Json(problem)).into_response();
         let headers = response.headers_mut();

@@ -143,8 +143,8 @@ fn nothing_goes_back(before: &Cluster, after: &Cluster) -> Vec<Violation> {
     violations
 }
 
-/// 6: a job comes only to a node that is given to its environment; a slot never comes to a cordoned node; a job never
-/// changes its node or its revision.
+/// 6: a job comes only to a node that is given to its environment; a slot never comes to a cordoned node, nor to one that
+/// its revision does not ask for; a job never changes its node or its revision.
 fn jobs_come_only_where_they_may(before: &Cluster, after: &Cluster) -> Vec<Violation> {
     let was: BTreeMap<JobId, (NodeId, u32)> = before
         .all::<Slot>()
@@ -166,6 +166,10 @@ fn jobs_come_only_where_they_may(before: &Cluster, after: &Cluster) -> Vec<Viola
         let came = before.get::<Slot>(id).is_none_or(|was| was.node != slot.node);
         if came && after.get::<Node>(&slot.node).is_some_and(|node| node.wish.cordon().is_some()) {
             violations.push(broken(6, format!("{id} came to {name}, which is cordoned")));
+        }
+        let revision = after.get::<Revision>(&(id.service, job.revision));
+        if let Some(why) = revision.filter(|_| came).and_then(|revision| after.unmet(revision, slot.node)) {
+            violations.push(broken(6, format!("{id} came to {name}, though {why}")));
         }
     }
     violations

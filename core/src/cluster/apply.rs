@@ -135,6 +135,9 @@ impl Cluster {
                 spec.deploy.overlap
             ));
         }
+        if let Some(of) = environment.and_then(|id| self.get::<Environment>(&id)) {
+            warnings.extend(self.warn_of_places(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
+        }
         Applied {
             path,
             service: known.map(|known| known.id),

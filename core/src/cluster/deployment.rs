@@ -102,6 +102,9 @@ impl Cluster {
             return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
         }
         let wanted = wanted(service, deployment);
+        if self.waits_for_moves(live, service, &wanted, &revision, cx, follow) {
+            return false;
+        }
         if !self.fill(live, service, &wanted, &revision, &mut |cx| fresh_job(number, deployment, cx), cx, follow) {
             return false;
         }
@@ -140,7 +143,8 @@ impl Cluster {
     fn without_image(&self, service: &Service, deployment: &Deployment, revision: &Revision) -> Option<String> {
         let wanted = wanted(service, deployment);
         let slot = self.slots_of(service.id).find(|slot| {
-            let stays = slot.job.is_some_and(|job| !is_new(&job, deployment, revision.number));
+            let stays = slot.job.is_some_and(|job| !is_new(&job, deployment, revision.number))
+                && self.unmet(revision, slot.node).is_none();
             stays && wanted.contains(&slot.id) && !revision.holders.is_empty() && !revision.holders.contains(&slot.node)
         })?;
         let (word, node) = (slot_word(&slot.id), self.node_name(slot.node));
@@ -197,13 +201,21 @@ impl Cluster {
         }
         // A slot whose node is not its environment's any more gets its new job where it moves to.
         let home = |node: NodeId| self.is_allotted(service.environment, node);
-        let ready = |node: &NodeId| home(*node) && live.is_reachable(*node, cx.tick);
+        let record = self.get::<Revision>(&(service.id, revision)).cloned();
+        let fits = |node: NodeId| record.as_ref().is_none_or(|record| self.unmet(record, node).is_none());
+        let ready = |node: &NodeId| home(*node) && fits(*node) && live.is_reachable(*node, cx.tick);
         if let Some(node) = later.keys().copied().find(ready) {
             for slot in later.remove(&node).unwrap_or_default() {
                 let job = fresh_job(revision, deployment, cx);
                 self.give(&slot.id, node, Some(job));
             }
             return true;
+        }
+        // Those that stay where they are come first, so that they serve while the others move, one at a time.
+        let moving = later.values().flatten().find(|slot| home(slot.node) && !fits(slot.node)).map(|slot| (*slot).clone());
+        if let (Some(slot), Some(record)) = (moving, record) {
+            let job = fresh_job(revision, deployment, cx);
+            return self.move_to_fit(live, service, &slot, job, &record, cx, follow);
         }
         for slot in later.values().flatten().filter(|slot| home(slot.node)) {
             self.wait_for_slot(live, service, slot, cx, follow);

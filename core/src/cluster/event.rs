@@ -66,6 +66,7 @@ impl EventKind {
             | EventKind::NodeTrouble
             | EventKind::NodeRemoved
             | EventKind::NodeWish
+            | EventKind::NodeLabels
             | EventKind::JoinTokenCreated
             | EventKind::OperatorTokenCreated
             | EventKind::OperatorTokenRemoved => Scope::Organization,
@@ -79,6 +80,7 @@ impl EventKind {
             | EventKind::Deployment
             | EventKind::Replacement
             | EventKind::SlotMoved
+            | EventKind::Quota
             | EventKind::Allotment => Scope::of_path(path),
         }
     }

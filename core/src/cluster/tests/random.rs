@@ -5,6 +5,7 @@ use crate::cluster::command::*;
 use crate::cluster::state::*;
 use crate::ids::NodeId;
 use crate::report::NodeReport;
+use crate::spec::ServiceSpec;
 use crate::time::Millis;
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +18,8 @@ const SERVICES: [&str; 3] = ["web", "api", "mail"];
 
 #[derive(Debug, Clone)]
 enum Input {
-    Apply(usize, u8, u32),
+    Apply(usize, u8, u32, bool),
+    Label(u128, bool),
     Deploy(usize, u8),
     Redeploy(usize),
     Rollback(usize, Option<u32>),
@@ -41,7 +43,8 @@ fn any_input() -> impl Strategy<Value = Input> {
     let service = 0..SERVICES.len();
     let node = 1..=NODES;
     prop_oneof![
-        4 => (service.clone(), 1u8..5, 1u32..5).prop_map(|(a, b, c)| Input::Apply(a, b, c)),
+        4 => (service.clone(), 1u8..5, 1u32..5, prop::bool::weighted(0.2)).prop_map(|(a, b, c, d)| Input::Apply(a, b, c, d)),
+        1 => (node.clone(), any::<bool>()).prop_map(|(a, b)| Input::Label(a, b)),
         4 => (service.clone(), 1u8..5).prop_map(|(a, b)| Input::Deploy(a, b)),
         2 => service.clone().prop_map(Input::Redeploy),
         2 => (service.clone(), prop::option::of(1u32..5)).prop_map(|(a, b)| Input::Rollback(a, b)),
@@ -66,12 +69,18 @@ fn service(index: usize) -> crate::assignment::ServicePath {
     path(&format!("shop/production/{}", SERVICES[index]))
 }
 
+fn label(number: u128, zone: &str) -> Command {
+    let set = [(String::from("zone"), String::from(zone))].into();
+    Command::LabelNode { node: format!("node-{number}"), set, remove: [].into() }
+}
+
 fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) {
     let node = |number: u128| format!("node-{number}");
     let of = || (String::from("shop"), String::from("production"));
     let command = match input {
-        Input::Apply(index, tag, scale) => {
-            let spec = web(&format!("hello:{tag}"), scale);
+        Input::Apply(index, tag, scale, bound) => {
+            let constraints = if bound { vec!["zone == a".parse().unwrap()] } else { vec![] };
+            let spec = ServiceSpec { constraints, ..web(&format!("hello:{tag}"), scale) };
             Command::Apply(file("production", &[(SERVICES[index], spec)]))
         }
         Input::Deploy(index, tag) => Command::Deploy { service: service(index), image: format!("hello:{tag}") },
@@ -87,6 +96,7 @@ fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) 
             let (application, environment) = of();
             Command::DetachNode { application, environment, node: node(number), force }
         }
+        Input::Label(number, good) => label(number, if good { "a" } else { "b" }),
         Input::Cordon(number, true) => Command::CordonNode { node: node(number), reason: None },
         Input::Cordon(number, false) => Command::UncordonNode { node: node(number) },
         Input::Cut(number) => return world.cut(number),
@@ -127,6 +137,7 @@ fn at_rest(world: &mut World) {
     for number in 1..=NODES {
         world.connect(number);
         world.run(Command::UncordonNode { node: format!("node-{number}") }).unwrap();
+        world.run(label(number, "a")).unwrap();
         world.attach(number);
     }
     world.broken.clear();

@@ -103,6 +103,41 @@ fn a_label_that_changes_moves_nothing_and_says_what_no_longer_fits() {
 }
 
 #[test]
+fn a_revision_that_asks_for_other_nodes_moves_its_slots_one_after_the_other_and_plan_says_so() {
+    let mut world = World::with_nodes(2);
+    world.run(label(1, &[("zone", "a")], &[])).unwrap();
+    world.run(label(2, &[("zone", "b")], &[])).unwrap();
+    world.apply("production", &[("web", web("hello:1", 2))]);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"]);
+    let bound = || [("web", bound_to(&["zone == a"], "hello:1", 2))];
+    let planned = world.cluster.plan_apply(&file("production", &bound())).unwrap();
+    let warning = "shop/production/web: web.2 is on node-2, though its label zone is b, a is wanted: a deployment ends it there and starts it on another node";
+    assert_eq!(planned[0].warnings, [warning]);
+    world.apply("production", &bound());
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r2", "node-1: web.2=r2"]);
+    let moved = world.events.iter().find(|event| event.sentence.contains("moved from node-2 to node-1"));
+    assert!(moved.is_some_and(|event| event.sentence.ends_with("its label zone is b, a is wanted")));
+}
+
+#[test]
+fn a_revision_that_no_node_fits_changes_nothing_and_plan_warns() {
+    let mut world = World::with_nodes(2);
+    world.apply("production", &[("web", web("hello:1", 2))]);
+    world.settle();
+    let bound = || [("web", bound_to(&["zone == a"], "hello:2", 2))];
+    let planned = world.cluster.plan_apply(&file("production", &bound())).unwrap();
+    assert!(planned[0].warnings[0].contains("no node of shop/production is what it asks for: node-1: it has no label zone"));
+    world.apply("production", &bound());
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"], "the old revision serves on");
+    world.run(label(2, &[("zone", "a")], &[])).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-2: web.1=r2", "node-2: web.2=r2"]);
+}
+
+#[test]
 fn wrong_labels_are_refused_all_at_once_and_none_is_set() {
     let mut world = World::with_nodes(1);
     let command = label(1, &[("zone", "a"), ("Zone", "a"), ("arch", "arm64"), ("disk", "../../etc"), ("x", "$(touch y)")], &["zone"]);
