@@ -657,12 +657,14 @@ fn max_scale(text: &str) -> Result<u32, String> {
 /// `zone=a`. What is in it is the controller's to judge.
 fn pair(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('=').filter(|(key, _)| !key.is_empty());
-    let (key, value) = parts.ok_or_else(|| format!("`{}` is no label; one is written as zone=a", text.escape_debug()))?;
+    let (key, value) =
+        parts.ok_or_else(|| format!("`{}` is no label; one is written as zone=a", text.escape_debug()))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 fn limit(text: &str) -> Result<Limit, String> {
-    let wrong = || format!("`{}` is no quota; one is written as services=32, cpu=2.5 or memory=64GiB", text.escape_debug());
+    let wrong =
+        || format!("`{}` is no quota; one is written as services=32, cpu=2.5 or memory=64GiB", text.escape_debug());
     let (name, amount) = text.split_once('=').ok_or_else(wrong)?;
     let good = match name {
         "services" => Good::Services,

@@ -36,9 +36,11 @@ fn poisoned(value: &Value, text: &str) -> Value {
         Value::String(_) => text.into(),
         Value::Array(items) => items.iter().map(|item| poisoned(item, text)).collect(),
         Value::Object(fields) if fields.contains_key("*") => json!({ text: text }),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), poisoned(value, text))).collect::<serde_json::Map<_, _>>().into()
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), poisoned(value, text)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         other => other.clone(),
     }
 }
@@ -116,7 +118,8 @@ fn without_colours(text: &str) -> String {
 
 fn judge(what: &str, bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let acting: Vec<char> = without_colours(text).chars().filter(|c| is_acting(*c) && !matches!(c, '\n' | '\t')).collect();
+    let acting: Vec<char> =
+        without_colours(text).chars().filter(|c| is_acting(*c) && !matches!(c, '\n' | '\t')).collect();
     assert!(acting.is_empty(), "{what} lets {acting:?} through: {text:?}");
 }
 
@@ -133,12 +136,14 @@ fn no_text_of_an_answer_acts_on_a_terminal_in_any_listing() {
                 let output = run(&mut lap);
                 judge(&format!("lap {}", arguments.join(" ")), &output.stdout);
                 judge(&format!("lap {} (words)", arguments.join(" ")), &output.stderr);
-                let shown = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+                let shown =
+                    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
                 assert!(!shown.contains("not understood"), "{arguments:?}: the answer was not read: {shown}");
             }
             // For programs it is the same JSON, in which nothing but an escape stands for a control character.
             let output = controller.lap(&[arguments, &["-o", "json"]].concat());
-            let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+            let json: Value =
+                serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
             assert_eq!(json.to_string(), poisoned, "{arguments:?}");
             assert!(output.stdout.iter().all(|byte| *byte >= 0x20 || *byte == b'\n'), "{arguments:?}");
         }
@@ -168,6 +173,10 @@ fn what_jobs_write_and_what_happens_does_not_act_on_a_terminal_while_it_is_follo
         let output = controller.lap(&["logs", "a/b/c"]);
         judge("lap logs", &output.stdout);
         judge("lap logs (words)", &output.stderr);
-        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1, "a line of a job stays one line: {text:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).lines().count(),
+            1,
+            "a line of a job stays one line: {text:?}"
+        );
     }
 }

@@ -171,7 +171,9 @@ impl Verb {
         match self {
             Verb::See => "see applications, services, jobs, their output, events",
             Verb::Deploy => "plan and apply specs, deploy, redeploy, roll back, scale",
-            Verb::Operate => "remove services, set quotas, policies and reserved fields, create environments and applications",
+            Verb::Operate => {
+                "remove services, set quotas, policies and reserved fields, create environments and applications"
+            }
             Verb::ManageSecrets => "set and remove secrets and variables",
             Verb::ManageNodes => "let nodes join, attach, detach, label, cordon and remove them",
             Verb::ManageTokens => "create, list and remove operators' tokens",

@@ -46,7 +46,10 @@ fn why_not_a_word(word: &str, what: &str, legal: fn(char) -> bool) -> Option<Str
     if let Some(c) = word.chars().find(|c| !legal(*c) && !matches!(c, '-' | '.' | '_')) {
         let mut utf8 = [0; 4];
         let c = quoted(c.encode_utf8(&mut utf8));
-        return Some(format!("{what} {} contains {c}; letters, digits, \"-\", \".\" and \"_\" are allowed", quoted(word)));
+        return Some(format!(
+            "{what} {} contains {c}; letters, digits, \"-\", \".\" and \"_\" are allowed",
+            quoted(word)
+        ));
     }
     if !word.starts_with(legal) || !word.ends_with(legal) {
         return Some(format!("{what} {} must begin and end with a letter or digit", quoted(word)));
@@ -166,7 +169,9 @@ mod tests {
 
     #[test]
     fn what_is_no_constraint_is_refused_with_a_reason() {
-        for text in ["", "zone", "zone = a", "zone == ", " == a", "zone == a b", "Zone == a", "zone == a == b", "zone > a"] {
+        for text in
+            ["", "zone", "zone = a", "zone == ", " == a", "zone == a b", "Zone == a", "zone == a == b", "zone > a"]
+        {
             assert!(text.parse::<Constraint>().is_err(), "{text}");
         }
     }

@@ -71,11 +71,8 @@ mod tests {
     fn nothing_in_a_field_forges_a_line_or_acts_on_a_terminal() {
         let written = Written::default();
         let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .fmt_fields(OneLine)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
+        let subscriber =
+            tracing_subscriber::fmt().fmt_fields(OneLine).with_ansi(false).with_writer(move || writer.clone()).finish();
         let hostile = "a\u{1b}[2Jb\r\n2026-01-01T00:00:00Z  INFO forged: all is well\u{202e}\u{9b}31m\0";
         tracing::subscriber::with_default(subscriber, || {
             let _within = tracing::info_span!("session", node = %hostile).entered();

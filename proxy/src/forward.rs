@@ -191,7 +191,8 @@ impl Carrier<'_> {
             return Ok(response.map(|body| JobBody::new(body, self.worker, upstream, work).into()));
         }
         let offered = draft.asked.upgrade.as_ref();
-        let Some(protocol) = agreed.filter(|agreed| offered.is_some_and(|offered| asked::takes(agreed, offered))) else {
+        let Some(protocol) = agreed.filter(|agreed| offered.is_some_and(|offered| asked::takes(agreed, offered)))
+        else {
             let text = "the job changed the protocol to one that it was not asked for";
             return Err(Answer::bad_gateway(&work.entry.name, text));
         };

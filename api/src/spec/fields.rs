@@ -147,7 +147,7 @@ pub(super) static SERVICE: Object = Object {
         field(
             "constraints",
             Kind::Constraints,
-            "[zone == a]",
+            "[\"zone == a\"]",
             "What must hold of a node: a label, or `arch`, compared by `==` or `!=`.",
         )
         .elsewhere(&["constraint", "placement", "node_selector", "nodeSelector", "affinity", "nodes"]),

@@ -102,7 +102,8 @@ impl Values {
 
     /// A field that holds constraints.
     pub fn constraints(&self, name: &str) -> Option<&[Constraint]> {
-        self.get(name).and_then(|at| if let Value::Constraints(list) = &at.value { Some(list.as_slice()) } else { None })
+        self.get(name)
+            .and_then(|at| if let Value::Constraints(list) = &at.value { Some(list.as_slice()) } else { None })
     }
 
     /// A field that holds values by name.
@@ -483,7 +484,8 @@ fn constraints(name: &str, node: &Node, findings: &mut Findings) -> Option<Value
 fn constraint(name: &str, node: &Node, before: &[Constraint], findings: &mut Findings) -> Option<Constraint> {
     let Some(text) = text_of(node) else {
         let message = format!("an entry of `{name}` must be a text such as `zone == a`, not {}", node.describe());
-        let hint = matches!(&node.content, Content::Map(_)).then(|| "write `- zone == a` instead of `- zone: a`".to_owned());
+        let hint =
+            matches!(&node.content, Content::Map(_)).then(|| "write `- zone == a` instead of `- zone: a`".to_owned());
         findings.error_with_hint(node.span, message, hint);
         return None;
     };

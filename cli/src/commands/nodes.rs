@@ -1,8 +1,8 @@
 //! Nodes, their join tokens, and the environments that they are given to.
 
 use super::Session;
-use crate::client::Answer;
 use crate::address::{EnvironmentPath, NodeName};
+use crate::client::Answer;
 use crate::error::LapError;
 use crate::output::printable;
 use crate::show::{amount, listing};

@@ -94,9 +94,7 @@ pub fn quotas(look: &Look<'_>, below: Option<&str>, to: &Grant) -> Vec<view::Quo
         let path = environment_path(cluster, record.id).unwrap_or_default();
         views.push(quota(path, Holder::Environment, record.quota, asked));
     }
-    views.retain(|view| {
-        below.is_none_or(|below| is_below(&view.path, below)) && to.sees(&Scope::of_path(&view.path))
-    });
+    views.retain(|view| below.is_none_or(|below| is_below(&view.path, below)) && to.sees(&Scope::of_path(&view.path)));
     views.sort_by(|a, b| a.path.cmp(&b.path));
     views
 }

@@ -212,7 +212,8 @@ impl Cluster {
             return true;
         }
         // Those that stay where they are come first, so that they serve while the others move, one at a time.
-        let moving = later.values().flatten().find(|slot| home(slot.node) && !fits(slot.node)).map(|slot| (*slot).clone());
+        let moving =
+            later.values().flatten().find(|slot| home(slot.node) && !fits(slot.node)).map(|slot| (*slot).clone());
         if let (Some(slot), Some(record)) = (moving, record) {
             let job = fresh_job(revision, deployment, cx);
             return self.move_to_fit(live, service, &slot, job, &record, cx, follow);

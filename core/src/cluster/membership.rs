@@ -9,9 +9,9 @@ use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, One, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, TokenId};
 use crate::liveness::Liveness;
-use crate::quota::Quota;
 use crate::policy::{ApplicationKind, Policy, why_not_a_name};
 use crate::time::{Millis, Wall};
+use crate::quota::Quota;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -178,9 +178,7 @@ impl Cluster {
                 Err(Refusal::refused(format!("{sentence}, and {name} is not lost, so --force does not apply"))
                     .hint(MAKE_EMPTY))
             }
-            Liveness::Ready | Liveness::Suspect => {
-                Err(Refusal::refused(sentence).hint(MAKE_EMPTY))
-            }
+            Liveness::Ready | Liveness::Suspect => Err(Refusal::refused(sentence).hint(MAKE_EMPTY)),
         }
     }
 

@@ -76,7 +76,12 @@ impl Cluster {
     }
 
     /// What the constraints of a spec mean for where a service is, as warnings of a plan.
-    pub(crate) fn warn_of_places(&self, service: Option<&Service>, of: &Environment, spec: &ServiceSpec) -> Vec<String> {
+    pub(crate) fn warn_of_places(
+        &self,
+        service: Option<&Service>,
+        of: &Environment,
+        spec: &ServiceSpec,
+    ) -> Vec<String> {
         let against = |node: &Node| spec.constraints.iter().find_map(|it| it.why_not(&node.architecture, &node.labels));
         let mut warnings = Vec::new();
         let nodes: Vec<(&Node, Option<String>)> = self.nodes_of(of.id).map(|node| (node, against(node))).collect();
@@ -85,7 +90,8 @@ impl Cluster {
             let said = said.collect::<Vec<_>>().join("; ");
             warnings.push(format!("no node of {} is what it asks for: {said}", self.environment_path(of.id)));
         }
-        for slot in service.into_iter().flat_map(|service| self.slots_of(service.id)).filter(|slot| slot.job.is_some()) {
+        for slot in service.into_iter().flat_map(|service| self.slots_of(service.id)).filter(|slot| slot.job.is_some())
+        {
             let Some(why) = self.get::<Node>(&slot.node).and_then(against) else { continue };
             let (word, node) = (slot_word(&slot.id), self.node_name(slot.node));
             warnings.push(format!(

@@ -14,7 +14,12 @@ use alloc::vec::Vec;
 
 impl Cluster {
     /// Another image: resolved anew even if its name is the same, as a tag may have moved.
-    pub(crate) fn deploy(&mut self, path: &ServicePath, image: &str, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
+    pub(crate) fn deploy(
+        &mut self,
+        path: &ServicePath,
+        image: &str,
+        cx: &mut Context<'_>,
+    ) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
         if image.is_empty() || image.contains(char::is_whitespace) || image.contains(is_acting) {
             return Err(Refusal::invalid(format!("{} is not the name of an image", quoted(image))).into());
@@ -74,7 +79,12 @@ impl Cluster {
     }
 
     /// Another number of jobs of what runs or is on its way. No job that stays is replaced.
-    pub(crate) fn scale(&mut self, path: &ServicePath, scale: u32, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
+    pub(crate) fn scale(
+        &mut self,
+        path: &ServicePath,
+        scale: u32,
+        cx: &mut Context<'_>,
+    ) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
         let Aim { spec: current, revision, renew_from } = self.aim(&service).ok_or_else(|| never_ran(path))?;
         let from = current.scale;

@@ -12,8 +12,8 @@ use crate::liveness::Liveness;
 use crate::placement::place;
 use crate::reason::Reason;
 use crate::report::ReplacementPhase;
-use crate::time::{Tick, earlier};
 use crate::spec::Size;
+use crate::time::{Tick, earlier};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -85,9 +85,7 @@ impl Cluster {
     fn waiting_for(&self, live: &Live, id: ServiceId, held: &BTreeMap<NodeId, Size>) -> Touched {
         let now = self.held_by(id);
         let left = |(node, before): &(&NodeId, &Size)| {
-            now.get(node).is_none_or(|now| {
-                now.cpu_milli < before.cpu_milli || now.memory_bytes < before.memory_bytes
-            })
+            now.get(node).is_none_or(|now| now.cpu_milli < before.cpu_milli || now.memory_bytes < before.memory_bytes)
         };
         let nodes: Vec<NodeId> = held.iter().filter(left).map(|(node, _)| *node).collect();
         nodes.iter().flat_map(|node| self.waiting_near(live, *node)).filter(|waiting| *waiting != id).collect()

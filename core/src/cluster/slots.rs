@@ -82,10 +82,7 @@ impl Cluster {
 
     /// What of a node is not given to jobs. A slot that is being emptied still holds what its last job had.
     pub fn free(&self, node: &Node) -> Capacity {
-        let sizes: Vec<Size> = self
-            .slots_on(node.id)
-            .filter_map(|slot| self.size_of(slot))
-            .collect();
+        let sizes: Vec<Size> = self.slots_on(node.id).filter_map(|slot| self.size_of(slot)).collect();
         node.capacity.minus(&sizes)
     }
 

@@ -51,7 +51,12 @@ impl Cluster {
         if node.wish == Wish::Open {
             return Ok(unchanged());
         }
-        self.tell(cx, EventKind::NodeWish, format!("node/{name}"), format!("{} lets new jobs come to it again", cx.author));
+        self.tell(
+            cx,
+            EventKind::NodeWish,
+            format!("node/{name}"),
+            format!("{} lets new jobs come to it again", cx.author),
+        );
         self.put(Node { wish: Wish::Open, ..node.clone() });
         Ok(recorded(self.touched_by_node(live, node.id)))
     }
@@ -69,7 +74,8 @@ impl Cluster {
         let node = self.node_named(name).map_err(|refusal| Vec::from([refusal]))?.clone();
         let mut refusals: Vec<Refusal> = Vec::new();
         for (key, value) in set {
-            let reserved = (key == ARCHITECTURE).then(|| format!("{ARCHITECTURE} is what the machine is, and no label"));
+            let reserved =
+                (key == ARCHITECTURE).then(|| format!("{ARCHITECTURE} is what the machine is, and no label"));
             let why = [why_not_a_key(key).or(reserved), why_not_a_value(value)];
             let twice = remove.contains(key).then(|| format!("the label {} is both set and removed", quoted(key)));
             let wrong = why.into_iter().chain([twice]).flatten();

@@ -238,7 +238,7 @@ fn a_slot_left_on_a_node_that_was_taken_away_gets_no_new_job_there() {
     assert_eq!(world.running(), ["node-1: web.1=r1"]);
     assert_eq!(
         world.why(WEB)[0],
-        "shop/production/web: web.2 waits: no node of shop/production can take it: node-1: it is cordoned by alice"
+        "shop/production/web: web.2 waits: no node of shop/production can take it: node-1: it is cordoned by ada"
     );
     world.attach(2);
     world.settle();

