@@ -302,7 +302,7 @@ pub enum NodeVerb {
         name: NodeName,
     },
     /// Keep new jobs from one; those that run there stay and are replaced there
-    #[command(after_help = "Example:\n  lap node cordon worker-1 --reason 'disk swap'")]
+    #[command(after_help = "Example:\n  lap node cordon worker-1 --reason maintenance")]
     Cordon {
         /// Its name
         name: NodeName,

@@ -153,8 +153,7 @@ impl Output {
 
     /// Writes text for people to stdout.
     pub fn text(&self, text: &str) -> Result<(), LapError> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(harmless(text).as_bytes()).and_then(|()| stdout.flush()).map_err(LapError::Output)
+        write_out(&harmless(text))
     }
 
     /// Writes a line for people to stdout.
@@ -176,7 +175,8 @@ impl Output {
     pub fn json_text(&self, text: &str) -> Result<(), LapError> {
         match self.stdout.width {
             Some(_) => self.line(&printable(text.trim_end())),
-            None => self.line(text.trim_end()),
+            // For a program, which gets exactly what was answered.
+            None => write_out(&format!("{}\n", text.trim_end())),
         }
     }
 
@@ -194,6 +194,12 @@ impl Output {
     pub fn sentence(&self, sentence: &str) -> Result<(), LapError> {
         self.line(&wrapped(sentence, self.stdout.width))
     }
+}
+
+/// What was written is out when this returns.
+fn write_out(text: &str) -> Result<(), LapError> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(LapError::Output)
 }
 
 /// A line on stderr. That nobody hears it changes nothing.

@@ -10,8 +10,8 @@
 
 use crate::access::Author;
 use crate::cluster::command::{Answer, Apply, Command, Outcome, Refusal};
-use crate::cluster::state::Wish;
 use crate::ids::ClusterId;
+use crate::quota::Good;
 use crate::time::Wall;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -267,12 +267,23 @@ impl Command {
             Command::RemoveNode { node, force } => {
                 Deed::new("remove-node", format!("node/{node}"), by_force(*force).trim_start_matches(", "))
             }
-            Command::WishNode { node, wish } => {
-                let verb = match wish {
-                    Wish::Open => "uncordon-node",
-                    Wish::Cordoned => "cordon-node",
+            Command::CordonNode { node, reason } => {
+                Deed::new("cordon-node", format!("node/{node}"), reason.clone().unwrap_or_default())
+            }
+            Command::UncordonNode { node } => Deed::new("uncordon-node", format!("node/{node}"), ""),
+            Command::LabelNode { node, set, remove } => {
+                let set = set.iter().map(|(key, value)| format!("{key}={value}"));
+                let changes: Vec<String> = set.chain(remove.iter().map(|key| format!("no {key}"))).collect();
+                Deed::new("label-node", format!("node/{node}"), changes.join(", "))
+            }
+            Command::SetQuota { application, environment, limits } => {
+                let environment = environment.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
+                let limit = |(good, limit): (&Good, &Option<u64>)| match limit {
+                    Some(limit) => format!("{} {limit}", good.name()),
+                    None => format!("{} default", good.name()),
                 };
-                Deed::new(verb, format!("node/{node}"), "")
+                let limits: Vec<String> = limits.iter().map(limit).collect();
+                Deed::new("set-quota", format!("{application}{environment}"), limits.join(", "))
             }
             Command::Apply(apply) => Deed::new("apply", &apply.application, services_of(apply)),
             Command::Deploy { service, image } => Deed::new("deploy", service, format!("image {image}")),

@@ -24,7 +24,7 @@ const LONGEST: usize = 63;
 /// Why a text cannot be a label's key; none if it can: 1 to 63 of `a-z`, `0-9`, `-`, `.` and `_`, beginning with a letter
 /// and ending with a letter or digit.
 pub fn why_not_a_key(key: &str) -> Option<String> {
-    let wrong = why_not_a_word(key, "the label", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let wrong = why_not_a_word(key, "the label", "a-z, 0-9", |c| c.is_ascii_lowercase() || c.is_ascii_digit());
     wrong.or_else(|| {
         (!key.starts_with(|c: char| c.is_ascii_lowercase()))
             .then(|| format!("the label {} must begin with a letter", quoted(key)))
@@ -33,10 +33,10 @@ pub fn why_not_a_key(key: &str) -> Option<String> {
 
 /// Why a text cannot be a label's value; none if it can: 1 to 63 ASCII letters, digits and, between them, `-`, `.` and `_`.
 pub fn why_not_a_value(value: &str) -> Option<String> {
-    why_not_a_word(value, "the value", |c| c.is_ascii_alphanumeric())
+    why_not_a_word(value, "the value", "A-Z, a-z, 0-9", |c| c.is_ascii_alphanumeric())
 }
 
-fn why_not_a_word(word: &str, what: &str, legal: fn(char) -> bool) -> Option<String> {
+fn why_not_a_word(word: &str, what: &str, allowed: &str, legal: fn(char) -> bool) -> Option<String> {
     if word.is_empty() {
         return Some(format!("{what} is empty"));
     }
@@ -46,10 +46,7 @@ fn why_not_a_word(word: &str, what: &str, legal: fn(char) -> bool) -> Option<Str
     if let Some(c) = word.chars().find(|c| !legal(*c) && !matches!(c, '-' | '.' | '_')) {
         let mut utf8 = [0; 4];
         let c = quoted(c.encode_utf8(&mut utf8));
-        return Some(format!(
-            "{what} {} contains {c}; letters, digits, \"-\", \".\" and \"_\" are allowed",
-            quoted(word)
-        ));
+        return Some(format!("{what} {} contains {c}; {allowed}, \"-\", \".\" and \"_\" are allowed", quoted(word)));
     }
     if !word.starts_with(legal) || !word.ends_with(legal) {
         return Some(format!("{what} {} must begin and end with a letter or digit", quoted(word)));

@@ -147,3 +147,71 @@ async fn a_lost_node_that_was_detached_by_force_stops_its_jobs_when_it_returns()
     assert_eq!(again.status, 204);
     controller.client.until_settled(WEB).await;
 }
+
+#[tokio::test]
+async fn a_cordoned_node_gets_no_new_jobs_and_whoever_waits_for_it_starts_when_it_is_opened() {
+    let controller = Controller::start().await;
+    let [_n1] = controller.nodes(["n1"]).await;
+    let cordon = json!({ "reason": "disk swap" }).to_string();
+    let noted: view::Noted = controller.client.post("/v1/nodes/n1/cordon", cordon.clone()).await.json();
+    assert!(noted.changed);
+    let again: view::Noted = controller.client.post("/v1/nodes/n1/cordon", cordon).await.json();
+    assert!(!again.changed, "it was so already");
+    let shown = controller.client.node("n1").await.cordon.expect("shown");
+    assert_eq!((shown.by.as_str(), shown.reason.as_deref()), ("admin", Some("disk swap")));
+
+    controller.client.apply(&shop("web:1", 1)).await;
+    let why = until("it says why it waits", || async {
+        let said = controller.client.why(WEB).await.sentences.join("; ");
+        said.contains("cordoned").then_some(said)
+    })
+    .await;
+    assert!(why.contains("n1: it is cordoned by admin: disk swap"), "{why}");
+    let opened: view::Noted = controller.client.delete("/v1/nodes/n1/cordon").await.json();
+    assert!(opened.changed);
+    controller.client.complete(WEB, 1).await;
+    assert_eq!(controller.client.node("n1").await.cordon, None);
+}
+
+#[tokio::test]
+async fn a_service_runs_only_where_the_labels_are_that_it_asks_for_and_moves_when_it_asks_for_others() {
+    let controller = Controller::start().await;
+    let [_n1, _n2] = controller.nodes(["n1", "n2"]).await;
+    for (node, zone) in [("n1", "a"), ("n2", "b")] {
+        let ask = json!({ "set": { "zone": zone } }).to_string();
+        controller.client.post(&format!("/v1/nodes/{node}/labels"), ask).await.json::<view::Noted>();
+    }
+    let bound =
+        |zone: &str| shop("web:1", 2).replace("    scale:", &format!("    constraints: [zone == {zone}]\n    scale:"));
+    controller.client.apply(&bound("a")).await;
+    controller.client.complete(WEB, 1).await;
+    assert_eq!(places(&controller.client.until_settled(WEB).await), ["n1", "n1"]);
+
+    let planned: view::Changes = controller.client.post("/v1/plan", bound("b")).await.json();
+    assert!(planned.services[0].warnings[0].contains("web.1 is on n1, though its label zone is a, b is wanted"));
+    assert_eq!(planned.services[0].changes[0].field, "constraints");
+    controller.client.apply(&bound("b")).await;
+    controller.client.complete(WEB, 2).await;
+    assert_eq!(places(&controller.client.until_settled(WEB).await), ["n2", "n2"]);
+}
+
+#[tokio::test]
+async fn quotas_are_listed_with_what_is_asked_for_and_hold_after_a_restart_of_the_controller() {
+    let mut controller = Controller::start().await;
+    let [_n1] = controller.nodes(["n1"]).await;
+    controller.client.apply(&shop("web:1", 2)).await;
+    controller.client.complete(WEB, 1).await;
+    let set = json!({ "jobs": 2, "memory_bytes": null }).to_string();
+    controller.client.post("/v1/quotas/shop/production", set).await.json::<view::Noted>();
+    let refused = controller.client.post(&format!("/v1/services/{WEB}/scale"), r#"{"scale":3}"#).await.problem(409);
+    let sentence = "shop/production would have 3 jobs; its quota \"jobs\" is 2 jobs";
+    assert!(refused.detail.contains(sentence), "{}", refused.detail);
+    controller.kill();
+    controller.start_again().await;
+    let refused = controller.client.post("/v1/plan", shop("web:1", 3)).await.problem(409);
+    assert!(refused.detail.contains(sentence), "plan says it too: {}", refused.detail);
+    let quotas: Vec<view::Quota> = controller.client.get("/v1/quotas?below=shop").await.json();
+    let of = |path: &str| quotas.iter().find(|quota| quota.path == path).cloned().expect("listed");
+    assert_eq!(of("shop/production").jobs, view::Share { asked: 2, limit: Some(2) });
+    assert_eq!(of("shop").services, view::Share { asked: 1, limit: Some(16) });
+}

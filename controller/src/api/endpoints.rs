@@ -43,7 +43,7 @@ where
 /// The list. `Rule::Shown` answers everybody who has the verb somewhere, and the answer is cut to what the caller sees;
 /// `Rule::Asked` leaves the scope to the command that the body makes, which core judges (`Command::needs`).
 pub fn endpoints() -> Vec<Endpoint> {
-    use Rule::{Application, Asked, Environment, Open, Organization, Own, Shown};
+    use Rule::{Asked, Environment, Open, Organization, Own, Shown};
     use Verb::{Deploy, ManageNodes, ManageTokens, Operate, ReadAudit, See};
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
@@ -111,7 +111,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(
             post.clone(),
             "/v1/quotas/{app}/{env}",
-            Application(Operate),
+            Asked(Operate),
             "Set limits of an environment.",
             quotas::of_environment,
         ),

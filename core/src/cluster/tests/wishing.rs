@@ -112,7 +112,7 @@ fn a_revision_that_asks_for_other_nodes_moves_its_slots_one_after_the_other_and_
     world.settle();
     assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"]);
     let bound = || [("web", bound_to(&["zone == a"], "hello:1", 2))];
-    let planned = world.cluster.plan_apply(&file("production", &bound())).unwrap();
+    let planned = world.cluster.plan(&ada(), &file("production", &bound()), world.wall()).unwrap();
     let warning = "shop/production/web: web.2 is on node-2, though its label zone is b, a is wanted: a deployment ends it there and starts it on another node";
     assert_eq!(planned[0].warnings, [warning]);
     world.apply("production", &bound());
@@ -128,7 +128,7 @@ fn a_revision_that_no_node_fits_changes_nothing_and_plan_warns() {
     world.apply("production", &[("web", web("hello:1", 2))]);
     world.settle();
     let bound = || [("web", bound_to(&["zone == a"], "hello:2", 2))];
-    let planned = world.cluster.plan_apply(&file("production", &bound())).unwrap();
+    let planned = world.cluster.plan(&ada(), &file("production", &bound()), world.wall()).unwrap();
     assert!(
         planned[0].warnings[0].contains("no node of shop/production is what it asks for: node-1: it has no label zone")
     );
