@@ -91,7 +91,7 @@ pub fn quotas(look: &Look<'_>, below: Option<&str>, to: &Grant) -> Vec<view::Quo
     }
     for record in cluster.all::<Environment>() {
         let asked = cluster.asked_of_environment(record.id);
-        let path = environment_path(cluster, record.id).unwrap_or_default();
+        let path = cluster.environment_path(record.id);
         views.push(quota(path, Holder::Environment, record.quota, asked));
     }
     views.retain(|view| below.is_none_or(|below| is_below(&view.path, below)) && to.sees(&Scope::of_path(&view.path)));
