@@ -9,11 +9,6 @@
 # All that it makes is in BED ($STATE/NAME) or carries the cluster's label or the name lapt_PID, so that it can be found
 # again after a kill -9.
 
-TARGET=$ROOT/target
-[[ -z ${CARGO_TARGET_DIR:-} ]] || TARGET=$(realpath -m "$CARGO_TARGET_DIR")
-# The binaries to test; LAPSTRAKE_BIN names a folder of binaries that are built already.
-BIN=${LAPSTRAKE_BIN:-$TARGET/debug}
-readonly TARGET
 # The tests' list of clusters to remove, see scripts/test.
 : "${LAPSTRAKE_TEST_CLUSTERS:=}"
 
@@ -39,7 +34,7 @@ bed_end() {
         bed_stop
         return 0
     fi
-    bed_clear
+    bed_clear || return 1
     stop_docker_if_started
 }
 
@@ -48,7 +43,10 @@ bed_clear() {
     local cluster pid
     bed_stop
     if cluster=$(bed_cluster) && [[ -n $cluster ]]; then
-        remove_cluster "$cluster"
+        remove_cluster "$cluster" || {
+            warn "the cluster's containers stay, and so does $BED, by which the next run finds them"
+            return 1
+        }
     fi
     if pid=$(cat "$BED/made-by" 2>/dev/null); then
         nft delete table inet "lapt_$pid" 2>/dev/null || true

@@ -5,15 +5,22 @@
 #
 #     . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 #
-# It sets ROOT (the repository) and STATE (ROOT/.local, not in git: pid files, logs, what was started by whom), goes to
-# ROOT, and leaves the rest to the functions.
+# It sets ROOT (the repository), STATE (ROOT/.local, not in git: pid files, logs, what was started by whom), TARGET (cargo's
+# directory) and BIN (the binaries), goes to ROOT, and leaves the rest to the functions.
 
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STATE=$ROOT/.local
 ENGINE_STATE=$STATE/engine
-export ROOT STATE
+TARGET=$ROOT/target
+[[ -z ${CARGO_TARGET_DIR:-} ]] || TARGET=$(realpath -m "$CARGO_TARGET_DIR")
+# The binaries to run; LAPSTRAKE_BIN names a folder of binaries that are built already.
+BIN=${LAPSTRAKE_BIN:-$TARGET/debug}
+readonly TARGET
+export ROOT STATE TARGET BIN
+# A plain `su` leaves out where Debian keeps dockerd, nft, ip and iptables.
+PATH=$PATH:/usr/sbin:/sbin
 cd "$ROOT"
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -316,10 +323,10 @@ build_hello() {
     local encoded
     encoded=$(printf '%s\x1f' "${flags[@]}")
     CARGO_ENCODED_RUSTFLAGS=${encoded%$'\x1f'} cargo build --quiet --package hello \
-        --target "$(host_triple)" --target-dir "$ROOT/target/static"
+        --target "$(host_triple)" --target-dir "$TARGET/static"
 }
 
-hello_binary() { printf '%s/target/static/%s/debug/hello\n' "$ROOT" "$(host_triple)"; }
+hello_binary() { printf '%s/static/%s/debug/hello\n' "$TARGET" "$(host_triple)"; }
 
 # hello_image VERSION [NAME=VALUE...]: builds lapstrake-hello:VERSION and prints that name. NAME=VALUE are baked into it
 # as environment: `hello_image v3-bad FAIL=unhealthy`. Nothing is pulled. The classic builder, as BuildKit is a plugin
@@ -327,8 +334,9 @@ hello_binary() { printf '%s/target/static/%s/debug/hello\n' "$ROOT" "$(host_trip
 hello_image() {
     local version=$1 context image=lapstrake-hello:$1 output setting
     shift
-    [[ -x $(hello_binary) ]] || build_hello
-    context=$(mktemp -d "$ROOT/target/static/image.XXXXXX")
+    # Always: a binary that an older tree left would be taken for this one.
+    build_hello
+    context=$(mktemp -d "$TARGET/static/image.XXXXXX")
     cp "$(hello_binary)" "$context/hello"
     {
         cat "$ROOT/examples/hello/Dockerfile"
@@ -348,10 +356,11 @@ hello_image() {
 # ---------------------------------------------------------------------------------------------------------------------
 # Removing what clusters leave on a machine.
 
-# remove_cluster ID: every container, with its volumes, and every network that carries the cluster's label.
+# remove_cluster ID: every container, with its volumes, and every network that carries the cluster's label. An engine that
+# does not answer is started; fails when there is none, and then the caller keeps the id, or nobody would find them again.
 remove_cluster() {
     local ids label=label=dev.lapstrake.cluster=$1
-    docker_answers || return 0
+    docker_answers || (need_docker) || return 1
     mapfile -t ids < <(docker ps --all --quiet --no-trunc --filter "$label")
     ((${#ids[@]} == 0)) || docker rm --force --volumes "${ids[@]}" >/dev/null
     mapfile -t ids < <(docker network ls --quiet --no-trunc --filter "$label")
