@@ -18,6 +18,6 @@ mod message;
 mod report;
 mod spec;
 
-pub use enrolment::{Enrolled, Enrolment, Renewal, Renewed};
+pub use enrolment::{Enrolled, Enrolment, Renewal, Renewed, ReturnAnswer, ReturnWish};
 pub use field::{Malformed, Why};
 pub use logs::{LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord};

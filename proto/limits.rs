@@ -71,3 +71,9 @@ pub const ELSEWHERE: usize = 16 << 10;
 
 /// A certificate request, a certificate with its chain, or a trust bundle, in PEM: about 2 KiB for each certificate.
 pub const PEM_BYTES: usize = 32 << 10;
+
+/// Roots that an agent trusts: two while one takes the other's place, with room to spare.
+pub const ROOTS: usize = 16;
+
+/// An ECDSA signature on P-256 in ASN.1 takes at most 72 bytes.
+pub const PROOF_BYTES: usize = 128;

@@ -10,7 +10,7 @@
 
 use crate::durable;
 use crate::identity::{Identity, IdentityError};
-use crate::session::dial::{DialError, dial};
+use crate::session::dial::{DialError, Dialled, dial};
 use crate::tls::{Credentials, CredentialsError, Pair};
 use lapstrake::convert::{Enrolled, Enrolment, Malformed};
 use lapstrake::{limits, v1};
@@ -212,7 +212,7 @@ async fn enrol(ask: &Join<'_>, token: &Token, new: &NewKey) -> Result<(Enrolled,
     let verifier = PinnedVerifier::new(token.authority);
     let mut config = verifier.client_config()?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let channel = dial(ask.controller, token.cluster, Arc::new(config)).await?;
+    let Dialled { channel, .. } = dial(ask.controller, token.cluster, Arc::new(config)).await?;
     let enrolment = Enrolment {
         token: token.id,
         secret: *token.secret.bytes(),

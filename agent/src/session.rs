@@ -13,6 +13,7 @@ pub(crate) mod backoff;
 pub(crate) mod dial;
 mod host;
 mod renewal;
+mod returning;
 mod words;
 
 pub use dial::DialError;
@@ -22,12 +23,11 @@ use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::tls::Credentials;
 use backoff::Backoff;
-use lapstrake_core::time::Millis;
 use lapstrake_pki::mint;
 use std::error::Error;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use words::{Conversation, SessionEnd};
+use words::Conversation;
 
 /// All that sessions of this node need.
 pub struct Node<H> {
@@ -51,28 +51,39 @@ pub async fn run<H: Host>(node: Node<H>, shutdown: CancellationToken) {
 async fn one_after_the_other<H: Host>(node: &Node<H>) {
     let mut backoff = Backoff::new();
     loop {
+        if node.credentials.has_ended() {
+            match returning::ask(&node.credentials, &node.identity.controller).await {
+                Ok(()) => {
+                    tracing::info!("the controller took this node back");
+                    backoff = Backoff::new();
+                }
+                Err(why) => {
+                    tell(node, sentence("this node's certificate has ended", &why));
+                    tokio::time::sleep(backoff.next_refused(u16::from_be_bytes(mint::bytes())).std()).await;
+                    continue;
+                }
+            }
+        }
         let mut conversation = Conversation::new(node);
         let end = conversation.hold().await;
         if conversation.was_useful() {
             backoff = Backoff::new();
         }
-        let sentence = sentence(node, &end);
-        tracing::warn!(%sentence, "no session with the controller");
-        node.host.set_trouble(Some(sentence));
-        tokio::time::sleep(backoff.next(u16::from_be_bytes(mint::bytes())).std()).await;
+        tell(node, sentence("", &end));
+        let random = u16::from_be_bytes(mint::bytes());
+        let wait = if end.is_refusal() { backoff.next_refused(random) } else { backoff.next(random) };
+        tokio::time::sleep(wait.std()).await;
     }
 }
 
-/// What people read about a session that has ended: the whole chain of causes, in one sentence.
-fn sentence<H>(node: &Node<H>, end: &SessionEnd) -> String {
-    let ended = Millis(mint::wall().0.saturating_sub(node.credentials.validity().not_after.0));
-    if ended > Millis(0) {
-        return format!(
-            "this node's certificate ended {ended} ago, so the controller does not know it any more; join again with a new \
-             token and --replace"
-        );
-    }
-    let mut sentence = end.to_string();
+fn tell<H: Host>(node: &Node<H>, sentence: String) {
+    tracing::warn!(%sentence, "no session with the controller");
+    node.host.set_trouble(Some(sentence));
+}
+
+/// What people read: the whole chain of causes, in one sentence.
+fn sentence(before: &str, end: &dyn Error) -> String {
+    let mut sentence = if before.is_empty() { end.to_string() } else { format!("{before}: {end}") };
     let mut cause = end.source();
     while let Some(next) = cause {
         let next_text = next.to_string();

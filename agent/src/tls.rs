@@ -5,18 +5,26 @@
 
 use crate::durable;
 use lapstrake_core::ids::{ClusterId, NodeId};
+use lapstrake_core::message::Credentials as Said;
+use lapstrake_core::root::RootId;
+use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::names::{NodeIdentity, Validity};
-use lapstrake_pki::provider;
+use lapstrake_pki::returning::{issuer, key_of};
+use lapstrake_pki::{mint, provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 
 /// The node's key and certificate, in this order. Nobody but the agent reads it.
 const PAIR_FILE: &str = "node.pem";
 /// The authorities that the controller's certificate may be from.
 const TRUST_FILE: &str = "trust.pem";
+
+/// Where the certificate begins in the pair's file.
+const CERTIFICATE_BEGINS: &str = "-----BEGIN CERTIFICATE-----";
 
 /// Why the node cannot prove who it is.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +79,11 @@ struct Loaded {
     pair_pem: String,
     trust_pem: String,
     validity: Validity,
+    /// The fingerprint of the certificate's key.
+    key: Option<Fingerprint>,
     config: Arc<ClientConfig>,
+    without_certificate: Arc<ClientConfig>,
+    said: Said,
 }
 
 /// The node's credentials, shared by its sessions and its renewal.
@@ -79,13 +91,22 @@ pub struct Credentials {
     folder: PathBuf,
     identity: NodeIdentity,
     loaded: Mutex<Loaded>,
+    said: watch::Sender<Said>,
+    wanted: watch::Sender<Option<RootId>>,
 }
 
 impl Credentials {
     /// What joining or the last renewal wrote.
     pub fn load(folder: &Path, identity: NodeIdentity) -> Result<Credentials, CredentialsError> {
         let loaded = Loaded::from_pem(identity, read(folder, PAIR_FILE)?, read(folder, TRUST_FILE)?)?;
-        Ok(Credentials { folder: folder.to_owned(), identity, loaded: Mutex::new(loaded) })
+        let said = watch::Sender::new(loaded.said.clone());
+        Ok(Credentials {
+            folder: folder.to_owned(),
+            identity,
+            loaded: Mutex::new(loaded),
+            said,
+            wanted: watch::Sender::new(None),
+        })
     }
 
     /// Checks a first pair and writes it. When this returns, `load` finds it after any crash.
@@ -121,7 +142,7 @@ impl Credentials {
         if loaded.trust_pem != present.trust_pem {
             write(&self.folder, TRUST_FILE, &loaded.trust_pem)?;
         }
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        self.take(loaded);
         Ok(())
     }
 
@@ -136,8 +157,74 @@ impl Credentials {
         }
         let loaded = Loaded::from_pem(self.identity, present.pair_pem, trust_pem.to_owned())?;
         write(&self.folder, TRUST_FILE, &loaded.trust_pem)?;
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        self.take(loaded);
         Ok(())
+    }
+
+    /// Whether the certificate has ended, by this machine's clock.
+    pub(crate) fn has_ended(&self) -> bool {
+        mint::wall() >= self.validity().not_after
+    }
+
+    /// For a dial that shows no certificate.
+    pub(crate) fn without_certificate(&self) -> Arc<ClientConfig> {
+        self.now().without_certificate
+    }
+
+    /// The key in PKCS #8, PEM, with the certificate behind it. Secret.
+    pub(crate) fn pair_pem(&self) -> String {
+        self.now().pair_pem
+    }
+
+    /// The key alone. Secret.
+    pub(crate) fn key_pem(&self) -> Result<String, CredentialsError> {
+        let pair = self.pair_pem();
+        let end = pair.find(CERTIFICATE_BEGINS).ok_or(self.other_node())?;
+        Ok(pair[..end].to_owned())
+    }
+
+    /// The certificate alone.
+    pub(crate) fn certificate_pem(&self) -> Result<String, CredentialsError> {
+        let pair = self.pair_pem();
+        let begin = pair.find(CERTIFICATE_BEGINS).ok_or(self.other_node())?;
+        Ok(pair[begin..].to_owned())
+    }
+
+    fn other_node(&self) -> CredentialsError {
+        CredentialsError::OtherNode { node: self.identity.node, cluster: self.identity.cluster }
+    }
+
+    /// By which an operator recognises the key.
+    pub fn key_fingerprint(&self) -> String {
+        self.now().key.map(|key| key.to_string()).unwrap_or_default()
+    }
+
+    /// What the controller is told, as it changes.
+    pub(crate) fn said(&self) -> watch::Receiver<Said> {
+        self.said.subscribe()
+    }
+
+    /// The controller wants the certificate to be from this root.
+    pub(crate) fn want_issuer(&self, root: RootId) {
+        self.wanted.send_if_modified(|wanted| wanted.replace(root) != Some(root));
+    }
+
+    /// Waits until the controller wants the certificate from another root than it is from.
+    pub(crate) async fn issuer_is_another_than_wanted(&self) {
+        let mut wanted = self.wanted.subscribe();
+        let differs = |wanted: &Option<RootId>| wanted.is_some_and(|root| self.now().said.issuer != Some(root));
+        if wanted.wait_for(differs).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    fn take(&self, loaded: Loaded) {
+        self.said.send_if_modified(|said| {
+            let changed = *said != loaded.said;
+            said.clone_from(&loaded.said);
+            changed
+        });
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 
     fn now(&self) -> Loaded {
@@ -163,20 +250,30 @@ impl Loaded {
         if NodeIdentity::from_certificate(leaf) != Ok(identity) {
             return Err(other_node);
         }
+        let trusted = certificates("trust bundle", &trust_pem)?;
+        let key_fingerprint = key_of(leaf);
+        let said = Said {
+            roots: trusted.iter().map(|root| Fingerprint::of(root).root()).collect(),
+            issuer: issuer(leaf, &trusted).map(Fingerprint::root),
+        };
         let mut roots = RootCertStore::empty();
-        for root in certificates("trust bundle", &trust_pem)? {
+        for root in trusted {
             roots.add(root).map_err(CredentialsError::Mismatched)?;
         }
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(CredentialsError::Mismatched)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(CredentialsError::Mismatched)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        // A resumed handshake would not show a certificate that was renewed in between.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Loaded { pair_pem, trust_pem, validity, config: Arc::new(config) })
+        let builder = || {
+            ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .map_err(CredentialsError::Mismatched)
+                .map(|builder| builder.with_root_certificates(roots.clone()))
+        };
+        let with = builder()?.with_client_auth_cert(chain, key).map_err(CredentialsError::Mismatched)?;
+        let [config, without_certificate] = [with, builder()?.with_no_client_auth()].map(|mut config| {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            // A resumed handshake would not show a certificate that was renewed in between.
+            config.resumption = rustls::client::Resumption::disabled();
+            Arc::new(config)
+        });
+        Ok(Loaded { pair_pem, trust_pem, validity, key: key_fingerprint, config, without_certificate, said })
     }
 }
 

@@ -134,3 +134,11 @@ pub struct CreateOperatorToken {
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
 }
+
+/// `POST /v1/nodes/{node}/return`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Readmit {
+    /// The fingerprint of the key that the node asks to return with, as the node's view says it.
+    pub key: String,
+}

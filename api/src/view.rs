@@ -70,8 +70,14 @@ pub struct Node {
     pub name: String,
     /// Its id.
     pub id: String,
-    /// `ready`, `suspect` or `lost`.
+    /// `ready`, `suspect` or `lost`; `joining` until it is first heard.
     pub liveness: String,
+    /// Whether its certificate is believed: `good`, `revoked` or `quarantined`.
+    #[serde(default)]
+    pub standing: String,
+    /// Its wish to come back after its certificate had ended.
+    #[serde(default)]
+    pub returning: Option<Returning>,
     /// For how long it has been silent.
     pub silent_ms: u64,
     /// The agent's version.
@@ -142,6 +148,67 @@ pub struct Share {
     pub asked: u64,
     /// So much may be; none without limit.
     pub limit: Option<u64>,
+}
+
+/// A node whose certificate has ended and that wants another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returning {
+    /// The fingerprint of its key: SHA-256 of the public key, in hexadecimal.
+    pub key: String,
+    /// From where it asks.
+    pub address: String,
+    /// When it first asked.
+    pub asked_ms: u64,
+    /// When its certificate ended.
+    pub ended_ms: u64,
+    /// `waiting`, `admitted` or `refused`.
+    pub answer: String,
+}
+
+/// `GET /v1/authority`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// The roots that are trusted, the older one first.
+    pub roots: Vec<Root>,
+    /// How one takes the other's place; none while there is one root.
+    pub rotation: Option<Rotation>,
+}
+
+/// A root of the certificate authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// SHA-256 of its certificate, in hexadecimal.
+    pub fingerprint: String,
+    /// When it was made.
+    pub made_ms: u64,
+    /// When it ends.
+    pub ends_ms: u64,
+    /// Whether it signs certificates now.
+    pub signs: bool,
+}
+
+/// How one root takes another's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// `announcing`: everybody is told to trust both. `reissuing`: the new one signs, and nodes get new certificates.
+    pub stage: String,
+    /// When it began.
+    pub begun_ms: u64,
+    /// When this stage began.
+    pub since_ms: u64,
+    /// Who began it.
+    pub by: String,
+    /// The nodes that this stage waits for.
+    pub waits: Vec<RotationWait>,
+}
+
+/// A node that a rotation waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationWait {
+    /// Its name.
+    pub node: String,
+    /// Why, as a sentence without the name.
+    pub why: String,
 }
 
 /// `POST /v1/node-tokens`.

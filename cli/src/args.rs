@@ -129,7 +129,7 @@ pub enum Verb {
     /// Quotas: what applications and environments have and may have
     #[command(subcommand, after_help = "Example:\n  lap quota set shop services=32 memory=64GiB")]
     Quota(QuotaVerb),
-    /// Nodes: join tokens, list, show, label, cordon, remove
+    /// Nodes: join tokens, list, show, label, cordon, revoke, readmit, remove
     #[command(subcommand, after_help = "Example:\n  lap node token create --env shop/production --name worker-1")]
     Node(NodeVerb),
     /// Operators' tokens: list, create, remove
@@ -144,6 +144,9 @@ pub enum Verb {
     /// Who tried what, and what came of it: list, verify
     #[command(subcommand, after_help = "Example:\n  lap audit ls --since 1h")]
     Audit(AuditVerb),
+    /// The certificate authority: its roots, and replacing one
+    #[command(subcommand, after_help = "Example:\n  lap ca show\n  lap ca rotate")]
+    Ca(CaVerb),
     /// Show what applying a spec would do, field by field; nothing is changed
     #[command(after_help = "Example:\n  lap plan -f shop.yaml --env staging")]
     Plan(Spec),
@@ -205,6 +208,9 @@ pub struct Login {
     /// Store it even under the name of another controller's context
     #[arg(long)]
     pub force: bool,
+    /// The fingerprint of the controller's root, where it is another one than the token names; `lap ca show` prints it
+    #[arg(long, value_name = "SHA256")]
+    pub fingerprint: Option<String>,
 }
 
 /// `lap context`.
@@ -328,6 +334,32 @@ pub enum NodeVerb {
         #[arg(long, value_name = "KEY")]
         rm: Vec<String>,
     },
+    /// Make a node's certificate worthless at once and for good, because its key is in wrong hands
+    #[command(after_help = "Example:\n  lap node revoke worker-1")]
+    Revoke {
+        /// Its name
+        name: NodeName,
+    },
+    /// Believe a node again after two machines had shown its identity; remove the copy first
+    #[command(after_help = "Example:\n  lap node unquarantine worker-1")]
+    Unquarantine {
+        /// Its name
+        name: NodeName,
+    },
+    /// Let a node return whose certificate ended while it was off, or refuse it
+    ///
+    /// The fingerprint of its key is shown by `lap node show` and in the agent's log: compare them.
+    #[command(after_help = "Example:\n  lap node readmit worker-1 --key 5f0c…")]
+    Readmit {
+        /// Its name
+        name: NodeName,
+        /// The fingerprint that you have compared; without it the one that the controller shows
+        #[arg(long, conflicts_with = "refuse")]
+        key: Option<String>,
+        /// Refuse it
+        #[arg(long)]
+        refuse: bool,
+    },
     /// Remove one and cut its session; refused while jobs run there
     #[command(after_help = "Example:\n  lap node rm worker-1")]
     Rm {
@@ -383,6 +415,29 @@ pub enum Good {
     Cpu,
     /// Bytes.
     Memory,
+}
+
+/// `lap ca`.
+#[derive(Subcommand)]
+pub enum CaVerb {
+    /// The roots with their fingerprints, and what a rotation waits for
+    #[command(after_help = "Example:\n  lap ca show")]
+    Show,
+    /// Begin to replace the root
+    ///
+    /// Every node is told to trust a new root beside the old one; when all of them do, certificates are signed by the new one.
+    /// Nothing is restarted and no session ends. `lap ca advance` then drops the old one.
+    #[command(after_help = "Example:\n  lap ca rotate")]
+    Rotate,
+    /// Go to the next stage: in the last one, drop the old root
+    ///
+    /// Refused while a node is not ready. Join tokens and stored logins that only know the old root end with it.
+    #[command(after_help = "Example:\n  lap ca advance")]
+    Advance {
+        /// Though some nodes are not ready: they have to join anew
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// `lap node token`.

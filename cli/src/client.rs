@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use lapstrake_api::view::Problem;
+use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::token::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,10 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 pub struct Client {
     address: Address,
     token: Token,
+    /// Roots that are trusted besides the one that the token names.
+    roots: Vec<Fingerprint>,
+    /// A root that takes the place of one of those, as it has said itself.
+    successor: Option<Fingerprint>,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -58,7 +63,17 @@ enum Sent {
 impl Client {
     /// For this controller; nothing is sent yet.
     pub fn new(address: Address, token: Token) -> Client {
-        Client { address, token, connection: None }
+        Client { address, token, roots: Vec::new(), successor: None, connection: None }
+    }
+
+    /// The same that trusts these roots too.
+    pub fn trusting(self, roots: Vec<Fingerprint>) -> Client {
+        Client { roots, ..self }
+    }
+
+    /// The token, and a root that takes the place of one that is trusted for it, if one was seen.
+    pub fn successor(&self) -> Option<(&Token, Fingerprint)> {
+        Some((&self.token, self.successor?))
     }
 
     /// Reads.
@@ -144,7 +159,11 @@ impl Client {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let mut connection = match self.open_connection().await {
             Some(open) => open,
-            None => connect::connect(&self.address, &self.token).await?,
+            None => {
+                let connected = connect::connect(&self.address, &self.token, &self.roots).await?;
+                self.successor = connected.successor.or(self.successor);
+                connected.sender
+            }
         };
         let answer = tokio::time::timeout(ANSWER_WITHIN, connection.send_request(request)).await;
         let answer = answer.map_err(|_| ClientError::Silent { url: self.address.url.clone() })?;

@@ -2,6 +2,7 @@
 
 mod applications;
 pub mod audit;
+mod authority;
 mod change;
 mod deployments;
 mod events;
@@ -14,7 +15,8 @@ mod spec;
 mod tokens;
 
 use crate::args::{
-    AppVerb, AuditVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, OperatorTokenVerb, QuotaVerb, TokenVerb, Verb,
+    AppVerb, AuditVerb, CaVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, OperatorTokenVerb, QuotaVerb, TokenVerb,
+    Verb,
 };
 use crate::client::Client;
 use crate::context::{self, Contexts};
@@ -31,9 +33,26 @@ pub struct Session {
 
 impl Session {
     fn open(common: &Common) -> Result<Session, LapError> {
-        let (address, token) = common.wish().resolve(&stored()?)?;
-        Ok(Session { client: Client::new(address, token), output: Output::new(common.output) })
+        let contexts = stored()?;
+        let (address, token) = common.wish().resolve(&contexts)?;
+        let roots = contexts.roots_for(&token);
+        Ok(Session { client: Client::new(address, token).trusting(roots), output: Output::new(common.output) })
     }
+}
+
+/// The controller's root is being replaced, and the one that is trusted has said by which: that one is trusted from now on.
+fn follow_root(session: &Session) -> Result<(), LapError> {
+    let Some((token, root)) = session.client.successor() else { return Ok(()) };
+    let mut contexts = stored()?;
+    if contexts.trust(token, root) {
+        contexts.store(&context::file()?)?;
+        session.output.say(&format!("the controller's root is being replaced; lap trusts {root} too from now on"));
+    } else {
+        let said =
+            format!("the controller's root is being replaced by {root}; this token is not stored, so make a new one");
+        session.output.say(&said);
+    }
+    Ok(())
 }
 
 /// The stored contexts; none where there is no place for them.
@@ -54,7 +73,12 @@ pub async fn run(lap: &Lap) -> Result<(), LapError> {
         _ => {}
     }
     let mut session = Session::open(&lap.common)?;
-    let session = &mut session;
+    let done = carry_out(lap, &mut session).await;
+    follow_root(&session)?;
+    done
+}
+
+async fn carry_out(lap: &Lap, session: &mut Session) -> Result<(), LapError> {
     match &lap.verb {
         Verb::App(AppVerb::Ls) => applications::list(session).await,
         Verb::App(AppVerb::Create { name }) => applications::create(session, name).await,
@@ -83,6 +107,14 @@ pub async fn run(lap: &Lap) -> Result<(), LapError> {
         Verb::Whoami => tokens::whoami(session).await,
         Verb::Audit(AuditVerb::Ls(rows)) => audit::list(session, rows).await,
         Verb::Audit(AuditVerb::Verify { noted }) => audit::verify(session, *noted).await,
+        Verb::Node(NodeVerb::Revoke { name }) => nodes::revoke(session, name).await,
+        Verb::Node(NodeVerb::Unquarantine { name }) => nodes::unquarantine(session, name).await,
+        Verb::Node(NodeVerb::Readmit { name, key, refuse }) => {
+            nodes::readmit(session, name, key.as_deref(), *refuse).await
+        }
+        Verb::Ca(CaVerb::Show) => authority::show(session).await,
+        Verb::Ca(CaVerb::Rotate) => authority::rotate(session).await,
+        Verb::Ca(CaVerb::Advance { force }) => authority::advance(session, *force).await,
         Verb::Plan(spec) => spec::plan(session, spec).await,
         Verb::Apply(apply) => spec::apply(session, apply).await,
         Verb::Ps(listing) => services::jobs(session, listing.below.as_ref()).await,

@@ -4,6 +4,7 @@
 //! `lap login` stores contexts in `$XDG_CONFIG_HOME/lapstrake/lap.toml`, readable by its owner alone, as it holds tokens.
 
 use crate::error::Exit;
+use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::token::{Token, TokenError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +38,9 @@ pub struct Context {
     pub url: String,
     /// The operator's token.
     pub token: String,
+    /// Fingerprints of roots that are trusted besides the one that the token names: those that took its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<String>,
 }
 
 impl std::fmt::Debug for Context {
@@ -70,6 +74,9 @@ pub enum ContextError {
     /// An address that is none.
     #[error("`{0}` is no controller's address; one is written as https://controller.example.com:{DEFAULT_PORT}")]
     NotAnAddress(String),
+    /// A fingerprint that is none.
+    #[error("`{0}` is no fingerprint; one is 64 hexadecimal digits, as `lap ca show` prints them")]
+    NotAFingerprint(String),
     /// Without TLS.
     #[error("{0} has no TLS, and the controller speaks nothing else; write https://")]
     NoTls(String),
@@ -148,6 +155,26 @@ impl Contexts {
         done.and_then(|()| fs::rename(&beside, file)).inspect_err(|_| {
             let _ = fs::remove_file(&beside);
         })
+    }
+
+    /// The roots that are trusted for a token besides the one that it names.
+    pub fn roots_for(&self, token: &Token) -> Vec<Fingerprint> {
+        let text = token.text();
+        let same = self.contexts.values().filter(|context| context.token == text);
+        same.flat_map(|context| &context.roots).filter_map(|root| Fingerprint::from_hex(root)).collect()
+    }
+
+    /// Trusts one more root wherever this token is stored. False when it is stored nowhere.
+    pub fn trust(&mut self, token: &Token, root: Fingerprint) -> bool {
+        let (text, root) = (token.text(), root.to_string());
+        let mut found = false;
+        for context in self.contexts.values_mut().filter(|context| context.token == text) {
+            found = true;
+            if !context.roots.contains(&root) {
+                context.roots.push(root.clone());
+            }
+        }
+        found
     }
 
     /// The context of this name, or the current one.
@@ -273,7 +300,7 @@ mod tests {
     fn contexts_are_stored_for_their_owner_alone_and_read_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("config/lapstrake/lap.toml");
-        let context = Context { url: "https://c:7400".into(), token: "lapo1_x".into() };
+        let context = Context { url: "https://c:7400".into(), token: "lapo1_x".into(), roots: Vec::new() };
         let mut stored = Contexts::default();
         stored.contexts.insert("default".into(), context.clone());
         stored.current = Some("default".into());
@@ -285,10 +312,32 @@ mod tests {
     }
 
     #[test]
+    fn a_root_that_took_anothers_place_is_trusted_for_its_token_and_no_other() {
+        let mint = || {
+            let (cluster, root) = (lapstrake_core::ids::ClusterId(1), Fingerprint::of(b"old"));
+            Token::mint(lapstrake_pki::token::Kind::Operator, cluster, root)
+        };
+        let (ours, other) = (mint(), mint());
+        let mut stored = Contexts::default();
+        for (name, token) in [("a", &ours), ("b", &other)] {
+            let context = Context { url: "https://c:1".into(), token: token.text(), roots: Vec::new() };
+            stored.contexts.insert(name.into(), context);
+        }
+        let next = Fingerprint::of(b"next");
+        assert!(stored.trust(&ours, next) && stored.trust(&ours, next));
+        assert_eq!((stored.roots_for(&ours), stored.roots_for(&other)), (vec![next], vec![]));
+        assert!(!stored.trust(&mint(), next), "a token that is not stored");
+    }
+
+    #[test]
     fn the_command_line_comes_before_the_stored_context() {
         let mut stored = Contexts { current: Some("a".into()), ..Contexts::default() };
-        stored.contexts.insert("a".into(), Context { url: "https://a:1".into(), token: String::new() });
-        stored.contexts.insert("b".into(), Context { url: "https://b:1".into(), token: String::new() });
+        stored
+            .contexts
+            .insert("a".into(), Context { url: "https://a:1".into(), token: String::new(), roots: Vec::new() });
+        stored
+            .contexts
+            .insert("b".into(), Context { url: "https://b:1".into(), token: String::new(), roots: Vec::new() });
         let address = |wish: Wish| wish.address(&stored).map(|address| address.host).map_err(|error| error.to_string());
         assert_eq!(address(Wish::default()).as_deref(), Ok("a"));
         assert_eq!(address(Wish { context: Some("b".into()), ..Wish::default() }).as_deref(), Ok("b"));

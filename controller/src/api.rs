@@ -5,6 +5,7 @@
 
 mod applications;
 mod audit;
+mod authority;
 mod body;
 mod caller;
 mod endpoints;
@@ -27,12 +28,12 @@ pub use endpoints::{Endpoint, endpoints, router};
 pub use problem::ApiError;
 pub use server::serve;
 
+use crate::ca::Ca;
 use crate::control::Sessions;
 use crate::engine::{CommandError, Engine};
 use crate::store::EventLog;
 use lapstrake_core::cluster::command::{Refusal, RefusalKind};
 use lapstrake_core::ids::ClusterId;
-use lapstrake_pki::fingerprint::Fingerprint;
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +49,8 @@ pub struct Office {
     pub cluster: ClusterId,
     /// The organization's name.
     pub organization: String,
-    /// What tokens pin.
-    pub authority: Fingerprint,
+    /// The certificate authority, which tokens pin.
+    pub ca: Arc<Ca>,
     /// Where agents join: `host:port`.
     pub control_address: String,
     /// The controller stops: answers that go on end now, without the word that says that there is no more.

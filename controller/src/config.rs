@@ -1,5 +1,7 @@
 //! The controller's configuration: one TOML file, every key with a default, unknown keys refused.
 
+use lapstrake_core::time::Millis;
+use lapstrake_pki::authority::NODE_LIFE;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -27,6 +29,13 @@ pub struct Config {
     pub control_address: Option<String>,
     /// Further names and addresses that the operators' certificate is valid for, besides the host's own.
     pub api_names: Vec<String>,
+    /// A certificate of your own for the operators' port, with its chain, PEM; without it the authority's is shown. Read
+    /// again on SIGHUP. Needs `api_key`.
+    pub api_certificate: Option<PathBuf>,
+    /// The key of `api_certificate`, PEM.
+    pub api_key: Option<PathBuf>,
+    /// How long a node's certificate counts, in seconds; nodes renew at 50 to 80 per cent of it. At least 10, at most a week.
+    pub node_certificate_seconds: u64,
     /// The organization's name; only read when the store is made.
     pub organization: String,
     /// The domain of default hosts, `<service>-<environment>-<application>.<domain>`. `localhost` needs no DNS: it leads
@@ -46,6 +55,9 @@ impl Default for Config {
             control_listen: SocketAddr::from(([0, 0, 0, 0], 7401)),
             control_address: None,
             api_names: Vec::new(),
+            api_certificate: None,
+            api_key: None,
+            node_certificate_seconds: NODE_LIFE.0 / 1000,
             organization: "main".into(),
             domain: "localhost".into(),
             events_kept: 100_000,
@@ -77,6 +89,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// How long a node's certificate counts.
+    pub fn node_certificate_life(&self) -> Millis {
+        Millis::secs(self.node_certificate_seconds)
+    }
+
     /// Reads and checks the file. An absent file at the default path means defaults, anywhere else it is an error.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = match std::fs::read_to_string(path) {
@@ -105,6 +122,13 @@ impl Config {
             && address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
         {
             wrong.push(format!("control_address = {address:?} is not host:port"));
+        }
+        if self.api_certificate.is_some() != self.api_key.is_some() {
+            wrong.push("api_certificate and api_key need each other; only one of them is there".into());
+        }
+        if !(10..=7 * 24 * 3600).contains(&self.node_certificate_seconds) {
+            let said = self.node_certificate_seconds;
+            wrong.push(format!("node_certificate_seconds = {said} must be between 10 and 604800, a week"));
         }
         for (key, value) in [("domain", &self.domain), ("organization", &self.organization)] {
             let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! listener    accepts, shakes hands, sorts nodes from strangers
-//! enrolment   Enrol for strangers, Renew for nodes         -> hub, ca
+//! enrolment   Enrol, AskReturn for strangers, Renew for nodes -> hub, ca
+//! pace        guessing, slowed
 //! session     OpenSession: hello, welcome, words both ways -> hub; StreamLogs -> its reader
 //! outbox      what waits for one agent: the newest of everything
 //! hub         what the engine does for it; all decisions are behind that
@@ -17,6 +18,7 @@ mod hub;
 mod listener;
 mod logs;
 mod outbox;
+mod pace;
 mod session;
 mod sessions;
 
@@ -32,8 +34,9 @@ use enrolment::EnrolmentDesk;
 use lapstrake::limits;
 use lapstrake::v1::agent_service_server::AgentServiceServer;
 use lapstrake::v1::enrolment_service_server::EnrolmentServiceServer;
+use lapstrake_core::cluster::standing::HelloRefused;
 use lapstrake_core::ids::{ClusterId, NodeId};
-use lapstrake_pki::names::NodeIdentity;
+use lapstrake_core::time::Wall;
 use listener::Ways;
 use rustls::ServerConfig;
 use session::AgentDesk;
@@ -158,7 +161,12 @@ impl<H: Hub> Control<H> {
     }
 
     fn enrolment(&self) -> EnrolmentServiceServer<EnrolmentDesk<H>> {
-        let desk = EnrolmentDesk { ca: self.ca.clone(), hub: self.hub.clone() };
+        let desk = EnrolmentDesk {
+            ca: self.ca.clone(),
+            hub: self.hub.clone(),
+            sessions: self.sessions.clone(),
+            pace: Arc::default(),
+        };
         EnrolmentServiceServer::new(desk).max_decoding_message_size(limits::ENROLMENT_DECODES_BYTES)
     }
 }
@@ -182,23 +190,36 @@ fn log_end(served: Result<(), tonic::transport::Error>) {
 }
 
 /// The node that calls, or why it may not: the certificate must be this cluster's, still count, and name a node that the
-/// hub knows.
-fn caller<T, H: Hub>(request: &Request<T>, cluster: ClusterId, hub: &H) -> Result<NodeId, Status> {
-    known(request.extensions().get::<Peer>().and_then(Peer::node), cluster, hub)
-}
-
-/// The same for a call that belongs to a session. A session outlives the certificate that its connection began with,
-/// because renewal dials anew, so the end of that one says nothing here.
-fn caller_in_session<T, H: Hub>(request: &Request<T>, cluster: ClusterId, hub: &H) -> Result<NodeId, Status> {
-    known(request.extensions().get::<Peer>().and_then(Peer::node_of_handshake), cluster, hub)
-}
-
-fn known<H: Hub>(identity: Option<NodeIdentity>, cluster: ClusterId, hub: &H) -> Result<NodeId, Status> {
-    let identity = identity
+/// hub admits. `renewed` is until when a newer certificate of the node counts, for calls on a connection that is older.
+fn caller<T, H: Hub>(
+    request: &Request<T>,
+    cluster: ClusterId,
+    hub: &H,
+    renewed: impl FnOnce(NodeId) -> Wall,
+) -> Result<NodeId, Status> {
+    let peer = request.extensions().get::<Peer>();
+    let until = peer.and_then(|peer| peer.node).map_or(Wall(0), |(identity, _)| renewed(identity.node));
+    let identity = peer
+        .and_then(|peer| peer.node_until(until))
         .filter(|identity| identity.cluster == cluster)
         .ok_or_else(|| Status::unauthenticated("this call needs a node's certificate that has not expired"))?;
-    if !hub.knows(identity.node) {
-        return Err(Status::unauthenticated(HelloRefusal::UnknownNode.to_string()));
+    match hub.refuses(identity.node) {
+        Some(refused) => Err(status_of(refused)),
+        None => Ok(identity.node),
     }
-    Ok(identity.node)
+}
+
+/// For calls that must show a certificate that counts by itself: what opens a session or gets another certificate.
+fn not_renewed(_: NodeId) -> Wall {
+    Wall(0)
+}
+
+fn status_of(refused: HelloRefused) -> Status {
+    let said = refused.to_string();
+    match refused {
+        HelloRefused::UnknownNode | HelloRefused::Revoked => Status::unauthenticated(said),
+        HelloRefused::OtherCluster { .. } => Status::permission_denied(said),
+        HelloRefused::Twins => Status::failed_precondition(said),
+        HelloRefused::NoCluster => Status::unavailable(said),
+    }
 }

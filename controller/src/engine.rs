@@ -10,22 +10,23 @@
 
 mod writer;
 
-use crate::control::Outbox;
+use crate::control::{HelloRefusal, Outbox};
 use crate::store::{Batch, Change, Store, StoreError};
 use lapstrake_core::access::{Author, Grant};
 use lapstrake_core::audit::{Entry, Link};
 use lapstrake_core::cluster::command::{Command, Outcome, Refusal};
 use lapstrake_core::cluster::live::Live;
-use lapstrake_core::cluster::state::{Meta, Node, OperatorToken};
+use lapstrake_core::cluster::standing::HelloRefused;
+use lapstrake_core::cluster::state::{Authority, Meta, Node, OperatorToken, Standing};
 use lapstrake_core::cluster::{Cluster, Key, One, Record};
 use lapstrake_core::ids::{EpochId, NodeId, RequestId, ServiceId, SessionId, TokenId};
-use lapstrake_core::message::{Hello, ResolvedImage};
+use lapstrake_core::message::{self, Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::time::{Tick, Wall};
 use lapstrake_pki::fingerprint::sha256;
 use lapstrake_pki::mint;
 use lapstrake_pki::token::SecretHash;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use writer::{Watchers, Writer};
@@ -75,7 +76,12 @@ enum Input {
         session: SessionId,
         hello: Box<Hello>,
         outbox: Outbox,
-        reply: oneshot::Sender<Result<EpochId, String>>,
+        reply: oneshot::Sender<Result<EpochId, HelloRefusal>>,
+    },
+    Credentials {
+        node: NodeId,
+        session: SessionId,
+        said: message::Credentials,
     },
     Heartbeat {
         node: NodeId,
@@ -107,9 +113,10 @@ enum Input {
 pub struct Engine {
     inputs: mpsc::UnboundedSender<Input>,
     events: watch::Receiver<u64>,
-    nodes: watch::Receiver<BTreeSet<NodeId>>,
+    nodes: watch::Receiver<BTreeMap<NodeId, Standing>>,
     credentials: watch::Receiver<Credentials>,
     refusals: Arc<Semaphore>,
+    authority: watch::Receiver<Option<Authority>>,
 }
 
 /// So many refusals wait for the disk at once; whoever is refused beyond that waits for a place before the answer. A flood
@@ -179,15 +186,17 @@ impl Engine {
         let newest = store.event_log()?.number_before_last(0, None)?;
         let (inputs, queue) = mpsc::unbounded_channel();
         let (told, events) = watch::channel(newest);
-        let (known, nodes) = watch::channel(node_ids(&cluster));
+        let (known, nodes) = watch::channel(standings(&cluster));
         let (holders, credentials) = watch::channel(credentials(&cluster));
-        let writer = Writer::new(store, cluster, Watchers { events: told, nodes: known, credentials: holders });
+        let (trusted, authority) = watch::channel(cluster.get::<Authority>(&One).cloned());
+        let watchers = Watchers { events: told, nodes: known, credentials: holders, authority: trusted };
+        let writer = Writer::new(store, cluster, watchers);
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || writer.run(queue))
             .map_err(StartError::Thread)?;
         let refusals = Arc::new(Semaphore::new(REFUSALS));
-        Ok((Engine { inputs, events, nodes, credentials, refusals }, thread))
+        Ok((Engine { inputs, events, nodes, credentials, refusals, authority }, thread))
     }
 
     /// Carries a command out; returns when it is on disk.
@@ -227,10 +236,10 @@ impl Engine {
         session: SessionId,
         hello: Hello,
         outbox: Outbox,
-    ) -> Result<EpochId, String> {
+    ) -> Result<EpochId, HelloRefusal> {
         let (reply, answer) = oneshot::channel();
         let input = Input::Hello { node, session, hello: Box::new(hello), outbox, reply };
-        let stopping = || CommandError::Stopping.to_string();
+        let stopping = || HelloRefusal::Unavailable(CommandError::Stopping.to_string());
         self.inputs.send(input).map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
@@ -257,9 +266,19 @@ impl Engine {
         self.tell(Input::Ended { node, session });
     }
 
-    /// Whether there is such a node. Does not wait.
-    pub fn knows(&self, node: NodeId) -> bool {
-        self.nodes.borrow().contains(&node)
+    /// What a node says of its certificate and of whom it trusts.
+    pub fn node_credentials(&self, node: NodeId, session: SessionId, said: message::Credentials) {
+        self.tell(Input::Credentials { node, session, said });
+    }
+
+    /// Why a node gets no answer; none when it gets one. Does not wait.
+    pub fn refuses(&self, node: NodeId) -> Option<HelloRefused> {
+        self.nodes.borrow().get(&node).map_or(Some(HelloRefused::UnknownNode), |standing| standing.refusal())
+    }
+
+    /// The authority as the store has it.
+    pub fn authority(&self) -> watch::Receiver<Option<Authority>> {
+        self.authority.clone()
     }
 
     /// The number of the newest event on disk, as it grows.
@@ -297,8 +316,8 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
-fn node_ids(cluster: &Cluster) -> BTreeSet<NodeId> {
-    cluster.all::<Node>().map(|node| node.id).collect()
+fn standings(cluster: &Cluster) -> BTreeMap<NodeId, Standing> {
+    cluster.all::<Node>().map(|node| (node.id, node.standing)).collect()
 }
 
 fn load(store: &Store) -> Result<Cluster, StartError> {

@@ -4,10 +4,11 @@ use crate::control::{Applicant, EnrolRefusal, Enrolled, HelloRefusal, Hub, Outbo
 use crate::engine::{CommandError, Engine};
 use lapstrake_core::access::Author;
 use lapstrake_core::cluster::command::{Answer, Command, Enrol, Refusal, RefusalKind};
+use lapstrake_core::cluster::standing::{AskReturn, HelloRefused, StandingCommand};
 use lapstrake_core::cluster::state::{JoinToken, Node};
-use lapstrake_core::ids::{NodeId, RequestId, SessionId};
+use lapstrake_core::ids::{NodeId, RequestId, SessionId, TokenId};
 use lapstrake_core::liveness::{HEARTBEAT, LEASE};
-use lapstrake_core::message::{Hello, ResolvedImage};
+use lapstrake_core::message::{Credentials, Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_pki::mint;
 use std::net::IpAddr;
@@ -44,8 +45,24 @@ impl Hub for Engine {
         }
     }
 
-    fn knows(&self, node: NodeId) -> bool {
-        Engine::knows(self, node)
+    async fn has_token(&self, token: TokenId) -> bool {
+        self.look(move |look| look.cluster.get::<JoinToken>(&token).is_some()).await.unwrap_or(false)
+    }
+
+    fn refuses(&self, node: NodeId) -> Option<HelloRefused> {
+        Engine::refuses(self, node)
+    }
+
+    async fn ask_return(&self, wish: AskReturn, address: IpAddr) -> Result<bool, EnrolRefusal> {
+        match self.command(Command::Standing(StandingCommand::AskReturn(wish)), Author::Applicant { address }).await {
+            Ok(outcome) => Ok(matches!(outcome.answer, Answer::Node(_))),
+            Err(CommandError::Refused(refusals)) => Err(refused(&refusals)),
+            Err(error) => Err(EnrolRefusal::Unavailable(error.to_string())),
+        }
+    }
+
+    fn credentials(&self, node: NodeId, session: SessionId, credentials: Credentials) {
+        Engine::node_credentials(self, node, session, credentials);
     }
 
     async fn hello(
@@ -55,7 +72,7 @@ impl Hub for Engine {
         _address: IpAddr,
         outbox: Outbox,
     ) -> Result<Terms, HelloRefusal> {
-        let epoch = Engine::hello(self, hello.node, session, hello, outbox).await.map_err(HelloRefusal::Unavailable)?;
+        let epoch = Engine::hello(self, hello.node, session, hello, outbox).await?;
         Ok(Terms { epoch, lease: LEASE, heartbeat: HEARTBEAT })
     }
 

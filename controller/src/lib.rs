@@ -19,19 +19,24 @@ mod hub;
 pub mod store;
 
 use api::Office;
-use ca::{Ca, CaError, LiveTls};
+use ca::{Ca, CaError, LiveTls, OwnFiles};
 use config::Config;
 use control::{Control, Limits, Sessions};
 use engine::{CommandError, Engine, StartError};
+use lapstrake_core::access::Author;
 use lapstrake_core::cluster::One;
+use lapstrake_core::cluster::command::Command;
+use lapstrake_core::cluster::rotation::AuthorityCommand;
 use lapstrake_core::cluster::state::Meta;
 use lapstrake_core::ids::{ClusterId, EpochId};
+use lapstrake_pki::authority::{CLOCK_SKEW, Life};
 use lapstrake_pki::mint;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Why the controller does not run.
@@ -87,6 +92,16 @@ pub struct Addresses {
 
 /// Runs until `shutdown`. `ready` is told the addresses once both listeners take connections.
 pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<(), RunError> {
+    run_with_reload(config, shutdown, Arc::new(Notify::new()), ready).await
+}
+
+/// The same; each notification of `reload` reads the operators' own certificate again.
+pub async fn run_with_reload(
+    config: Config,
+    shutdown: CancellationToken,
+    reload: Arc<Notify>,
+    ready: impl FnOnce(&Addresses),
+) -> Result<(), RunError> {
     first::make_folder(&config.state_dir)?;
     let store = Store::open(&config.state_dir.join("store.db"))?.keeping_events(config.events_kept);
     let event_log = store.event_log()?;
@@ -99,9 +114,8 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     let (engine, engine_thread) = Engine::start(store, new_cluster)?;
     let meta = engine.look(|look| look.cluster.get::<Meta>(&One).cloned()).await.map_err(RunError::FirstToken)?;
     let meta = meta.ok_or(RunError::FirstToken(CommandError::Stopping))?;
-    let ca = Arc::new(Ca::open(&config.state_dir, meta.cluster)?);
-    let names = first::own_names(&config);
-    let tls = LiveTls::new(ca.clone(), names)?;
+    let ca = Arc::new(authority(&engine, &config, meta.cluster).await?);
+    let tls = LiveTls::with_own(ca.clone(), first::own_names(&config), own_files(&config))?;
     let first_token = first::operator_token(&engine, &config.state_dir, meta.cluster, ca.fingerprint()).await?;
 
     let (api_listener, api) = listen("the operators' port", config.api_listen).await?;
@@ -113,21 +127,29 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         sessions: sessions.clone(),
         cluster: meta.cluster,
         organization: meta.organization,
-        authority: ca.fingerprint(),
+        ca: ca.clone(),
         control_address: config.control_address.clone().unwrap_or_else(|| first::own_address(control)),
         stopping: shutdown.clone(),
     });
-    let control_port =
-        Control { ca, tls: tls.control.clone(), hub: Arc::new(engine.clone()), sessions, limits: Limits::default() };
+    let control_port = Control {
+        ca: ca.clone(),
+        tls: tls.control.clone(),
+        hub: Arc::new(engine.clone()),
+        sessions: sessions.clone(),
+        limits: Limits::default(),
+    };
     let addresses = Addresses { api, control, first_token };
     tracing::info!(cluster = %meta.cluster, api = %addresses.api, control = %addresses.control, "the controller runs");
     ready(&addresses);
+    let record = engine.authority();
     let mut engine_end = tokio::task::spawn_blocking(move || engine_thread.join());
     let serving = async {
         tokio::join!(
             api::serve(api_listener, tls.api.clone(), api::router(office), shutdown.clone()),
             control_port.serve(control_listener, shutdown.clone()),
             tls.keep_fresh(shutdown.clone()),
+            shutdown.run_until_cancelled(follow_authority(&ca, &tls, &sessions, record)),
+            shutdown.run_until_cancelled(reload_own(&tls, &reload)),
         );
     };
     tokio::select! {
@@ -140,6 +162,62 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     match engine_end.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(RunError::EngineDied),
+    }
+}
+
+/// The authority that the store names, or that of the first start.
+async fn authority(engine: &Engine, config: &Config, cluster: ClusterId) -> Result<Ca, RunError> {
+    let record = engine.authority().borrow().clone();
+    let ca = match record {
+        Some(record) => Ca::load(&config.state_dir, cluster, &record)?,
+        None => {
+            let ca = Ca::open(&config.state_dir, cluster)?;
+            let adopt = Command::Authority(AuthorityCommand::Adopt(ca.root()?));
+            engine.command(adopt, Author::FirstStart).await.map_err(RunError::FirstToken)?;
+            ca
+        }
+    };
+    let node_life = Life { back: CLOCK_SKEW, ahead: config.node_certificate_life() };
+    Ok(ca.with_node_life(node_life))
+}
+
+fn own_files(config: &Config) -> Option<OwnFiles> {
+    Some(OwnFiles { certificate: config.api_certificate.clone()?, key: config.api_key.clone()? })
+}
+
+/// Is what the store says of the authority: keys, certificates of the listeners, and what nodes are told to trust.
+async fn follow_authority(
+    ca: &Ca,
+    tls: &LiveTls,
+    sessions: &Sessions,
+    mut record: watch::Receiver<Option<lapstrake_core::cluster::state::Authority>>,
+) {
+    while record.changed().await.is_ok() {
+        let Some(now) = record.borrow_and_update().clone() else { continue };
+        if let Err(error) = ca.follow(&now).and_then(|()| tls.renew()) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the authority is not what the store says; start the controller again once that is mended"
+            );
+            continue;
+        }
+        sessions.tell_trust(&ca.trust_pem(), ca.signing());
+        tracing::info!(root = %now.root.id, stage = now.rotation.map_or("one root", |it| it.stage.word()), "the authority");
+    }
+}
+
+async fn reload_own(tls: &LiveTls, reload: &Notify) {
+    loop {
+        reload.notified().await;
+        match tls.reload_own() {
+            Ok(()) => tracing::info!("SIGHUP: the operators' own certificate was read again"),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "SIGHUP: nothing was changed; the certificate from before serves on"
+                );
+            }
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use lapstrake_controller::config::{Config, DEFAULT_PATH};
-use lapstrake_controller::run;
+use lapstrake_controller::run_with_reload;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -61,18 +63,19 @@ fn start(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        tokio::spawn(obey_signals(shutdown.clone()));
+        let reload = Arc::new(Notify::new());
+        tokio::spawn(obey_signals(shutdown.clone(), reload.clone()));
         let ready = |addresses: &lapstrake_controller::Addresses| {
             let status = format!("operators on {}, agents on {}", addresses.api, addresses.control);
             // Without systemd there is nobody to tell.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
         };
-        Ok(run(config, shutdown, ready).await?)
+        Ok(run_with_reload(config, shutdown, reload, ready).await?)
     })
 }
 
-/// SIGTERM and SIGINT end the controller; SIGHUP is taken and, with certificates that renew themselves, needs nothing.
-async fn obey_signals(shutdown: CancellationToken) {
+/// SIGTERM and SIGINT end the controller; SIGHUP reads the operators' own certificate again.
+async fn obey_signals(shutdown: CancellationToken, reload: Arc<Notify>) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         tracing::error!("signals cannot be received; the controller only ends by SIGKILL");
@@ -82,7 +85,7 @@ async fn obey_signals(shutdown: CancellationToken) {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::info!("SIGHUP: certificates renew by themselves; nothing to reload"),
+            _ = hangup.recv() => reload.notify_one(),
         }
     }
     tracing::info!("ends; the nodes go on by themselves");

@@ -138,6 +138,8 @@ pub enum Verb {
     ManageSecrets,
     /// Let nodes join, give them to environments, take them back, label, cordon and remove them.
     ManageNodes,
+    /// Replace the root of the certificate authority.
+    ManageAuthority,
     /// Create, list and remove operators' tokens.
     ManageTokens,
     /// Read who tried what.
@@ -146,12 +148,13 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 7] = [
+    pub const ALL: [Verb; 8] = [
         Verb::See,
         Verb::Deploy,
         Verb::Operate,
         Verb::ManageSecrets,
         Verb::ManageNodes,
+        Verb::ManageAuthority,
         Verb::ManageTokens,
         Verb::ReadAudit,
     ];
@@ -162,7 +165,7 @@ impl Verb {
             Verb::See => Role::Viewer,
             Verb::Deploy => Role::Deployer,
             Verb::Operate | Verb::ManageSecrets | Verb::ManageNodes => Role::Operator,
-            Verb::ManageTokens | Verb::ReadAudit => Role::Admin,
+            Verb::ManageAuthority | Verb::ManageTokens | Verb::ReadAudit => Role::Admin,
         }
     }
 
@@ -175,7 +178,8 @@ impl Verb {
                 "remove services, set quotas, policies and reserved fields, create environments and applications"
             }
             Verb::ManageSecrets => "set and remove secrets and variables",
-            Verb::ManageNodes => "let nodes join, attach, detach, label, cordon and remove them",
+            Verb::ManageNodes => "let nodes join and return, attach, detach, label, cordon, revoke and remove them",
+            Verb::ManageAuthority => "replace the root of the certificate authority",
             Verb::ManageTokens => "create, list and remove operators' tokens",
             Verb::ReadAudit => "read and verify the audit log",
         }
@@ -189,6 +193,7 @@ impl Verb {
             Verb::Operate => "this",
             Verb::ManageSecrets => "setting secrets and variables",
             Verb::ManageNodes => "managing nodes",
+            Verb::ManageAuthority => "replacing the authority's root",
             Verb::ManageTokens => "managing tokens",
             Verb::ReadAudit => "reading the audit log",
         }

@@ -10,6 +10,8 @@
 
 use crate::access::Author;
 use crate::cluster::command::{Answer, Apply, Command, Outcome, Refusal};
+use crate::cluster::rotation::AuthorityCommand;
+use crate::cluster::standing::StandingCommand;
 use crate::ids::ClusterId;
 use crate::quota::Good;
 use crate::time::Wall;
@@ -285,6 +287,8 @@ impl Command {
                 let limits: Vec<String> = limits.iter().map(limit).collect();
                 Deed::new("set-quota", format!("{application}{environment}"), limits.join(", "))
             }
+            Command::Standing(command) => command.deed(),
+            Command::Authority(command) => command.deed(),
             Command::Apply(apply) => Deed::new("apply", &apply.application, services_of(apply)),
             Command::Deploy { service, image } => Deed::new("deploy", service, format!("image {image}")),
             Command::Redeploy { service } => Deed::new("redeploy", service, ""),
@@ -306,6 +310,34 @@ impl Command {
                 Deed::new("create-token", format!("token/{}", new.name), format!("{}{until}, id {}", new.grant, new.id))
             }
             Command::RemoveOperatorToken { token } => Deed::new("remove-token", format!("token/{token}"), ""),
+        }
+    }
+}
+
+impl StandingCommand {
+    fn deed(&self) -> Deed {
+        match self {
+            StandingCommand::Revoke { node } => Deed::new("revoke-node", format!("node/{node}"), ""),
+            StandingCommand::Release { node } => Deed::new("unquarantine-node", format!("node/{node}"), ""),
+            StandingCommand::AskReturn(ask) => {
+                Deed::new("ask-return", format!("node/{}", ask.node), format!("key {}", ask.key))
+            }
+            StandingCommand::Readmit { node, key } => {
+                Deed::new("readmit-node", format!("node/{node}"), format!("key {key}"))
+            }
+            StandingCommand::RefuseReturn { node } => Deed::new("refuse-return", format!("node/{node}"), ""),
+        }
+    }
+}
+
+impl AuthorityCommand {
+    fn deed(&self) -> Deed {
+        match self {
+            AuthorityCommand::Adopt(root) => Deed::new("adopt-root", "authority", format!("root {}", root.id)),
+            AuthorityCommand::Begin(root) => Deed::new("rotate-root", "authority", format!("root {}", root.id)),
+            AuthorityCommand::Advance { force } => {
+                Deed::new("advance-rotation", "authority", by_force(*force).trim_start_matches(", "))
+            }
         }
     }
 }

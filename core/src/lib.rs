@@ -27,6 +27,7 @@ pub mod quote;
 pub mod reason;
 pub mod report;
 pub mod restart;
+pub mod root;
 pub mod routes;
 pub mod spec;
 pub mod time;

@@ -6,6 +6,7 @@
 use crate::assignment::AssignmentSet;
 use crate::ids::{BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId};
 use crate::report::{NodeReport, Use};
+use crate::root::RootId;
 use crate::spec::ImageSource;
 use crate::time::{Millis, Wall};
 use alloc::string::String;
@@ -45,6 +46,8 @@ pub enum AgentWord {
     },
     /// After every change, whole; the newest is right.
     Report(NodeReport),
+    /// After the welcome, and whenever it changes: what the controller has to know to replace its root.
+    Credentials(Credentials),
     /// The answer to `ControllerWord::ResolveImage`.
     ImageResolved {
         /// Which question.
@@ -52,6 +55,15 @@ pub enum AgentWord {
         /// What the engine is to be asked for from now on, or why there is none.
         outcome: Result<ResolvedImage, String>,
     },
+}
+
+/// What an agent says of its own certificate and of whom it trusts. The sentence is about itself: a lie harms nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Credentials {
+    /// The roots that it trusts.
+    pub roots: Vec<RootId>,
+    /// The root that signed its newest certificate; none if it is none of those.
+    pub issuer: Option<RootId>,
 }
 
 /// What a tag meant when it was asked.
@@ -95,6 +107,14 @@ pub enum ControllerWord {
     },
     /// What the node should run from now on.
     Assignments(AssignmentSet),
+    /// The certificates that the agent shall trust from now on, and the root that its own certificate should be from; whole,
+    /// the newest is right.
+    Trust {
+        /// PEM.
+        trust: String,
+        /// One of these. An agent whose certificate is of another one renews it soon.
+        issuer: RootId,
+    },
     /// Where jobs of the node's public services run besides here; whole, the newest is right.
     Elsewhere(Vec<Elsewhere>),
     /// Ask the engine, or through it the registry, what an image reference means now.

@@ -4,13 +4,14 @@
 //! but the authority chooses what stands in them.
 
 use crate::fingerprint::Fingerprint;
-use crate::names::{NodeIdentity, cluster_name};
+use crate::names::{NodeIdentity, Validity, cluster_name};
 use crate::request::VerifiedRequest;
+use crate::returning::Proved;
 use lapstrake_core::ids::{ClusterId, NodeId};
 use lapstrake_core::time::{Millis, Wall};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -81,10 +82,7 @@ impl Authority {
     /// A new root for a cluster.
     pub fn create(cluster: ClusterId, now: Wall) -> Result<Authority, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::CannotSign)?;
-        let mut params = leaf_params(&root_name(cluster), now, Life { back: CLOCK_SKEW, ahead: ROOT_LIFE });
-        // It signs leaves and nothing that signs.
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = root_params(cluster, now, Life { back: CLOCK_SKEW, ahead: ROOT_LIFE });
         let certificate = params.self_signed(&key).map_err(AuthorityError::CannotSign)?;
         Ok(Authority {
             cluster,
@@ -134,6 +132,10 @@ impl Authority {
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
+    /// From when until when the root counts.
+    pub fn validity(&self) -> Option<Validity> {
+        Validity::of(&self.certificate)
+    }
     /// By which tokens recognise it.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.certificate)
@@ -147,13 +149,41 @@ impl Authority {
         now: Wall,
         life: Life,
     ) -> Result<String, AuthorityError> {
+        self.certify_key(node, &request.key, now, life)
+    }
+
+    /// The same for a node that has proved that it holds the key of its last certificate.
+    pub fn certify_again(&self, proved: &Proved, now: Wall, life: Life) -> Result<String, AuthorityError> {
+        self.certify_key(proved.identity.node, &proved.key, now, life)
+    }
+
+    fn certify_key(
+        &self,
+        node: NodeId,
+        key: &impl PublicKeyData,
+        now: Wall,
+        life: Life,
+    ) -> Result<String, AuthorityError> {
         let identity = NodeIdentity { cluster: self.cluster, node };
         let mut params = leaf_params(&format!("node {node}"), now, life);
         let uri = identity.uri().try_into().map_err(AuthorityError::CannotSign)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&request.key, &self.issuer).map_err(AuthorityError::CannotSign)?;
+        let certificate = params.signed_by(key, &self.issuer).map_err(AuthorityError::CannotSign)?;
         Ok(certificate.pem())
+    }
+
+    /// A certificate by which whoever trusts only this root recognises what the next root signs. It counts as long as leaves
+    /// of the controller do, and is made anew with them.
+    pub fn vouch_for(
+        &self,
+        next: &Authority,
+        now: Wall,
+        life: Life,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let params = root_params(next.cluster, now, life);
+        let certificate = params.signed_by(next.issuer.key(), &self.issuer).map_err(AuthorityError::CannotSign)?;
+        Ok(certificate.der().clone())
     }
 
     /// A certificate with a new key for the controller's listeners: the cluster's name and these names and addresses.
@@ -174,6 +204,14 @@ impl Authority {
 
 fn root_name(cluster: ClusterId) -> String {
     format!("Lapstrake authority of {cluster}")
+}
+
+fn root_params(cluster: ClusterId, now: Wall, life: Life) -> CertificateParams {
+    let mut params = leaf_params(&root_name(cluster), now, life);
+    // It signs leaves and nothing that signs, save for the root that takes its place.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn leaf_params(name: &str, now: Wall, life: Life) -> CertificateParams {
@@ -200,7 +238,6 @@ fn san(name: &str) -> Result<SanType, AuthorityError> {
 mod tests {
     use super::*;
     use crate::mint;
-    use crate::names::Validity;
     use crate::request::NewKey;
 
     const LIFE: Life = Life { back: CLOCK_SKEW, ahead: NODE_LIFE };
@@ -251,6 +288,31 @@ mod tests {
         assert!(usage.value.client_auth && !usage.value.server_auth);
         assert!(!parsed.is_ca());
         NodeIdentity::from_certificate(&der).expect("the node's name and no other");
+    }
+
+    #[test]
+    fn a_nodes_key_signs_for_nobody() {
+        let authority = Authority::create(ClusterId(1), mint::wall()).expect("made");
+        let new = NewKey::make().expect("a key");
+        let request = VerifiedRequest::read(&new.request_pem).expect("verified");
+        let pem = authority.certify_node(NodeId(9), &request, mint::wall(), LIFE).expect("signed");
+        let leaf = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        let key = KeyPair::from_pem(&new.key_pem).expect("a key");
+        let upstart = Authority {
+            cluster: ClusterId(1),
+            certificate: leaf.clone(),
+            certificate_pem: pem,
+            issuer: Issuer::from_ca_cert_der(&leaf, key).expect("an issuer"),
+        };
+        let forged = upstart.certify_node(NodeId(7), &request, mint::wall(), LIFE).expect("signed by a node");
+        let forged = CertificateDer::from_pem_slice(forged.as_bytes()).expect("a certificate");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.certificate().clone()).expect("a root");
+        let judge = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), crate::provider());
+        let judge = judge.build().expect("a verifier");
+        let now = rustls::pki_types::UnixTime::now();
+        judge.verify_client_cert(&leaf, &[], now).expect("the node's own is good");
+        judge.verify_client_cert(&forged, &[leaf], now).expect_err("a node is no authority");
     }
 
     #[test]

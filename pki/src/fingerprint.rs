@@ -2,6 +2,7 @@
 
 use crate::base32;
 use aws_lc_rs::digest;
+use lapstrake_core::root::RootId;
 use std::fmt;
 
 /// The SHA-256 of a certificate's DER form, or of a public key's.
@@ -12,6 +13,16 @@ impl Fingerprint {
     /// Of these bytes.
     pub fn of(der: &[u8]) -> Fingerprint {
         Fingerprint(sha256(der))
+    }
+
+    /// From 64 hexadecimal digits, as people copy them; colons between the bytes are left out. `None` when it is none.
+    pub fn from_hex(text: &str) -> Option<Fingerprint> {
+        text.trim().replace(':', "").to_ascii_lowercase().parse::<RootId>().ok().map(|root| Fingerprint(root.0))
+    }
+
+    /// As the decisions call a root of the authority.
+    pub const fn root(self) -> RootId {
+        RootId(self.0)
     }
 
     pub(crate) fn to_base32(self) -> String {

@@ -10,6 +10,7 @@ pub mod mint;
 pub mod names;
 pub mod pinned;
 pub mod request;
+pub mod returning;
 pub mod token;
 
 use rustls::crypto::CryptoProvider;

@@ -1,7 +1,7 @@
 //! Joining and renewing. They are no decisions, so core has no words for them; these are the edge's own.
 
 use super::field::{self, Malformed, Why, id_bytes};
-use crate::v1;
+use crate::{limits, v1};
 use lapstrake_core::ids::{ClusterId, NodeId, TokenId};
 use std::fmt;
 
@@ -149,5 +149,64 @@ impl TryFrom<v1::RenewResponse> for Renewed {
             certificate: field::pem("certificate_pem", wire.certificate_pem)?,
             trust: field::pem("trust_pem", wire.trust_pem)?,
         })
+    }
+}
+
+/// Shows a certificate that has ended, and that its key is still held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturnWish {
+    /// The certificate, in PEM. Not looked into yet.
+    pub certificate: String,
+    /// The signature by its key over this connection. Not looked into yet.
+    pub proof: Vec<u8>,
+}
+
+/// Where a node's wish to return stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturnAnswer {
+    /// An operator said yes.
+    Readmitted(Renewed),
+    /// Nobody has said anything yet: a sentence.
+    Waits(String),
+}
+
+impl From<ReturnWish> for v1::AskReturnRequest {
+    fn from(ours: ReturnWish) -> Self {
+        v1::AskReturnRequest { certificate_pem: ours.certificate, proof: ours.proof }
+    }
+}
+
+impl TryFrom<v1::AskReturnRequest> for ReturnWish {
+    type Error = Malformed;
+    fn try_from(wire: v1::AskReturnRequest) -> Result<Self, Malformed> {
+        field::length("proof", wire.proof.len(), limits::PROOF_BYTES)?;
+        Ok(ReturnWish { certificate: field::pem("certificate_pem", wire.certificate_pem)?, proof: wire.proof })
+    }
+}
+
+impl From<ReturnAnswer> for v1::AskReturnResponse {
+    fn from(ours: ReturnAnswer) -> Self {
+        use v1::ask_return_response::Outcome;
+        let outcome = match ours {
+            ReturnAnswer::Readmitted(Renewed { certificate, trust }) => {
+                Outcome::Readmitted(v1::Readmitted { certificate_pem: certificate, trust_pem: trust })
+            }
+            ReturnAnswer::Waits(said) => Outcome::Waits(field::sentence(said)),
+        };
+        v1::AskReturnResponse { outcome: Some(outcome) }
+    }
+}
+
+impl TryFrom<v1::AskReturnResponse> for ReturnAnswer {
+    type Error = Malformed;
+    fn try_from(wire: v1::AskReturnResponse) -> Result<Self, Malformed> {
+        use v1::ask_return_response::Outcome;
+        match wire.outcome.ok_or_else(|| Malformed::new("outcome", Why::Missing))? {
+            Outcome::Readmitted(yes) => Ok(ReturnAnswer::Readmitted(Renewed {
+                certificate: field::pem("readmitted.certificate_pem", yes.certificate_pem)?,
+                trust: field::pem("readmitted.trust_pem", yes.trust_pem)?,
+            })),
+            Outcome::Waits(said) => Ok(ReturnAnswer::Waits(field::sentence(said))),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::limits;
 use lapstrake_core::quote::is_acting;
+use lapstrake_core::root::RootId;
 use std::fmt;
 
 /// Why a message is refused: which field breaks which rule.
@@ -27,6 +28,11 @@ pub enum Why {
     },
     /// A secret is 32 bytes.
     NotASecret {
+        /// The bytes that came.
+        bytes: usize,
+    },
+    /// A fingerprint of a root is 32 bytes.
+    NotARoot {
         /// The bytes that came.
         bytes: usize,
     },
@@ -74,6 +80,7 @@ impl fmt::Display for Malformed {
             Why::Empty => f.write_str("is empty"),
             Why::NotAnId { bytes } => write!(f, "has {bytes} bytes, an id has 16"),
             Why::NotASecret { bytes } => write!(f, "has {bytes} bytes, a secret has 32"),
+            Why::NotARoot { bytes } => write!(f, "has {bytes} bytes, the fingerprint of a root has 32"),
             Why::NotAnAddress { bytes } => {
                 write!(f, "has {bytes} bytes, an IP address has 4 or 16")
             }
@@ -178,6 +185,11 @@ pub(super) fn id(field: &str, wire: &[u8]) -> Result<u128, Malformed> {
 /// An id's bytes. Their order is the ids' order.
 pub(super) fn id_bytes(id: u128) -> Vec<u8> {
     id.to_be_bytes().to_vec()
+}
+
+/// The fingerprint of a root.
+pub(super) fn root(field: &str, wire: &[u8]) -> Result<RootId, Malformed> {
+    wire.try_into().map(RootId).map_err(|_| Malformed::new(field, Why::NotARoot { bytes: wire.len() }))
 }
 
 /// A number of a port.

@@ -3,7 +3,7 @@
 use super::field::{self, Inside as _, Malformed, Why, id_bytes, list, required, sentence};
 use crate::{limits, v1};
 use lapstrake_core::ids::{BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId};
-use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere, Hello, LogRange, ResolvedImage};
+use lapstrake_core::message::{AgentWord, ControllerWord, Credentials, Elsewhere, Hello, LogRange, ResolvedImage};
 use lapstrake_core::time::{Millis, Wall};
 
 impl From<AgentWord> for v1::OpenSessionRequest {
@@ -13,6 +13,7 @@ impl From<AgentWord> for v1::OpenSessionRequest {
             AgentWord::Hello(hello) => Word::Hello(hello.into()),
             AgentWord::Heartbeat { number, used } => Word::Heartbeat(v1::Heartbeat { number, used: Some(used.into()) }),
             AgentWord::Report(report) => Word::Report(report.into()),
+            AgentWord::Credentials(credentials) => Word::Credentials(credentials.into()),
             AgentWord::ImageResolved { request, outcome } => Word::ImageResolved(v1::ImageResolved {
                 request_id: id_bytes(request.0),
                 outcome: Some(outcome.into()),
@@ -32,6 +33,7 @@ impl TryFrom<v1::OpenSessionRequest> for AgentWord {
                 AgentWord::Heartbeat { number: beat.number, used: required("heartbeat.used", beat.used)? }
             }
             Word::Report(report) => AgentWord::Report(report.try_into().inside("report")?),
+            Word::Credentials(said) => AgentWord::Credentials(said.try_into().inside("credentials")?),
             Word::ImageResolved(answer) => AgentWord::ImageResolved {
                 request: RequestId(field::id("image_resolved.request_id", &answer.request_id)?),
                 outcome: outcome(answer.outcome).inside("image_resolved")?,
@@ -69,6 +71,26 @@ impl TryFrom<v1::Hello> for Hello {
     }
 }
 
+impl From<Credentials> for v1::Credentials {
+    fn from(core: Credentials) -> Self {
+        v1::Credentials {
+            roots_sha256: core.roots.iter().map(|root| root.0.to_vec()).collect(),
+            issuer_sha256: core.issuer.map(|root| root.0.to_vec()),
+        }
+    }
+}
+
+impl TryFrom<v1::Credentials> for Credentials {
+    type Error = Malformed;
+    fn try_from(wire: v1::Credentials) -> Result<Self, Malformed> {
+        field::length("roots_sha256", wire.roots_sha256.len(), limits::ROOTS)?;
+        Ok(Credentials {
+            roots: wire.roots_sha256.iter().map(|root| field::root("roots_sha256", root)).collect::<Result<_, _>>()?,
+            issuer: wire.issuer_sha256.map(|root| field::root("issuer_sha256", &root)).transpose()?,
+        })
+    }
+}
+
 impl From<Result<ResolvedImage, String>> for v1::image_resolved::Outcome {
     fn from(core: Result<ResolvedImage, String>) -> Self {
         match core {
@@ -99,6 +121,9 @@ impl From<ControllerWord> for v1::OpenSessionResponse {
                 heartbeat_ms: heartbeat.0,
                 trust_pem: trust,
             }),
+            ControllerWord::Trust { trust, issuer } => {
+                Word::Trust(v1::Trust { trust_pem: trust, issuer_sha256: issuer.0.to_vec() })
+            }
             ControllerWord::HeartbeatAnswer { number } => Word::HeartbeatAnswer(v1::HeartbeatAnswer { number }),
             ControllerWord::Assignments(set) => Word::Assignments(set.into()),
             ControllerWord::Elsewhere(services) => {
@@ -127,6 +152,10 @@ impl TryFrom<v1::OpenSessionResponse> for ControllerWord {
             Word::Welcome(welcome) => welcomed(welcome).inside("welcome")?,
             Word::HeartbeatAnswer(answer) => ControllerWord::HeartbeatAnswer { number: answer.number },
             Word::Assignments(set) => ControllerWord::Assignments(set.try_into().inside("assignments")?),
+            Word::Trust(said) => ControllerWord::Trust {
+                trust: field::pem("trust.trust_pem", said.trust_pem)?,
+                issuer: field::root("trust.issuer_sha256", &said.issuer_sha256)?,
+            },
             Word::Elsewhere(all) => {
                 ControllerWord::Elsewhere(list("services", all.services, limits::ELSEWHERE).inside("elsewhere")?)
             }

@@ -9,7 +9,7 @@ use lapstrake_pki::token::{Kind, Secret, SecretHash, Token};
 use rusqlite::Connection;
 use serde_json::json;
 
-async fn rows(client: &Client) -> Vec<AuditRow> {
+pub async fn rows(client: &Client) -> Vec<AuditRow> {
     let mut all: Vec<AuditRow> = Vec::new();
     loop {
         let after = all.last().map_or(0, |row| row.number);

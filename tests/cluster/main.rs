@@ -1,7 +1,10 @@
 //! The whole in one process: the real controller, the real agents on engines in memory, and between them real HTTP,
 //! gRPC and mutual TLS on loopback. What is judged is what operators see.
 
+mod attacks;
 mod bench;
+mod certificates;
+mod confined;
 
 mod access;
 mod audit;

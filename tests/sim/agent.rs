@@ -384,7 +384,7 @@ impl World {
                 let delay = self.rng.between(10, 500);
                 self.queue.push(self.at + delay, Event::Resolved { home, stream: number, request, image });
             }
-            ControllerWord::SendLogs { .. } => {}
+            ControllerWord::SendLogs { .. } | ControllerWord::Trust { .. } => {}
         }
     }
 

@@ -281,6 +281,7 @@ impl World {
                     .decide(Author::Controller, |cluster, live, cx| cluster.report(live, node, session, report, cx));
                 self.touch(touched);
             }
+            AgentWord::Credentials(_) => {}
             AgentWord::ImageResolved { request, outcome } => {
                 let touched = self.decide(Author::Controller, |cluster, live, _| {
                     cluster.image_resolved(live, node, request, outcome)
@@ -298,12 +299,8 @@ impl World {
         hello: lapstrake_core::message::Hello,
     ) {
         let result = self.decide(Author::Controller, |cluster, live, cx| {
-            let savepoint = cluster.savepoint();
-            let result = cluster.hello(live, session, hello, cx);
-            if result.is_err() {
-                cluster.roll_back(savepoint);
-            }
-            result
+            // A refusal may have quarantined the node, which is stored.
+            cluster.hello(live, session, hello, cx)
         });
         let Some(Ok(touched)) = result else { return self.end_stream(stream, true) };
         self.heard.insert(node, self.at);

@@ -64,6 +64,8 @@ fn word(command: &Command) -> &'static str {
         Command::UncordonNode { .. } => "uncordon-node",
         Command::LabelNode { .. } => "label-node",
         Command::SetQuota { .. } => "set-quota",
+        Command::Standing(_) => "standing",
+        Command::Authority(_) => "authority",
         Command::Apply(_) => "apply",
         Command::Deploy { .. } => "deploy",
         Command::Redeploy { .. } => "redeploy",

@@ -1,7 +1,7 @@
 //! What no honest peer sends.
 
 use crate::words;
-use lapstrake::convert::{Enrolled, Enrolment, LogsWord, Malformed, Renewal, Renewed, Why};
+use lapstrake::convert::{Enrolled, Enrolment, LogsWord, Malformed, Renewal, Renewed, ReturnAnswer, ReturnWish, Why};
 use lapstrake::{limits, v1};
 use lapstrake_core::message::{AgentWord, ControllerWord};
 use proptest::collection::vec;
@@ -31,7 +31,9 @@ fn read_as_everything(bytes: &[u8]) -> Result<(), TestCaseError> {
     read::<Enrolment, v1::EnrolRequest>(bytes)?;
     read::<Enrolled, v1::EnrolResponse>(bytes)?;
     read::<Renewal, v1::RenewRequest>(bytes)?;
-    read::<Renewed, v1::RenewResponse>(bytes)
+    read::<Renewed, v1::RenewResponse>(bytes)?;
+    read::<ReturnWish, v1::AskReturnRequest>(bytes)?;
+    read::<ReturnAnswer, v1::AskReturnResponse>(bytes)
 }
 
 /// Bytes of an honest message with some of them changed.

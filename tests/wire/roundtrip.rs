@@ -56,4 +56,9 @@ proptest! {
         cross::<_, v1::RenewRequest>(request)?;
         cross::<_, v1::RenewResponse>(answer)?;
     }
+    #[test]
+    fn a_wish_to_return_arrives_whole(request in words::return_wish(), answer in words::return_answer()) {
+        cross::<_, v1::AskReturnRequest>(request)?;
+        cross::<_, v1::AskReturnResponse>(answer)?;
+    }
 }

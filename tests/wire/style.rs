@@ -154,7 +154,10 @@ fn names_of_fields_say_what_is_in_them() {
                         has_unit || WITHOUT_UNIT.contains(&name) || name == "times"
                     }
                     Type::Float | Type::Double => false,
-                    Type::Bytes => name.ends_with("_id") || ["address", "secret", "text"].contains(&name),
+                    Type::Bytes => {
+                        let says = name.ends_with("_id") || name.ends_with("_sha256");
+                        says || ["address", "proof", "secret", "text"].contains(&name)
+                    }
                     _ => true,
                 };
                 if !fit || !is_lower_snake(name) {

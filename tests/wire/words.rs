@@ -1,15 +1,19 @@
 //! Everything that the two sides can say, at random and within the limits.
 
-use lapstrake::convert::{Enrolled, Enrolment, LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord, Renewal, Renewed};
+use lapstrake::convert::{
+    Enrolled, Enrolment, LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord, Renewal, Renewed, ReturnAnswer,
+    ReturnWish,
+};
 use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
 use lapstrake_core::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, RequestId, ServiceId,
     SessionId, SlotId, TokenId,
 };
-use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere, Hello, LogRange, ResolvedImage};
+use lapstrake_core::message::{AgentWord, ControllerWord, Credentials, Elsewhere, Hello, LogRange, ResolvedImage};
 use lapstrake_core::report::{
     Capacity, Failure, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
 };
+use lapstrake_core::root::RootId;
 use lapstrake_core::spec::{
     Check, CheckKind, DeployPolicy, ImageSource, Port, Protocol, Pull, ServiceSpec, ServiceType, Size, Strategy as Way,
     WhenCutOff,
@@ -302,9 +306,15 @@ pub fn agent_word() -> impl Strategy<Value = AgentWord> {
         hello().prop_map(AgentWord::Hello),
         (any::<u64>(), used()).prop_map(|(number, used)| AgentWord::Heartbeat { number, used }),
         node_report().prop_map(AgentWord::Report),
+        (vec(root(), 0..3), of(root()))
+            .prop_map(|(roots, issuer)| AgentWord::Credentials(Credentials { roots, issuer })),
         (any::<u128>(), outcome)
             .prop_map(|(request, outcome)| AgentWord::ImageResolved { request: RequestId(request), outcome }),
     ]
+}
+
+fn root() -> impl Strategy<Value = RootId> {
+    any::<[u8; 32]>().prop_map(RootId)
 }
 
 fn elsewhere() -> impl Strategy<Value = Elsewhere> {
@@ -329,6 +339,7 @@ pub fn controller_word() -> impl Strategy<Value = ControllerWord> {
     });
     prop_oneof![
         welcome,
+        (pem(), root()).prop_map(|(trust, issuer)| ControllerWord::Trust { trust, issuer }),
         any::<u64>().prop_map(|number| ControllerWord::HeartbeatAnswer { number }),
         assignment_set().prop_map(ControllerWord::Assignments),
         vec(elsewhere(), 0..3).prop_map(ControllerWord::Elsewhere),
@@ -381,4 +392,12 @@ pub fn renewal() -> impl Strategy<Value = Renewal> {
 
 pub fn renewed() -> impl Strategy<Value = Renewed> {
     (pem(), pem()).prop_map(|(certificate, trust)| Renewed { certificate, trust })
+}
+
+pub fn return_wish() -> impl Strategy<Value = ReturnWish> {
+    (pem(), vec(any::<u8>(), 0..=128)).prop_map(|(certificate, proof)| ReturnWish { certificate, proof })
+}
+
+pub fn return_answer() -> impl Strategy<Value = ReturnAnswer> {
+    prop_oneof![renewed().prop_map(ReturnAnswer::Readmitted), sentence().prop_map(ReturnAnswer::Waits)]
 }

@@ -3,6 +3,7 @@
 use lapstrake_core::ids::ClusterId;
 use lapstrake_pki::names::{cluster_name, server_name};
 use lapstrake_pki::pinned::OtherAuthority;
+use lapstrake_pki::returning::{Binding, EXPORTER_LABEL};
 use rustls::ClientConfig;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -61,13 +62,21 @@ pub enum DialError {
     },
 }
 
+/// A connection.
+pub(crate) struct Dialled {
+    /// For calls.
+    pub channel: Channel,
+    /// What only the two ends of this connection know.
+    pub binding: Result<Binding, rustls::Error>,
+}
+
 /// Connects once. A channel that breaks stays broken: whoever holds it starts over.
-pub(crate) async fn dial(address: &str, cluster: ClusterId, config: Arc<ClientConfig>) -> Result<Channel, DialError> {
+pub(crate) async fn dial(address: &str, cluster: ClusterId, config: Arc<ClientConfig>) -> Result<Dialled, DialError> {
     let timed_out = || DialError::TimedOut { address: address.to_owned() };
     tokio::time::timeout(DIAL_TIME, dial_untimed(address, cluster, config)).await.map_err(|_| timed_out())?
 }
 
-async fn dial_untimed(address: &str, cluster: ClusterId, config: Arc<ClientConfig>) -> Result<Channel, DialError> {
+async fn dial_untimed(address: &str, cluster: ClusterId, config: Arc<ClientConfig>) -> Result<Dialled, DialError> {
     let unreachable = |source| DialError::Unreachable { address: address.to_owned(), source };
     let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
@@ -79,6 +88,7 @@ async fn dial_untimed(address: &str, cluster: ClusterId, config: Arc<ClientConfi
             DialError::Handshake { address, source }
         }
     })?;
+    let binding = tls.get_ref().1.export_keying_material(Binding::default(), EXPORTER_LABEL, None);
     // tonic wants to connect by itself; it gets the one connection that there is, and the second time an error.
     let once = Arc::new(Mutex::new(Some(hyper_util::rt::TokioIo::new(tls))));
     let connector = tower::service_fn(move |_: http::Uri| {
@@ -87,12 +97,13 @@ async fn dial_untimed(address: &str, cluster: ClusterId, config: Arc<ClientConfi
     });
     let protocol = |source| DialError::Protocol { address: address.to_owned(), source };
     // `http`, because the TLS is ours; the name is only the request's `:authority`.
-    Endpoint::from_shared(format!("http://{}", cluster_name(cluster)))
+    let channel = Endpoint::from_shared(format!("http://{}", cluster_name(cluster)))
         .map_err(protocol)?
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIME)
         .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await
-        .map_err(protocol)
+        .map_err(protocol)?;
+    Ok(Dialled { channel, binding })
 }

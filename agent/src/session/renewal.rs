@@ -3,7 +3,7 @@
 //! A renewal dials for itself, with the present certificate: that proves at the same time that the present one still
 //! opens the door, and the session's stream goes on as it was.
 
-use super::dial::{DialError, dial};
+use super::dial::{DialError, Dialled, dial};
 use crate::tls::{Credentials, CredentialsError, Pair};
 use lapstrake::convert::{Malformed, Renewal, Renewed};
 use lapstrake::{limits, v1};
@@ -19,6 +19,11 @@ use tokio_util::sync::CancellationToken;
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 /// The wall clock may be set and the machine may sleep: it is asked again at least this often.
 const LONGEST_NAP: Millis = Millis::secs(60);
+
+/// When the certificate has ended, it is looked at this often whether there is another one.
+const ENDED_NAP: Millis = Millis::secs(1);
+/// Nodes that are told of another root renew within this time: a thousand nodes make 500 renewals a second.
+const SPREAD: Millis = Millis::secs(2);
 
 /// Why there is no new certificate yet.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +50,21 @@ pub(crate) async fn keep_fresh(credentials: Arc<Credentials>, controller: String
 async fn renew_forever(credentials: Arc<Credentials>, controller: String) {
     loop {
         let at = renewal_time(credentials.validity(), mint::bytes());
-        while mint::wall() < at {
-            let left = Millis(at.0.saturating_sub(mint::wall().0));
-            tokio::time::sleep(left.min(LONGEST_NAP).std()).await;
+        tokio::select! {
+            () = until(at) => {}
+            () = until_another_root_is_wanted(&credentials) => {}
+        }
+        if credentials.has_ended() {
+            // Who has no certificate that counts asks to return instead, which is the sessions' work.
+            tokio::time::sleep(LONGEST_NAP.min(ENDED_NAP).std()).await;
+            continue;
         }
         match renew(&credentials, &controller).await {
-            Ok(()) => tracing::info!("the node has a new certificate"),
+            Ok(()) => {
+                tracing::info!("the node has a new certificate");
+                // A controller that asks for one root and signs with another is not asked without end.
+                tokio::time::sleep(ENDED_NAP.std()).await;
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the node's certificate was not renewed");
                 let left = credentials.validity().not_after.0.saturating_sub(mint::wall().0);
@@ -60,9 +74,23 @@ async fn renew_forever(credentials: Arc<Credentials>, controller: String) {
     }
 }
 
+async fn until(at: Wall) {
+    while mint::wall() < at {
+        let left = Millis(at.0.saturating_sub(mint::wall().0));
+        tokio::time::sleep(left.min(LONGEST_NAP).std()).await;
+    }
+}
+
+/// The controller signs with another root now: within seconds, not all nodes at once.
+async fn until_another_root_is_wanted(credentials: &Credentials) {
+    credentials.issuer_is_another_than_wanted().await;
+    let spread = SPREAD.0 * u64::from(u16::from_be_bytes(mint::bytes())) / u64::from(u16::MAX);
+    tokio::time::sleep(Millis(spread).std()).await;
+}
+
 async fn renew(credentials: &Credentials, controller: &str) -> Result<(), RenewalError> {
     let new = NewKey::make()?;
-    let channel = dial(controller, credentials.identity().cluster, credentials.client_config()).await?;
+    let Dialled { channel, .. } = dial(controller, credentials.identity().cluster, credentials.client_config()).await?;
     let mut client = v1::enrolment_service_client::EnrolmentServiceClient::new(channel)
         .max_decoding_message_size(limits::ENROLMENT_DECODES_BYTES);
     let request = v1::RenewRequest::from(Renewal { certificate_request: new.request_pem });

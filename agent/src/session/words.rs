@@ -1,7 +1,7 @@
 //! One session, from the dial to its end.
 
 use super::asks::{Asks, LogsWish, QUESTIONS};
-use super::dial::{DialError, dial};
+use super::dial::{DialError, Dialled, dial};
 use super::{Host, Node};
 use crate::tls::CredentialsError;
 use lapstrake::convert::Malformed;
@@ -55,6 +55,13 @@ pub(crate) enum SessionEnd {
     Trust(#[from] CredentialsError),
 }
 
+impl SessionEnd {
+    /// Whether it lasts until somebody does something about it.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, SessionEnd::CertificateRefused(_) | SessionEnd::Refused(_))
+    }
+}
+
 /// One session with the controller.
 pub(super) struct Conversation<'a, H> {
     node: &'a Node<H>,
@@ -90,7 +97,7 @@ impl<'a, H: Host> Conversation<'a, H> {
     async fn open_and_talk(&mut self) -> Result<SessionEnd, SessionEnd> {
         let node = self.node;
         let config = node.credentials.client_config();
-        let channel = dial(&node.identity.controller, node.identity.cluster, config).await?;
+        let Dialled { channel, .. } = dial(&node.identity.controller, node.identity.cluster, config).await?;
         let mut client = AgentServiceClient::new(channel).max_decoding_message_size(limits::AGENT_DECODES_BYTES);
         let mut reports = node.host.reports();
         // One place: what waits for a slow controller is decided when it takes the next word, and is then the newest.
@@ -172,6 +179,12 @@ impl<'a, H: Host> Conversation<'a, H> {
                 Ok(ControllerWord::Assignments(set)) => {
                     sets.send_replace(Some(set));
                 }
+                Ok(ControllerWord::Trust { trust, issuer }) => {
+                    if let Err(error) = self.node.credentials.trust(&trust) {
+                        return error.into();
+                    }
+                    self.node.credentials.want_issuer(issuer);
+                }
                 Ok(ControllerWord::Elsewhere(services)) => host.set_elsewhere(services),
                 Ok(ControllerWord::ResolveImage { request, image }) => asks.resolve(request, image),
                 Ok(ControllerWord::SendLogs { request, job, range }) => {
@@ -206,6 +219,8 @@ async fn speak<H: Host>(
     let mut beat = interval(terms.heartbeat.std());
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut number = 0;
+    let mut credentials = node.credentials.said();
+    credentials.mark_changed();
     // A stream that takes no more words has ended, and `listen` hears why.
     while let Ok(place) = words.reserve().await {
         let word = tokio::select! {
@@ -215,6 +230,7 @@ async fn speak<H: Host>(
                 remember(sent, number, node.clock.tick());
                 AgentWord::Heartbeat { number, used: node.host.used() }
             }
+            Ok(()) = credentials.changed() => AgentWord::Credentials(credentials.borrow_and_update().clone()),
             Some(answer) = answers.recv() => answer,
             Ok(()) = reports.changed() => AgentWord::Report(reports.borrow_and_update().clone()),
         };

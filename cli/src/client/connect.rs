@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::names::server_name;
 use lapstrake_pki::pinned::{OtherAuthority, PinnedVerifier};
 use lapstrake_pki::token::Token;
@@ -18,9 +19,21 @@ use tokio_rustls::client::TlsStream;
 /// Over a bad line a handshake takes a second; after ten nobody is there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Opens a connection. The token itself is not sent here; its fingerprint decides whom it may be sent to.
-pub async fn connect(address: &Address, token: &Token) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-    let reached = tokio::time::timeout(CONNECT_WITHIN, async { secure(address, token, reach(address).await?).await });
+/// A connection.
+pub struct Connected {
+    /// For requests.
+    pub sender: SendRequest<Full<Bytes>>,
+    /// A root that takes the place of the one by which the controller was recognised.
+    pub successor: Option<Fingerprint>,
+}
+
+/// Opens a connection. The token itself is not sent here; its fingerprint, or one of these roots, decides whom it may be sent
+/// to.
+pub async fn connect(address: &Address, token: &Token, roots: &[Fingerprint]) -> Result<Connected, ClientError> {
+    let pins = std::iter::once(token.authority).chain(roots.iter().copied()).collect();
+    let verifier = PinnedVerifier::any_of(pins);
+    let reached =
+        tokio::time::timeout(CONNECT_WITHIN, async { secure(address, token, &verifier, reach(address).await?).await });
     let stream = reached
         .await
         .map_err(|_| ClientError::NotReachedInTime { url: address.url.clone(), seconds: CONNECT_WITHIN.as_secs() })??;
@@ -28,7 +41,7 @@ pub async fn connect(address: &Address, token: &Token) -> Result<SendRequest<Ful
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
     // It ends with its sender; what goes wrong is told to whoever waits for an answer.
     tokio::spawn(connection);
-    Ok(sender)
+    Ok(Connected { sender, successor: verifier.successor() })
 }
 
 async fn reach(address: &Address) -> Result<TcpStream, ClientError> {
@@ -44,9 +57,14 @@ async fn reach(address: &Address) -> Result<TcpStream, ClientError> {
     Err(ClientError::NotReached { url: address.url.clone(), source: last })
 }
 
-async fn secure(address: &Address, token: &Token, stream: TcpStream) -> Result<TlsStream<TcpStream>, ClientError> {
+async fn secure(
+    address: &Address,
+    token: &Token,
+    verifier: &Arc<PinnedVerifier>,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, ClientError> {
     let not_trusted = |source| ClientError::NotTrusted { url: address.url.clone(), source };
-    let config = PinnedVerifier::new(token.authority).client_config().map_err(|error| not_trusted(error.into()))?;
+    let config = verifier.client_config().map_err(|error| not_trusted(error.into()))?;
     // Controllers are recognised by the cluster's name, so that any address that leads to one will do.
     let connecting = TlsConnector::from(Arc::new(config)).connect(server_name(token.cluster), stream);
     connecting.await.map_err(|error| {

@@ -39,7 +39,8 @@ pub enum ClientError {
     /// Another controller, or somebody in between.
     #[error(
         "{url} is not the controller that this token is for, so the token was not sent: it has another certificate \
-         authority; use that controller's own token, or check who answers there"
+         authority; use that controller's own token, or check who answers there. If its root was replaced, `lap login --fingerprint` \
+         names the new one"
     )]
     OtherAuthority {
         /// Where.

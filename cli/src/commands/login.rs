@@ -8,6 +8,7 @@ use crate::error::LapError;
 use crate::output::{Output, ask, printable};
 use crate::show::table::{Column, Table};
 use lapstrake_api::view;
+use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::token::Token;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
@@ -33,15 +34,27 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
         (None, None, None) => ask_for_token()?,
     };
     let token = Token::operator(&text).map_err(ContextError::Token)?;
-    let fingerprint = token.authority;
-    let context = Context { url: address.url.clone(), token: token.text() };
+    let roots: Vec<Fingerprint> = match &login.fingerprint {
+        Some(text) => vec![Fingerprint::from_hex(text).ok_or_else(|| ContextError::NotAFingerprint(text.clone()))?],
+        None => contexts.roots_for(&token),
+    };
+    let context = Context {
+        url: address.url.clone(),
+        token: token.text(),
+        roots: roots.iter().map(Fingerprint::to_string).collect(),
+    };
     let name = contexts.put(wish.context, context, login.force)?;
 
-    let mut client = Client::new(address.clone(), token.clone());
+    let mut client = Client::new(address.clone(), token.clone()).trusting(roots);
     let version: view::Version = client.get("/v1/version").await?.read()?;
     // The version is told to everybody; this needs the token.
     client.get("/v1/apps").await?;
 
+    if let Some((token, root)) = client.successor() {
+        contexts.trust(token, root);
+    }
+    let trusted = std::iter::once(token.authority).chain(contexts.roots_for(&token));
+    let fingerprints = trusted.map(|root| root.to_string()).collect::<Vec<_>>().join(" or ");
     contexts.store(&file)?;
     output.say(&format!(
         "logged in to {} (organization {}, version {}) as context {name}",
@@ -49,7 +62,7 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
         printable(&version.organization),
         printable(&version.version)
     ));
-    output.say(&format!("the controller's authority has the fingerprint {fingerprint}; lap speaks to no other"));
+    output.say(&format!("the controller's authority has the fingerprint {fingerprints}; lap speaks to no other"));
     Ok(())
 }
 
@@ -125,7 +138,8 @@ pub async fn version(common: &Common) -> Result<(), LapError> {
     let asked = match common.wish().resolve(&stored()?) {
         Ok((address, token)) => {
             let url = address.url.clone();
-            let answer = Client::new(address, token).get("/v1/version").await;
+            let roots = stored()?.roots_for(&token);
+            let answer = Client::new(address, token).trusting(roots).get("/v1/version").await;
             Some((url, answer.and_then(|answer| answer.read::<view::Version>())))
         }
         Err(ContextError::NoController | ContextError::NoToken(_)) => None,

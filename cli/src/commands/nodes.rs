@@ -85,6 +85,43 @@ pub fn noted(session: &Session, answer: &Answer, done: &str, unchanged: &str) ->
     Ok(())
 }
 
+/// `lap node revoke`.
+pub async fn revoke(session: &mut Session, name: &NodeName) -> Result<(), LapError> {
+    session.client.post(&format!("/v1/nodes/{name}/revoke"), &serde_json::json!({})).await?;
+    session
+        .output
+        .say(&format!("{name} is cut off, and its certificate is worth nothing now; `lap node rm` removes it"));
+    Ok(())
+}
+
+/// `lap node unquarantine`.
+pub async fn unquarantine(session: &mut Session, name: &NodeName) -> Result<(), LapError> {
+    session.client.post(&format!("/v1/nodes/{name}/unquarantine"), &serde_json::json!({})).await?;
+    session.output.say(&format!("{name} may open a session again"));
+    Ok(())
+}
+
+/// `lap node readmit`.
+pub async fn readmit(session: &mut Session, name: &NodeName, key: Option<&str>, refuse: bool) -> Result<(), LapError> {
+    let path = format!("/v1/nodes/{name}/return");
+    if refuse {
+        session.client.delete(&path).await?;
+        session.output.say(&format!("{name} does not return; it can join again with a new token and --replace"));
+        return Ok(());
+    }
+    let key = match key {
+        Some(key) => key.to_owned(),
+        None => {
+            let node: view::Node = session.client.get(&format!("/v1/nodes/{name}")).await?.read()?;
+            // Without a wish to return there is no key; the controller says so.
+            node.returning.map(|returning| returning.key).unwrap_or_default()
+        }
+    };
+    session.client.post(&path, &ask::Readmit { key: key.clone() }).await?;
+    session.output.say(&format!("{name} may return with the key {}", printable(&key)));
+    Ok(())
+}
+
 /// `lap env attach-node`.
 pub async fn attach(session: &mut Session, path: &EnvironmentPath, node: &NodeName) -> Result<(), LapError> {
     let ask = ask::AttachNode { node: node.to_string() };

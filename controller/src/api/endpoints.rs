@@ -3,7 +3,7 @@
 
 use super::caller::{Rule, guard};
 use super::{ApiError, Office};
-use super::{applications, audit, events, logs, nodes, quotas, services, spec, tokens, wishes};
+use super::{applications, audit, authority, events, logs, nodes, quotas, services, spec, tokens, wishes};
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
@@ -44,7 +44,7 @@ where
 /// `Rule::Asked` leaves the scope to the command that the body makes, which core judges (`Command::needs`).
 pub fn endpoints() -> Vec<Endpoint> {
     use Rule::{Asked, Environment, Open, Organization, Own, Shown};
-    use Verb::{Deploy, ManageNodes, ManageTokens, Operate, ReadAudit, See};
+    use Verb::{Deploy, ManageAuthority, ManageNodes, ManageTokens, Operate, ReadAudit, See};
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
         endpoint(get.clone(), "/v1/version", Open, "Version, cluster and organization.", applications::version),
@@ -114,6 +114,55 @@ pub fn endpoints() -> Vec<Endpoint> {
             Asked(Operate),
             "Set limits of an environment.",
             quotas::of_environment,
+        ),
+        endpoint(
+            post.clone(),
+            "/v1/nodes/{node}/revoke",
+            Organization(ManageNodes),
+            "End the use of a node's certificate, for good.",
+            nodes::revoke,
+        ),
+        endpoint(
+            post.clone(),
+            "/v1/nodes/{node}/unquarantine",
+            Organization(ManageNodes),
+            "End a node's quarantine.",
+            nodes::unquarantine,
+        ),
+        endpoint(
+            post.clone(),
+            "/v1/nodes/{node}/return",
+            Organization(ManageNodes),
+            "Let a node return whose certificate has ended.",
+            nodes::readmit,
+        ),
+        endpoint(
+            delete.clone(),
+            "/v1/nodes/{node}/return",
+            Organization(ManageNodes),
+            "Do not let a node return.",
+            nodes::refuse_return,
+        ),
+        endpoint(
+            get.clone(),
+            "/v1/authority",
+            Organization(See),
+            "The authority's roots and their rotation.",
+            authority::show,
+        ),
+        endpoint(
+            post.clone(),
+            "/v1/authority/rotate",
+            Organization(ManageAuthority),
+            "Begin to replace the authority's root.",
+            authority::rotate,
+        ),
+        endpoint(
+            post.clone(),
+            "/v1/authority/advance",
+            Organization(ManageAuthority),
+            "Go to the next stage of the rotation.",
+            authority::advance,
         ),
         endpoint(post.clone(), "/v1/node-tokens", Organization(ManageNodes), "Make a join token.", nodes::create_token),
         endpoint(post.clone(), "/v1/plan", Asked(Deploy), "What applying a spec would do.", spec::plan),

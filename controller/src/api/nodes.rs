@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lapstrake_api::{ask, view};
 use lapstrake_core::cluster::command::{Command, NewJoinToken};
+use lapstrake_core::cluster::standing::StandingCommand;
 use lapstrake_core::time::Millis;
 use lapstrake_pki::mint;
 use lapstrake_pki::token::{Kind, Token};
@@ -42,7 +43,7 @@ pub async fn show(
 #[serde(deny_unknown_fields)]
 pub struct Force {
     #[serde(default)]
-    force: bool,
+    pub(super) force: bool,
 }
 
 /// `DELETE /v1/nodes/{node}?force=true`.
@@ -53,6 +54,49 @@ pub async fn remove(
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
     office.engine.command(Command::RemoveNode { node, force }, caller.author()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/nodes/{node}/revoke`.
+pub async fn revoke(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    stand(&office, &caller, StandingCommand::Revoke { node }).await
+}
+
+/// `POST /v1/nodes/{node}/unquarantine`.
+pub async fn unquarantine(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    stand(&office, &caller, StandingCommand::Release { node }).await
+}
+
+/// `POST /v1/nodes/{node}/return`.
+pub async fn readmit(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path(node): Path<String>,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let ask::Readmit { key } = body::json(body).await?;
+    stand(&office, &caller, StandingCommand::Readmit { node, key }).await
+}
+
+/// `DELETE /v1/nodes/{node}/return`.
+pub async fn refuse_return(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    stand(&office, &caller, StandingCommand::RefuseReturn { node }).await
+}
+
+async fn stand(office: &Office, caller: &Caller, command: StandingCommand) -> Result<StatusCode, ApiError> {
+    office.engine.command(Command::Standing(command), caller.author()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -98,7 +142,7 @@ pub async fn create_token(
         Some((application, environment)) => Ok((application.to_owned(), environment.to_owned())),
         None => Err(ApiError::bad_request(format!("{path} is no environment; one is written as shop/production"))),
     });
-    let token = Token::mint(Kind::Join, office.cluster, office.authority);
+    let token = Token::mint(Kind::Join, office.cluster, office.ca.fingerprint());
     let expires = mint::wall() + lifetime;
     let new = NewJoinToken {
         id: token.id,

@@ -73,7 +73,7 @@ pub async fn create(
     if lifetime.is_some_and(|lifetime| lifetime.0 == 0) {
         return Err(ApiError::bad_request("ttl_seconds must be at least 1"));
     }
-    let token = Token::mint(Kind::Operator, office.cluster, office.authority);
+    let token = Token::mint(Kind::Operator, office.cluster, office.ca.fingerprint());
     let new = NewOperatorToken {
         id: token.id,
         hash: token.secret.hash().to_hex(),

@@ -3,12 +3,14 @@
 use crate::engine::Look;
 use lapstrake_api::view;
 use lapstrake_core::access::{Grant, Scope};
-use lapstrake_core::cluster::Cluster;
 use lapstrake_core::cluster::paths::slot_word;
+use lapstrake_core::cluster::rotation::RotationWait;
 use lapstrake_core::cluster::state::{
-    Allotment, Application, Deployment, DeploymentFailure, DeploymentPhase, Environment, Node, Revision, Service, Slot,
+    Allotment, Application, Authority, Deployment, DeploymentFailure, DeploymentPhase, Environment, Node, ReturnAnswer,
+    Returning, Revision, Root, Service, Slot,
 };
 use lapstrake_core::cluster::status::{ServiceState, SlotJobStatus, SlotStatus};
+use lapstrake_core::cluster::{Cluster, One};
 use lapstrake_core::ids::{JobId, ServiceId, SlotId};
 use lapstrake_core::policy::Policy;
 use lapstrake_core::quota::{Amounts, Good, Holder, Quota};
@@ -143,13 +145,16 @@ fn node(look: &Look<'_>, record: &Node) -> view::Node {
     environments.sort();
     let report = look.live.report(record.id);
     let mut troubles = report.map(|report| report.troubles.clone()).unwrap_or_default();
-    if live.is_some_and(|live| live.has_twin()) {
-        troubles.push("two machines take turns under this node's identity".into());
-    }
+    troubles.extend(record.standing_troubles());
     view::Node {
         name: record.name.clone(),
         id: record.id.to_string(),
-        liveness: look.live.liveness(record.id, look.now).word().into(),
+        liveness: match record.boot {
+            Some(_) => look.live.liveness(record.id, look.now).word().into(),
+            None => "joining".into(),
+        },
+        standing: record.standing.word().into(),
+        returning: record.returning.as_ref().map(returning),
         silent_ms: look.live.pulse(record.id).silence(look.now).0,
         version: live.map(|live| live.version.clone()).unwrap_or_default(),
         architecture: record.architecture.clone(),
@@ -169,6 +174,43 @@ fn node(look: &Look<'_>, record: &Node) -> view::Node {
         troubles,
         joined_ms: record.joined.0,
     }
+}
+
+fn returning(record: &Returning) -> view::Returning {
+    view::Returning {
+        key: record.key.clone(),
+        address: record.address.clone(),
+        asked_ms: record.asked.0,
+        ended_ms: record.ended.0,
+        answer: match record.answer {
+            ReturnAnswer::Waiting => "waiting",
+            ReturnAnswer::Admitted => "admitted",
+            ReturnAnswer::Refused => "refused",
+        }
+        .into(),
+    }
+}
+
+/// The authority as the store has it, and whom its rotation waits for.
+pub fn authority(look: &Look<'_>) -> Option<view::Authority> {
+    let record = look.cluster.get::<Authority>(&One)?;
+    let root = |root: &Root| view::Root {
+        fingerprint: root.id.to_string(),
+        made_ms: root.made.0,
+        ends_ms: root.ends.0,
+        signs: root.id == record.signing().id,
+    };
+    let wait = |wait: RotationWait| view::RotationWait { node: wait.node, why: wait.why.into() };
+    Some(view::Authority {
+        roots: record.trusted().into_iter().map(root).collect(),
+        rotation: record.rotation.as_ref().map(|rotation| view::Rotation {
+            stage: rotation.stage.word().into(),
+            begun_ms: rotation.begun.0,
+            since_ms: rotation.since.0,
+            by: rotation.by.clone(),
+            waits: look.cluster.rotation_waits(look.live).into_iter().map(wait).collect(),
+        }),
+    })
 }
 
 fn size_of(cluster: &Cluster, slot: &Slot) -> Option<Size> {

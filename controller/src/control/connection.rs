@@ -1,9 +1,10 @@
 //! One accepted connection: who it is, how long it may be silent, and its place among the others.
 
-use super::crowd::Place;
+use super::crowd::{Place, Suspect};
 use lapstrake_core::time::Wall;
 use lapstrake_pki::mint;
 use lapstrake_pki::names::{NodeIdentity, Validity};
+use lapstrake_pki::returning::{Binding, EXPORTER_LABEL};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +19,16 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 /// Who is at the other end, as the handshake proved it. tonic puts it into every request's extensions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Peer {
     /// From where it came.
     pub address: SocketAddr,
     /// The node and the end of its certificate; `None` without a certificate.
     pub node: Option<(NodeIdentity, Wall)>,
+    /// What only the two ends of this connection can know; `None` when TLS gives none.
+    pub binding: Option<Binding>,
+    /// To be marked when it guesses.
+    pub suspect: Suspect,
 }
 
 impl Peer {
@@ -32,17 +37,18 @@ impl Peer {
         let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let node =
             leaf.and_then(|leaf| Some((NodeIdentity::from_certificate(leaf).ok()?, Validity::of(leaf)?.not_after)));
-        Peer { address, node }
-    }
-
-    /// The node whose certificate counted when the connection began.
-    pub(super) fn node_of_handshake(&self) -> Option<NodeIdentity> {
-        self.node.map(|(identity, _)| identity)
+        let binding = tls.get_ref().1.export_keying_material(Binding::default(), EXPORTER_LABEL, None).ok();
+        Peer { address, node, binding, suspect: Suspect::default() }
     }
 
     /// The node, as long as its certificate counts: a connection may be older.
     pub(super) fn node(&self) -> Option<NodeIdentity> {
-        self.node.filter(|(_, until)| mint::wall() < *until).map(|(identity, _)| identity)
+        self.node_until(Wall(0))
+    }
+
+    /// The same for a node that has renewed its certificate since it opened the connection, until then.
+    pub(super) fn node_until(&self, renewed: Wall) -> Option<NodeIdentity> {
+        self.node.filter(|(_, until)| mint::wall() < (*until).max(renewed)).map(|(identity, _)| identity)
     }
 }
 
@@ -57,7 +63,8 @@ pub(super) struct AgentStream {
 }
 
 impl AgentStream {
-    pub(super) fn new(tls: TlsStream<TcpStream>, peer: Peer, silence: Duration, place: Place) -> AgentStream {
+    pub(super) fn new(tls: TlsStream<TcpStream>, mut peer: Peer, silence: Duration, place: Place) -> AgentStream {
+        peer.suspect = place.suspect();
         let evicted = Box::pin(place.evicted());
         AgentStream { tls, peer, deadline: Some(Box::pin(tokio::time::sleep(silence))), evicted, _place: place }
     }
@@ -66,7 +73,7 @@ impl AgentStream {
 impl Connected for AgentStream {
     type ConnectInfo = Peer;
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 

@@ -1,11 +1,12 @@
 //! A bounded number of connections of one kind.
 //!
 //! When it is full, whoever comes takes a place of the address that holds the most, there of the one that has been
-//! there longest. Whoever is honest needs its place for milliseconds; whoever holds places to keep others out only loses
+//! there longest. A place whose holder was found to be guessing is taken before any other. Whoever is honest needs its place for milliseconds; whoever holds places to keep others out only loses
 //! its own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -18,18 +19,42 @@ pub(super) struct Crowd {
 struct Inside {
     next: u64,
     /// By the order of coming.
-    places: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    places: BTreeMap<u64, Held>,
+}
+
+struct Held {
+    address: IpAddr,
+    evicted: CancellationToken,
+    suspect: Suspect,
+}
+
+/// Whether the holder of a place was found to be guessing. Clones are the same mark.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Suspect(Arc<AtomicBool>);
+
+impl Suspect {
+    /// It was.
+    pub(super) fn mark(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_marked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Inside {
-    /// Of the addresses that hold the most places, the one that is there longest.
-    fn longest_of_the_most(&self) -> Option<u64> {
-        let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        for (address, _) in self.places.values() {
-            *held.entry(*address).or_default() += 1;
+    /// The suspect that is there longest; else, of the addresses that hold the most places, the one that is there longest.
+    fn to_evict(&self) -> Option<u64> {
+        if let Some((number, _)) = self.places.iter().find(|(_, held)| held.suspect.is_marked()) {
+            return Some(*number);
         }
-        let most = held.values().max().copied()?;
-        self.places.iter().find(|(_, (address, _))| held.get(address) == Some(&most)).map(|(number, _)| *number)
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for held in self.places.values() {
+            *counts.entry(held.address).or_default() += 1;
+        }
+        let most = counts.values().max().copied()?;
+        self.places.iter().find(|(_, held)| counts.get(&held.address) == Some(&most)).map(|(number, _)| *number)
     }
 }
 
@@ -38,6 +63,7 @@ pub(super) struct Place {
     crowd: Arc<Crowd>,
     number: u64,
     evicted: CancellationToken,
+    suspect: Suspect,
 }
 
 impl Crowd {
@@ -49,16 +75,16 @@ impl Crowd {
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Place {
         let mut inside = self.lock();
         if inside.places.len() >= self.limit
-            && let Some(number) = inside.longest_of_the_most()
-            && let Some((_, place)) = inside.places.remove(&number)
+            && let Some(number) = inside.to_evict()
+            && let Some(held) = inside.places.remove(&number)
         {
-            place.cancel();
+            held.evicted.cancel();
         }
         let number = inside.next;
         inside.next += 1;
-        let evicted = CancellationToken::new();
-        inside.places.insert(number, (address, evicted.clone()));
-        Place { crowd: self.clone(), number, evicted }
+        let (evicted, suspect) = (CancellationToken::new(), Suspect::default());
+        inside.places.insert(number, Held { address, evicted: evicted.clone(), suspect: suspect.clone() });
+        Place { crowd: self.clone(), number, evicted, suspect }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -70,6 +96,11 @@ impl Place {
     /// Ends when somebody else has taken the place.
     pub(super) fn evicted(&self) -> WaitForCancellationFutureOwned {
         self.evicted.clone().cancelled_owned()
+    }
+
+    /// The mark of this place.
+    pub(super) fn suspect(&self) -> Suspect {
+        self.suspect.clone()
     }
 }
 
@@ -107,5 +138,16 @@ mod tests {
         let greedy: Vec<Place> = (0..100).map(|_| crowd.enter(HERE)).collect();
         assert!(!honest.evicted.is_cancelled());
         assert_eq!(greedy.iter().filter(|place| !place.evicted.is_cancelled()).count(), 2);
+    }
+
+    #[test]
+    fn a_place_of_whoever_guesses_is_taken_before_that_of_an_honest_one_from_the_same_address() {
+        let crowd = Crowd::new(3);
+        let honest = crowd.enter(HERE);
+        let guessing = [crowd.enter(HERE), crowd.enter(HERE)];
+        guessing[1].suspect().mark();
+        let _next = crowd.enter(HERE);
+        assert!(guessing[1].evicted.is_cancelled());
+        assert!(!honest.evicted.is_cancelled() && !guessing[0].evicted.is_cancelled());
     }
 }

@@ -2,8 +2,9 @@
 
 use super::outbox::Outbox;
 use lapstrake_core::cluster::command::RefusalKind;
+use lapstrake_core::cluster::standing::{AskReturn, HelloRefused};
 use lapstrake_core::ids::{EpochId, NodeId, RequestId, SessionId, TokenId};
-use lapstrake_core::message::{Hello, ResolvedImage};
+use lapstrake_core::message::{Credentials, Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::time::Millis;
 use lapstrake_pki::fingerprint::Fingerprint;
@@ -57,6 +58,13 @@ pub enum EnrolRefusal {
     Unavailable(String),
 }
 
+impl EnrolRefusal {
+    /// Whether the token itself is what was wrong, and not, say, the name.
+    pub fn is_of_the_token(&self) -> bool {
+        matches!(self, EnrolRefusal::Refused { kind: RefusalKind::Refused | RefusalKind::NotFound, .. })
+    }
+}
+
 /// On what terms a session is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
@@ -71,14 +79,9 @@ pub struct Terms {
 /// Why a session is not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HelloRefusal {
-    /// Its certificate is good, but the node was removed.
-    #[error(
-        "this controller does not know this node; it was removed, or the controller's store is older than the node"
-    )]
-    UnknownNode,
-    /// Two machines have its identity.
-    #[error("two machines take turns as this node, so neither is believed; remove the node and join both again")]
-    Twins,
+    /// Decided against. Another try is in vain until somebody does something.
+    #[error(transparent)]
+    Refused(#[from] HelloRefused),
     /// The controller cannot write, or stops. Another try may succeed.
     #[error("the controller cannot take the session now: {0}")]
     Unavailable(String),
@@ -93,8 +96,18 @@ pub trait Hub: Send + Sync + 'static {
     /// Makes a node, or finds the one that the same token and key made. When it returns, the node is recorded.
     fn enrol(&self, applicant: Applicant) -> impl Future<Output = Result<Enrolled, EnrolRefusal>> + Send;
 
-    /// Whether this node exists and is not revoked. Asked at every call, so it must not wait.
-    fn knows(&self, node: NodeId) -> bool;
+    /// Whether there is a join token of this id, whatever its secret: no secret is told by it.
+    fn has_token(&self, token: TokenId) -> impl Future<Output = bool> + Send;
+
+    /// Why this node gets no answer at all: it is not known, revoked or quarantined. Asked at every call, so it must not wait.
+    fn refuses(&self, node: NodeId) -> Option<HelloRefused>;
+
+    /// A node whose certificate has ended wants another one; the proof was checked. True when an operator has said yes, false
+    /// while the wish waits for one.
+    fn ask_return(&self, wish: AskReturn, address: IpAddr) -> impl Future<Output = Result<bool, EnrolRefusal>> + Send;
+
+    /// What a node says of its certificate and of whom it trusts. Must not wait.
+    fn credentials(&self, node: NodeId, session: SessionId, credentials: Credentials);
 
     /// Takes a node's inventory. When it returns, the inventory is recorded, this session is the node's only one, and the
     /// words put into the outbox follow the welcome.

@@ -5,8 +5,10 @@
 //! same as one that does.
 
 use lapstrake_core::assignment::AssignmentSet;
+use lapstrake_core::cluster::standing::HelloRefused;
 use lapstrake_core::ids::{JobId, RequestId};
 use lapstrake_core::message::{ControllerWord, Elsewhere, LogRange};
+use lapstrake_core::root::RootId;
 use lapstrake_core::spec::ImageSource;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,9 +26,12 @@ pub enum SessionOver {
     /// The node has opened another one.
     #[error("the node has opened another session")]
     Superseded,
-    /// The node was removed or its certificate revoked.
-    #[error("the node was removed")]
-    Removed,
+    /// The node was removed, revoked or quarantined.
+    #[error("{0}")]
+    NotAdmitted(HelloRefused),
+    /// Its certificate has ended and it has not renewed it.
+    #[error("the node's certificate has ended")]
+    Expired,
     /// Nothing was heard for too long.
     #[error("nothing was heard of the agent for longer than its lease")]
     Silent,
@@ -59,6 +64,7 @@ struct Shared {
 #[derive(Default)]
 struct Slots {
     welcome: Option<ControllerWord>,
+    trust: Option<ControllerWord>,
     answer: Option<u64>,
     set: Option<AssignmentSet>,
     elsewhere: Option<Vec<Elsewhere>>,
@@ -101,6 +107,11 @@ impl Outbox {
 
     pub(super) fn welcome(&self, welcome: ControllerWord) {
         self.change(|slots| slots.welcome = Some(welcome));
+    }
+
+    /// Whom the node shall trust, and from which root its certificate should be. Replaces what still waits.
+    pub(super) fn trust(&self, trust: String, issuer: RootId) {
+        self.change(|slots| slots.trust = Some(ControllerWord::Trust { trust, issuer }));
     }
 
     pub(super) fn answer_heartbeat(&self, number: u64) {
@@ -161,6 +172,7 @@ impl Slots {
         }
         let word = self.welcome.take();
         let word = word.or_else(|| self.answer.take().map(|number| ControllerWord::HeartbeatAnswer { number }));
+        let word = word.or_else(|| self.trust.take());
         let word = word.or_else(|| self.set.take().map(ControllerWord::Assignments));
         let word = word.or_else(|| self.elsewhere.take().map(ControllerWord::Elsewhere));
         word.or_else(|| self.questions.pop_front()).map(Ok)

@@ -3,7 +3,7 @@
 use super::hub::{HelloRefusal, Hub};
 use super::outbox::{Outbox, SessionOver};
 use super::sessions::Sessions;
-use super::{Limits, caller, caller_in_session};
+use super::{Limits, caller, not_renewed};
 use crate::ca::Ca;
 use lapstrake::convert::LogsWord;
 use lapstrake::v1;
@@ -11,7 +11,7 @@ use lapstrake::v1::agent_service_server::AgentService;
 use lapstrake_core::ids::{NodeId, RequestId, SessionId};
 use lapstrake_core::message::{AgentWord, ControllerWord, Hello, ResolvedImage};
 use lapstrake_core::report::NodeReport;
-use lapstrake_core::time::Millis;
+use lapstrake_core::time::{Millis, Wall};
 use lapstrake_pki::mint;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -27,6 +27,8 @@ use tonic::{Request, Response, Status, Streaming};
 const ANSWERS: usize = 64;
 /// The controller counts a lease a second longer than the agent, who counts from sending.
 const GRACE: Duration = Duration::from_secs(1);
+/// The wall clock may be set: it is looked at this often.
+const LONGEST_NAP: Millis = Millis::secs(60);
 
 /// Serves nodes.
 pub(super) struct AgentDesk<H> {
@@ -46,9 +48,10 @@ impl<H: Hub> AgentService for AgentDesk<H> {
         &self,
         request: Request<Streaming<v1::OpenSessionRequest>>,
     ) -> Result<Response<Outgoing>, Status> {
-        let node = caller(&request, self.ca.cluster(), &*self.hub)?;
-        let address = request.extensions().get::<super::connection::Peer>().map(|peer| peer.address.ip());
-        let address = address.ok_or_else(|| Status::internal("the connection is not known"))?;
+        let node = caller(&request, self.ca.cluster(), &*self.hub, not_renewed)?;
+        let peer = request.extensions().get::<super::connection::Peer>();
+        let peer = peer.and_then(|peer| Some((peer.address.ip(), peer.node?.1)));
+        let (address, until) = peer.ok_or_else(|| Status::internal("the connection is not known"))?;
         let mut heard = request.into_inner();
         let hello = self.hello(node, &mut heard).await?;
         let session = SessionId(mint::id());
@@ -61,6 +64,7 @@ impl<H: Hub> AgentService for AgentDesk<H> {
             session,
             outbox: outbox.clone(),
             silence: lease.std() + GRACE,
+            until,
         };
         tokio::spawn(listener.listen(heard));
         Ok(Response::new(Outgoing::new(outbox)))
@@ -70,8 +74,9 @@ impl<H: Hub> AgentService for AgentDesk<H> {
         &self,
         request: Request<Streaming<v1::StreamLogsRequest>>,
     ) -> Result<Response<v1::StreamLogsResponse>, Status> {
-        // The request's id, which only this node was told in its session, guards the rest.
-        let node = caller_in_session(&request, self.ca.cluster(), &*self.hub)?;
+        let renewed = |node| self.sessions.certified_until(node);
+        let node = caller(&request, self.ca.cluster(), &*self.hub, renewed)?;
+        let session = self.sessions.of(node).ok_or_else(|| Status::not_found("this node has no session"))?;
         let mut heard = request.into_inner();
         let first = timeout(self.limits.first_word_time, heard.message())
             .await
@@ -82,7 +87,11 @@ impl<H: Hub> AgentService for AgentDesk<H> {
         };
         let reader = self.sessions.logs.answer(request, node, job);
         let reader = reader.ok_or_else(|| Status::not_found("nobody waits for this output"))?;
-        pass_on(request, heard, reader).await?;
+        tokio::select! {
+            passed = pass_on(request, heard, reader) => passed?,
+            // Whatever cuts the node's session cuts what belongs to it.
+            over = session.ended() => return Err(closing(&over)),
+        }
         Ok(Response::new(v1::StreamLogsResponse {}))
     }
 }
@@ -155,8 +164,9 @@ impl<H: Hub> AgentDesk<H> {
             epoch: terms.epoch,
             lease: terms.lease,
             heartbeat: terms.heartbeat,
-            trust: self.ca.trust_pem().to_owned(),
+            trust: self.ca.trust_pem(),
         });
+        outbox.trust(self.ca.trust_pem(), self.ca.signing());
         tracing::info!(%node, %session, %address, %version, "a session is open");
         Ok(terms.lease)
     }
@@ -170,6 +180,8 @@ struct Listener<H> {
     session: SessionId,
     outbox: Outbox,
     silence: Duration,
+    /// When the certificate ends that the session was opened with.
+    until: Wall,
 }
 
 type Answer = (RequestId, Result<ResolvedImage, String>);
@@ -182,12 +194,25 @@ impl<H: Hub> Listener<H> {
         let over = tokio::select! {
             over = self.hear(heard, reports, answers) => over,
             over = self.outbox.ended() => over,
+            () = self.certificate_ended() => SessionOver::Expired,
             () = self.carry(newest, answered) => SessionOver::Gone,
         };
         tracing::info!(node = %self.node, session = %self.session, %over, "a session is over");
         self.outbox.end(over);
         self.sessions.leave(self.node, self.session);
         self.hub.ended(self.node, self.session);
+    }
+
+    /// Waits until the newest certificate of the node has ended: the one that it showed, or one that it got since.
+    async fn certificate_ended(&self) {
+        loop {
+            let until = self.until.max(self.sessions.certified_until(self.node));
+            let left = Millis(until.0.saturating_sub(mint::wall().0));
+            if left == Millis(0) {
+                return;
+            }
+            tokio::time::sleep(left.min(LONGEST_NAP).std()).await;
+        }
     }
 
     async fn hear(
@@ -210,6 +235,7 @@ impl<H: Hub> Listener<H> {
                     self.hub.heartbeat(self.node, self.session, used);
                     self.outbox.answer_heartbeat(number);
                 }
+                Ok(AgentWord::Credentials(said)) => self.hub.credentials(self.node, self.session, said),
                 Ok(AgentWord::Report(report)) => {
                     reports.send_replace(Some(report));
                 }
@@ -277,7 +303,8 @@ fn closing(over: &SessionOver) -> Status {
     let said = over.to_string();
     match over {
         SessionOver::Superseded => Status::aborted(said),
-        SessionOver::Removed => Status::unauthenticated(said),
+        SessionOver::NotAdmitted(refused) => super::status_of(*refused),
+        SessionOver::Expired => Status::unauthenticated(said),
         SessionOver::Broke(_) => Status::invalid_argument(said),
         SessionOver::Silent => Status::deadline_exceeded(said),
         SessionOver::Gone | SessionOver::Stopping => Status::unavailable(said),
@@ -285,11 +312,9 @@ fn closing(over: &SessionOver) -> Status {
 }
 
 fn not_opened(refusal: &HelloRefusal) -> Status {
-    let said = refusal.to_string();
     match refusal {
-        HelloRefusal::UnknownNode => Status::unauthenticated(said),
-        HelloRefusal::Twins => Status::failed_precondition(said),
-        HelloRefusal::Unavailable(_) => Status::unavailable(said),
+        HelloRefusal::Refused(refused) => super::status_of(*refused),
+        HelloRefusal::Unavailable(_) => Status::unavailable(refusal.to_string()),
     }
 }
 

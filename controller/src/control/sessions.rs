@@ -4,6 +4,8 @@ use super::logs::{LogRequests, Logs, NoLogs};
 use super::outbox::{Outbox, SessionOver};
 use lapstrake_core::ids::{JobId, NodeId, SessionId};
 use lapstrake_core::message::LogRange;
+use lapstrake_core::root::RootId;
+use lapstrake_core::time::Wall;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
@@ -22,6 +24,8 @@ struct Seat {
     /// that stays.
     order: Arc<tokio::sync::Mutex<()>>,
     live: Mutex<Option<(SessionId, Outbox)>>,
+    /// The end of the newest certificate that this process gave the node.
+    certified: Mutex<Wall>,
 }
 
 /// A node's turn to open a session.
@@ -45,10 +49,33 @@ impl Sessions {
         Ok(logs)
     }
 
+    /// Tells every node whom to trust from now on.
+    pub fn tell_trust(&self, trust: &str, issuer: RootId) {
+        for (_, outbox) in self.all().iter().filter_map(|seat| seat.live()) {
+            outbox.trust(trust.to_owned(), issuer);
+        }
+    }
+
+    /// A node was given a certificate that ends then. Its open session may last as long.
+    pub(super) fn certify(&self, node: NodeId, until: Wall) {
+        let seat = self.seat(node);
+        let mut certified = seat.certified.lock().unwrap_or_else(PoisonError::into_inner);
+        *certified = (*certified).max(until);
+    }
+
+    /// When the newest certificate ends that this process gave a node; long ago when it gave none.
+    pub(super) fn certified_until(&self, node: NodeId) -> Wall {
+        *self.seat(node).certified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session that a node has now.
+    pub(super) fn of(&self, node: NodeId) -> Option<Outbox> {
+        self.seat(node).live().map(|(_, outbox)| outbox)
+    }
+
     /// Ends all sessions, because the controller stops.
     pub(super) fn end_all(&self) {
-        let seats: Vec<_> = self.seats.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for (_, outbox) in seats.iter().filter_map(|seat| seat.live()) {
+        for (_, outbox) in self.all().iter().filter_map(|seat| seat.live()) {
             outbox.end(SessionOver::Stopping);
         }
     }
@@ -66,6 +93,10 @@ impl Sessions {
         if live.as_ref().is_some_and(|(present, _)| *present == session) {
             *live = None;
         }
+    }
+
+    fn all(&self) -> Vec<Arc<Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     fn seat(&self, node: NodeId) -> Arc<Seat> {

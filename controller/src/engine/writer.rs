@@ -1,21 +1,22 @@
 //! The engine's thread: decides in memory, commits, answers.
 
-use super::{CommandError, Credentials, Input, Look, LookAt, chain, changes_of, credentials, load, node_ids};
+use super::{CommandError, Credentials, Input, Look, LookAt, chain, changes_of, credentials, load, standings};
 use crate::clock;
-use crate::control::{Outbox, SessionOver};
+use crate::control::{HelloRefusal, Outbox, SessionOver};
 use crate::store::{BATCH_CHANGES, Batch, Change, NewEvent, Store};
 use lapstrake_core::access::Author;
 use lapstrake_core::audit::Entry;
 use lapstrake_core::cluster::command::Outcome;
 use lapstrake_core::cluster::event::Event;
 use lapstrake_core::cluster::live::Live;
-use lapstrake_core::cluster::state::{Meta, Node, Service};
+use lapstrake_core::cluster::standing::HelloRefused;
+use lapstrake_core::cluster::state::{Authority, Meta, Node, Service, Standing};
 use lapstrake_core::cluster::{Cluster, Context, Ids, One, Touched};
 use lapstrake_core::ids::{EpochId, NodeId, ServiceId, SessionId};
 use lapstrake_core::message::{ControllerWord, Elsewhere};
 use lapstrake_core::time::{Millis, Tick, earlier};
 use lapstrake_pki::mint;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// A batch is committed when it has this many changes, though more inputs wait: below the store's limit by what one
@@ -43,11 +44,12 @@ struct Session {
 /// A command as it was decided.
 type Decided = Result<Outcome, CommandError>;
 
-/// A session that waits for its welcome.
+/// A session that waits for its welcome, or for its refusal: that may be on its way to the store too.
 struct Greeting {
-    reply: oneshot::Sender<Result<EpochId, String>>,
+    reply: oneshot::Sender<Result<EpochId, HelloRefusal>>,
     node: NodeId,
     session: SessionId,
+    decided: Result<(), HelloRefused>,
 }
 
 pub(super) struct Writer {
@@ -78,10 +80,12 @@ pub(super) struct Writer {
 pub(super) struct Watchers {
     /// The newest event's number.
     pub events: watch::Sender<u64>,
-    /// All nodes.
-    pub nodes: watch::Sender<BTreeSet<NodeId>>,
+    /// All nodes, and whether they are admitted.
+    pub nodes: watch::Sender<BTreeMap<NodeId, Standing>>,
     /// All operators' tokens.
     pub credentials: watch::Sender<Credentials>,
+    /// The certificate authority.
+    pub authority: watch::Sender<Option<Authority>>,
 }
 
 impl Writer {
@@ -159,8 +163,12 @@ impl Writer {
             Input::Command { command, author, reply } => {
                 let savepoint = self.cluster.savepoint();
                 let deed = command.deed();
+                // What the first start finds on its own disk is nobody's deed.
+                let is_deed = deed.verb != "adopt-root";
                 let result = self.decide(author.clone(), |cluster, live, cx| cluster.command(live, *command, cx));
-                self.audit.push(Entry::of_command(&author, deed, &result, mint::wall()));
+                if is_deed {
+                    self.audit.push(Entry::of_command(&author, deed, &result, mint::wall()));
+                }
                 match result {
                     Ok(outcome) => {
                         self.touched.extend(outcome.touched.iter().copied());
@@ -177,24 +185,20 @@ impl Writer {
                 self.refused.push(recorded);
             }
             Input::Hello { node, session, hello, outbox, reply } => {
-                let savepoint = self.cluster.savepoint();
-                match self.decide(Author::Controller, |cluster, live, cx| cluster.hello(live, session, *hello, cx)) {
-                    Ok(touched) => {
-                        self.touched.extend(touched);
-                        let earlier =
-                            self.sessions.insert(node, Session { id: session, outbox, sent: None, elsewhere: None });
-                        // Nothing that it says counts any more, even if this one is not welcome in the end.
-                        if let Some(earlier) = earlier {
-                            earlier.outbox.end(SessionOver::Superseded);
-                        }
-                        self.greetings.push(Greeting { reply, node, session });
+                let decided =
+                    self.decide(Author::Controller, |cluster, live, cx| cluster.hello(live, session, *hello, cx));
+                let decided = decided.map(|touched| {
+                    self.touched.extend(touched);
+                    let earlier =
+                        self.sessions.insert(node, Session { id: session, outbox, sent: None, elsewhere: None });
+                    // Nothing that it says counts any more, even if this one is not welcome in the end.
+                    if let Some(earlier) = earlier {
+                        earlier.outbox.end(SessionOver::Superseded);
                     }
-                    Err(refusal) => {
-                        self.cluster.roll_back(savepoint);
-                        let _ = reply.send(Err(refusal.sentence));
-                    }
-                }
+                });
+                self.greetings.push(Greeting { reply, node, session, decided });
             }
+            Input::Credentials { node, session, said } => self.live.take_credentials(node, session, said),
             Input::Heartbeat { node, session, used } => {
                 if !self.live.heartbeat(node, session, used, clock::tick()) {
                     self.forget(node, session);
@@ -297,16 +301,22 @@ impl Writer {
         true
     }
 
-    /// Tells who is a node now; the session of one that was removed is cut.
+    /// Tells who is admitted now, and what the authority is; the session of a node that is admitted no more is cut.
     fn know_nodes(&mut self, changes: &[Change]) {
+        if changes.iter().any(|change| change.key.starts_with("authority/")) {
+            self.watchers.authority.send_replace(self.cluster.get::<Authority>(&One).cloned());
+        }
         if !changes.iter().any(|change| change.key.starts_with("node/")) {
             return;
         }
-        let nodes = node_ids(&self.cluster);
-        let removed: Vec<NodeId> = self.sessions.keys().filter(|node| !nodes.contains(node)).copied().collect();
+        let nodes = standings(&self.cluster);
+        let refused = |node: &NodeId| nodes.get(node).map_or(Some(HelloRefused::UnknownNode), |it| it.refusal());
+        let cut: Vec<_> = self.sessions.keys().filter_map(|node| Some((*node, refused(node)?))).collect();
         self.watchers.nodes.send_replace(nodes);
-        for session in removed.iter().filter_map(|node| self.sessions.remove(node)) {
-            session.outbox.end(SessionOver::Removed);
+        for (node, why) in cut {
+            if let Some(session) = self.sessions.remove(&node) {
+                session.outbox.end(SessionOver::NotAdmitted(why));
+            }
         }
     }
 
@@ -331,8 +341,8 @@ impl Writer {
             let _ = reply.send(result);
         }
         let epoch = self.cluster.get::<Meta>(&One).map(|meta| meta.epoch);
-        for Greeting { reply, node, session } in std::mem::take(&mut self.greetings) {
-            let welcome = epoch.ok_or_else(|| "the controller has no cluster".to_owned());
+        for Greeting { reply, node, session, decided } in std::mem::take(&mut self.greetings) {
+            let welcome = decided.and(epoch.ok_or(HelloRefused::NoCluster)).map_err(HelloRefusal::Refused);
             if reply.send(welcome).is_err() {
                 tracing::debug!(%node, %session, "the session ended before it was welcome");
                 self.turn_away(node, session);
@@ -376,8 +386,9 @@ impl Writer {
         for (reply, _) in self.replies.drain(..) {
             let _ = reply.send(Err(CommandError::NotStored(why.into())));
         }
-        for Greeting { reply, node, session } in std::mem::take(&mut self.greetings) {
-            let _ = reply.send(Err(format!("the controller cannot record the inventory: {why}")));
+        for Greeting { reply, node, session, .. } in std::mem::take(&mut self.greetings) {
+            let said = format!("the inventory cannot be recorded: {why}");
+            let _ = reply.send(Err(HelloRefusal::Unavailable(said)));
             self.turn_away(node, session);
         }
         self.asks.clear();

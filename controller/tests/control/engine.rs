@@ -5,8 +5,10 @@ use lapstrake_controller::control::{
     Applicant, Control, EnrolRefusal, Enrolled, HelloRefusal, Hub, Limits, Outbox, Sessions, Terms,
 };
 use lapstrake_core::cluster::command::RefusalKind;
+use lapstrake_core::cluster::standing::{AskReturn, HelloRefused};
+use lapstrake_core::cluster::state::Standing;
 use lapstrake_core::ids::{ClusterId, EpochId, NodeId, RequestId, SessionId, TokenId};
-use lapstrake_core::message::{Hello, ResolvedImage};
+use lapstrake_core::message::{Credentials, Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::time::Millis;
 use lapstrake_pki::authority::{CLOCK_SKEW, Life, NODE_LIFE};
@@ -37,6 +39,11 @@ pub struct Book {
     pub heartbeats: BTreeMap<SessionId, u64>,
     pub reports: BTreeMap<NodeId, NodeReport>,
     pub resolved: BTreeMap<RequestId, Result<ResolvedImage, String>>,
+    pub standings: BTreeMap<NodeId, Standing>,
+    pub credentials: BTreeMap<NodeId, Credentials>,
+    /// Nodes that asked to return, and the keys to which an operator said yes.
+    pub wishes: Vec<AskReturn>,
+    pub admitted: BTreeSet<String>,
     /// The next node is recorded, and then the answer is lost.
     pub loses_the_answer: bool,
 }
@@ -87,8 +94,26 @@ impl Hub for MemoryHub {
         })
     }
 
-    fn knows(&self, node: NodeId) -> bool {
-        self.book.borrow().nodes.contains_key(&node)
+    async fn has_token(&self, token: TokenId) -> bool {
+        self.book.borrow().tokens.contains_key(&token)
+    }
+
+    fn refuses(&self, node: NodeId) -> Option<HelloRefused> {
+        let book = self.book.borrow();
+        let standing = book.standings.get(&node).and_then(|standing| standing.refusal());
+        if book.nodes.contains_key(&node) { standing } else { Some(HelloRefused::UnknownNode) }
+    }
+
+    async fn ask_return(&self, wish: AskReturn, _: IpAddr) -> Result<bool, EnrolRefusal> {
+        Ok(self.change(|book| {
+            let admitted = book.admitted.contains(&wish.key);
+            book.wishes.push(wish);
+            admitted
+        }))
+    }
+
+    fn credentials(&self, node: NodeId, _: SessionId, credentials: Credentials) {
+        self.change(|book| book.credentials.insert(node, credentials));
     }
 
     async fn hello(&self, session: SessionId, hello: Hello, _: IpAddr, outbox: Outbox) -> Result<Terms, HelloRefusal> {

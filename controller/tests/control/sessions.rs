@@ -7,6 +7,8 @@ use lapstrake::convert::{LogsEndReason, LogsWord};
 use lapstrake::v1;
 use lapstrake_controller::control::{Limits, NoLogs, SessionOver};
 use lapstrake_core::assignment::{AssignmentSet, Generation};
+use lapstrake_core::cluster::standing::HelloRefused;
+use lapstrake_core::cluster::state::Standing;
 use lapstrake_core::ids::{EpochId, JobId, NodeId, RequestId};
 use lapstrake_core::message::{ControllerWord, Elsewhere, LogRange, ResolvedImage};
 use lapstrake_core::spec::{ImageSource, Pull};
@@ -143,7 +145,8 @@ async fn a_removed_node_is_cut_off_and_does_not_come_back() {
     let session = cluster.until("a session", |book| book.sessions.get(&node).map(|(session, _)| *session)).await;
     cluster.until("a heartbeat", |book| book.heartbeats.get(&session).copied()).await;
     cluster.change(|book| book.nodes.remove(&node));
-    cluster.read(|book| book.sessions[&node].1.clone()).end(SessionOver::Removed);
+    let why = SessionOver::NotAdmitted(HelloRefused::UnknownNode);
+    cluster.read(|book| book.sessions[&node].1.clone()).end(why);
     cluster.until("the end", |book| book.ended.contains(&session).then_some(())).await;
     let trouble =
         agent.until("the reason", |told| told.trouble.clone().filter(|said| said.contains("does not know"))).await;
@@ -255,4 +258,33 @@ async fn an_agent_that_falls_silent_loses_its_session() {
     let session = cluster.read(|book| book.sessions[&a.node].0);
     cluster.until("the end", |book| book.ended.contains(&session).then_some(())).await;
     assert_eq!(cluster.read(|book| book.sessions[&a.node].1.over()), Some(SessionOver::Silent));
+}
+
+#[tokio::test]
+async fn a_session_whose_node_does_not_renew_ends_with_its_certificate() {
+    // Shorter than the silence that ends a session: what ends it is the certificate.
+    let life = Life { back: Millis(0), ahead: Millis::secs(2) };
+    let (cluster, folder) =
+        (Cluster::start_with(Limits::default(), life).await, tempfile::tempdir().expect("a folder"));
+    let a = join_as("a", &cluster, &cluster.token().text(), folder.path()).await.expect("joined");
+    let raw = open(&cluster, with_certificate_of(&a, folder.path()), a.node).await;
+    raw.opened.as_ref().expect("a session");
+    let session = cluster.read(|book| book.sessions[&a.node].0);
+    cluster.until("the end", |book| book.ended.contains(&session).then_some(())).await;
+    assert_eq!(cluster.read(|book| book.sessions[&a.node].1.over()), Some(SessionOver::Expired));
+}
+
+#[tokio::test]
+async fn a_quarantined_node_is_told_why_and_asks_less_often() {
+    let (cluster, folder) = (Cluster::start().await, tempfile::tempdir().expect("a folder"));
+    let a = join_as("a", &cluster, &cluster.token().text(), folder.path()).await.expect("joined");
+    cluster.change(|book| book.standings.insert(a.node, Standing::Quarantined));
+    let raw = open(&cluster, with_certificate_of(&a, folder.path()), a.node).await;
+    let status = raw.opened.expect_err("refused");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("lap node unquarantine"), "{status}");
+    cluster.change(|book| book.standings.insert(a.node, Standing::Revoked));
+    let raw = open(&cluster, with_certificate_of(&a, folder.path()), a.node).await;
+    assert_eq!(raw.opened.expect_err("refused").code(), Code::Unauthenticated);
+    assert!(cluster.read(|book| book.sessions.is_empty()));
 }

@@ -3,6 +3,8 @@
 use crate::access::Grant;
 use crate::assignment::ServicePath;
 use crate::cluster::live::Live;
+use crate::cluster::rotation::AuthorityCommand;
+use crate::cluster::standing::StandingCommand;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
 use crate::quota::Good;
@@ -91,6 +93,10 @@ pub enum Command {
         /// The limit of each good that is set; none for the default.
         limits: BTreeMap<Good, Option<u64>>,
     },
+    /// Changes whether a node's certificate is believed.
+    Standing(StandingCommand),
+    /// Replaces the root of the certificate authority.
+    Authority(AuthorityCommand),
     /// Makes services as a file says.
     Apply(Apply),
     /// Another image for a service.
@@ -358,6 +364,8 @@ impl Cluster {
             Command::SetQuota { application, environment, limits } => {
                 self.set_quota(&application, environment.as_deref(), &limits, cx)
             }
+            Command::Standing(command) => self.change_standing(command, cx),
+            Command::Authority(command) => self.change_authority(live, command, cx),
             Command::Deploy { service, image } => return self.deploy(&service, &image, cx),
             Command::Redeploy { service } => return self.redeploy(&service, cx),
             Command::Rollback { service, to } => return self.rollback(&service, to, cx),

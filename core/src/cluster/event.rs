@@ -37,6 +37,8 @@ pub enum EventKind {
     NodeLiveness,
     /// Something about a node that its operator should look at.
     NodeTrouble,
+    /// A node's certificate is not believed any more, is believed again, or has ended and the node wants another one.
+    NodeStanding,
     /// A node was removed.
     NodeRemoved,
     /// What an operator wants of a node was changed.
@@ -45,6 +47,8 @@ pub enum EventKind {
     NodeLabels,
     /// A quota was set.
     Quota,
+    /// The root of the certificate authority is being replaced, or was.
+    Authority,
     /// A node was given to an environment, or taken back.
     Allotment,
     /// A join token was created.
@@ -64,6 +68,8 @@ impl EventKind {
             | EventKind::NodeJoined
             | EventKind::NodeLiveness
             | EventKind::NodeTrouble
+            | EventKind::NodeStanding
+            | EventKind::Authority
             | EventKind::NodeRemoved
             | EventKind::NodeWish
             | EventKind::NodeLabels

@@ -1,8 +1,8 @@
 //! What the controller knows and does not store: possibly old, possibly unknown. The agents will say it again.
 
-use crate::ids::{BootId, JobId, NodeId, RequestId, ServiceId, SessionId, SlotId};
+use crate::ids::{JobId, NodeId, RequestId, ServiceId, SessionId, SlotId};
 use crate::liveness::{AWAY_AFTER, Liveness, Pulse};
-use crate::message::ResolvedImage;
+use crate::message::{Credentials, ResolvedImage};
 use crate::reason::Waiting;
 use crate::report::{NodeReport, Use};
 use crate::time::{Millis, Tick};
@@ -12,8 +12,6 @@ use alloc::vec::Vec;
 
 /// A node that was asked what an image means gets so long: a registry at the other end of the world, twice.
 pub const RESOLVE_TIMEOUT: Millis = Millis::secs(60);
-/// So many changes of a node's boot id since the controller started are remembered, to notice two machines that take turns.
-const BOOTS_REMEMBERED: usize = 8;
 
 /// The readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,10 +47,10 @@ pub struct LiveNode {
     pub used: Use,
     /// Its agent's version.
     pub version: String,
+    /// What it says of its certificate and of whom it trusts; none until it does.
+    pub credentials: Option<Credentials>,
     /// Its clock minus the controller's, in milliseconds, at the beginning of the session.
     pub clock_skew: i64,
-    /// The boots that it has shown, newest last; each change is one entry.
-    pub boots: Vec<BootId>,
 }
 
 /// A question about an image.
@@ -131,24 +129,8 @@ impl Live {
             report: None,
             used: Use::default(),
             version: String::new(),
+            credentials: None,
             clock_skew: 0,
-            boots: Vec::new(),
         })
-    }
-}
-
-impl LiveNode {
-    /// Notes the boot that the node shows.
-    pub(crate) fn show_boot(&mut self, boot: BootId) {
-        if self.boots.last() != Some(&boot) {
-            self.boots.push(boot);
-            let surplus = self.boots.len().saturating_sub(BOOTS_REMEMBERED);
-            self.boots.drain(..surplus);
-        }
-    }
-
-    /// Whether a boot has come back after another one: no machine does that, two with one identity do.
-    pub fn has_twin(&self) -> bool {
-        self.boots.iter().enumerate().any(|(i, boot)| self.boots[..i].contains(boot))
     }
 }

@@ -232,6 +232,9 @@ impl Cluster {
             capacity: enrol.capacity,
             generation: 1,
             key: enrol.key,
+            standing: Standing::Good,
+            boots: Vec::new(),
+            returning: None,
         });
         let sentence = format!("the node joined with a token of {}", token.by);
         self.tell(cx, EventKind::NodeJoined, format!("node/{}", enrol.name), sentence);

@@ -2,9 +2,11 @@
 
 use crate::access::{Author, Denial, Grant, Scope, Verb, decide};
 use crate::assignment::ServicePath;
-use crate::cluster::Cluster;
 use crate::cluster::command::{Apply, Command, Refusal, RefusalKind};
-use crate::cluster::state::{Application, Environment, OperatorToken, TokenScope};
+use crate::cluster::rotation::AuthorityCommand;
+use crate::cluster::standing::StandingCommand;
+use crate::cluster::state::{Application, Authority, Environment, OperatorToken, TokenScope};
+use crate::cluster::{Cluster, One};
 use crate::time::Wall;
 use alloc::format;
 use alloc::string::String;
@@ -18,6 +20,8 @@ pub enum Needs {
     Rights(Vec<Need>),
     /// A join token, which the command shows and judges itself.
     JoinToken,
+    /// The key of a certificate that has ended, which the rim has checked.
+    OldKey,
 }
 
 /// One right.
@@ -94,6 +98,14 @@ impl Command {
             | Command::Scale { service, .. } => at_service(Verb::Deploy, service),
             Command::RemoveService { service } => at_service(Verb::Operate, service),
             Command::EnrolNode(_) => Needs::JoinToken,
+            Command::Standing(StandingCommand::AskReturn(_)) => Needs::OldKey,
+            Command::Standing(
+                StandingCommand::Revoke { .. }
+                | StandingCommand::Release { .. }
+                | StandingCommand::Readmit { .. }
+                | StandingCommand::RefuseReturn { .. },
+            ) => one(Verb::ManageNodes, Scope::Organization),
+            Command::Authority(_) => one(Verb::ManageAuthority, Scope::Organization),
             Command::CreateOperatorToken(new) => one(Verb::ManageTokens, new.grant.scope.clone()),
             Command::RemoveOperatorToken { token } => Needs::Rights(cluster.needs_of_token(token)),
         }
@@ -103,7 +115,11 @@ impl Command {
 impl Cluster {
     /// Whether the author may give the command, by what the records say now.
     pub fn permit(&self, author: &Author, command: &Command, now: Wall) -> Result<(), Vec<Refusal>> {
-        let first = matches!(command, Command::CreateOperatorToken(_)) && self.operator_tokens.is_empty();
+        let first = match command {
+            Command::CreateOperatorToken(_) => self.operator_tokens.is_empty(),
+            Command::Authority(AuthorityCommand::Adopt(_)) => self.get::<Authority>(&One).is_none(),
+            _ => false,
+        };
         match author {
             Author::FirstStart if first => Ok(()),
             _ => self.permit_needs(author, command.needs(self), now),
@@ -121,7 +137,7 @@ impl Cluster {
                 let grant = self.grant_of(author, now).map_err(|refusal| vec![refusal])?;
                 refusals(&grant, &needs)
             }
-            (Author::Applicant { .. }, Needs::JoinToken) => Ok(()),
+            (Author::Applicant { .. }, Needs::JoinToken | Needs::OldKey) => Ok(()),
             _ => Err(vec![Refusal::new(RefusalKind::Forbidden, format!("{author} may not do this"))]),
         }
     }

@@ -1,8 +1,8 @@
 //! What agents say, taken in: readings go to `Live`, what is to be stored goes to the records.
 
-use crate::cluster::command::Refusal;
 use crate::cluster::event::{Event, EventKind};
 use crate::cluster::live::Live;
+use crate::cluster::standing::HelloRefused;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{NodeId, RequestId, SessionId};
@@ -16,29 +16,38 @@ use alloc::vec::Vec;
 
 impl Cluster {
     /// An agent begins a session, which ends the node's earlier one. After the commit the rim answers with `Welcome`, then
-    /// with the assignment set. Refused: another cluster's agent, an unknown node.
+    /// with the assignment set. What is refused is stored too when it makes the node quarantined.
     pub fn hello(
         &mut self,
         live: &mut Live,
         session: SessionId,
         hello: Hello,
         cx: &mut Context<'_>,
-    ) -> Result<Touched, Refusal> {
-        let meta = self.meta().ok_or_else(|| Refusal::conflict("this controller has no cluster yet"))?;
+    ) -> Result<Touched, HelloRefused> {
+        let meta = self.meta().ok_or(HelloRefused::NoCluster)?;
         if hello.cluster != meta.cluster {
-            let sentence = format!("the agent belongs to cluster {}, this is {}", hello.cluster, meta.cluster);
-            return Err(Refusal::refused(sentence));
+            return Err(HelloRefused::OtherCluster { theirs: hello.cluster, ours: meta.cluster });
         }
         let epoch = meta.epoch;
-        let Some(node) = self.get::<Node>(&hello.node).cloned() else {
-            return Err(Refusal::not_found(format!("there is no node {} any more", hello.node))
-                .hint("join again with a new token from `lap node token create`"));
-        };
+        let Some(node) = self.get::<Node>(&hello.node).cloned() else { return Err(HelloRefused::UnknownNode) };
+        if let Some(refused) = node.standing.refusal() {
+            return Err(refused);
+        }
+        let mut twin = false;
+        self.edit::<Node>(&node.id, |node| twin = node.shows_a_twin(hello.boot));
+        if twin {
+            self.quarantine(node.id, cx);
+            live.node_mut(node.id).session = None;
+            live.drop_asks(node.id);
+            return Err(HelloRefused::Twins);
+        }
         if node.boot.is_some_and(|boot| boot != hello.boot) {
             self.tell_of_node(cx, EventKind::NodeTrouble, &node.name, "its machine was started again".into());
         }
         self.edit::<Node>(&node.id, |node| {
             node.boot = Some(hello.boot);
+            // The yes to its return, if there was one, is used up.
+            node.returning = None;
             node.architecture.clone_from(&hello.architecture);
             // The node has a later set than this store remembers having sent: the store went back. What is sent from now
             // on must be newer still, or the agent would rightly refuse it.
@@ -54,13 +63,8 @@ impl Cluster {
         known.pulse.beat(cx.tick);
         known.version = hello.version;
         known.clock_skew = i64::try_from(i128::from(hello.wall.0) - i128::from(cx.wall.0)).unwrap_or(i64::MAX);
-        let had_twin = known.has_twin();
-        known.show_boot(hello.boot);
         known.report = None;
-        if known.has_twin() && !had_twin {
-            let sentence = "two machines take turns under this node's identity: remove the copy of its state folder";
-            self.tell_of_node(cx, EventKind::NodeTrouble, &node.name, sentence.into());
-        }
+        known.credentials = None;
         let mut touched = self.report(live, node.id, session, hello.report, cx);
         touched.extend(asking);
         Ok(touched)
@@ -148,14 +152,18 @@ impl Cluster {
         for id in gone {
             live.nodes.remove(&id);
         }
-        let nodes: Vec<(NodeId, String)> = self.all::<Node>().map(|node| (node.id, node.name.clone())).collect();
-        for (id, name) in nodes {
+        let nodes: Vec<_> = self.all::<Node>().map(|node| (node.id, node.name.clone(), node.boot.is_some())).collect();
+        for (id, name, came) in nodes {
             let known = live.node_mut(id);
             let now = known.pulse.read(cx.tick);
             if now == known.told {
                 continue;
             }
             known.told = now;
+            // Of a machine that has only joined nothing is known; it is neither silent nor lost.
+            if !came {
+                continue;
+            }
             let silence = known.pulse.silence(cx.tick);
             let sentence = match now {
                 Liveness::Ready => "it is ready".into(),
@@ -165,10 +173,11 @@ impl Cluster {
             self.tell_of_node(cx, EventKind::NodeLiveness, &name, sentence);
             touched.extend(self.touched_by_node(live, id));
         }
+        self.advance_rotation(live, cx);
         touched
     }
 
-    fn tell_of_node(&mut self, cx: &Context<'_>, kind: EventKind, name: &str, sentence: String) {
+    pub(crate) fn tell_of_node(&mut self, cx: &Context<'_>, kind: EventKind, name: &str, sentence: String) {
         let path = format!("node/{name}");
         self.note(Event { kind, path, sentence, wall: cx.wall, by: None, deployment: None });
     }
@@ -179,9 +188,6 @@ impl Cluster {
         let mut troubles = Vec::new();
         if known.pulse.read(now) != Liveness::Ready {
             troubles.push(format!("it has been silent for {}", known.pulse.silence(now)));
-        }
-        if known.has_twin() {
-            troubles.push("two machines take turns under its identity".into());
         }
         // Less than a heartbeat may be the way of the message.
         if known.clock_skew.unsigned_abs() > HEARTBEAT.0 {

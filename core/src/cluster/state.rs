@@ -10,6 +10,7 @@ use crate::placement::Demand;
 use crate::policy::{ApplicationKind, Policy};
 use crate::quota::Quota;
 use crate::report::{Capacity, Failure, ReplacementReport};
+use crate::root::RootId;
 use crate::spec::ServiceSpec;
 use crate::time::Wall;
 use alloc::collections::BTreeMap;
@@ -29,6 +30,61 @@ pub struct Meta {
     pub organization: String,
     /// What default hosts end with.
     pub domain: String,
+}
+
+/// The certificate authority: one record. The keys are not in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// The root that everybody trusts.
+    pub root: Root,
+    /// The root that takes its place, while it does.
+    pub rotation: Option<Rotation>,
+}
+
+/// A self-signed certificate that signs leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// By what it is recognised.
+    pub id: RootId,
+    /// When it was made.
+    pub made: Wall,
+    /// When it ends.
+    pub ends: Wall,
+}
+
+/// How far one root has taken another's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The root that comes.
+    pub next: Root,
+    /// How far it is.
+    pub stage: RotationStage,
+    /// When it began.
+    pub begun: Wall,
+    /// When this stage began.
+    pub since: Wall,
+    /// Who began it.
+    pub by: String,
+}
+
+/// How far one root has taken another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotationStage {
+    /// Everybody is told to trust both; the old one signs.
+    Announcing,
+    /// Everybody trusts both; the new one signs, and nodes get new certificates.
+    Reissuing,
+}
+
+impl RotationStage {
+    /// The word for people and programs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            RotationStage::Announcing => "announcing",
+            RotationStage::Reissuing => "reissuing",
+        }
+    }
 }
 
 /// What people call the product.
@@ -392,6 +448,66 @@ pub struct Node {
     pub generation: u64,
     /// The fingerprint of the key that it joined with.
     pub key: String,
+    /// Whether its certificate is believed.
+    #[serde(default)]
+    pub standing: Standing,
+    /// The boots that it has shown, newest last; each change is one entry, the last eight are kept.
+    #[serde(default)]
+    pub boots: Vec<BootId>,
+    /// What it asked for after its certificate had ended.
+    #[serde(default)]
+    pub returning: Option<Returning>,
+}
+
+/// Whether a node's certificate is believed, whatever its dates say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It is.
+    #[default]
+    Good,
+    /// It is not, for good: an operator revoked it.
+    Revoked,
+    /// It is not, until an operator says so: two machines showed it by turns.
+    Quarantined,
+}
+
+impl Standing {
+    /// The word for people and programs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Standing::Good => "good",
+            Standing::Revoked => "revoked",
+            Standing::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// A node whose certificate has ended and that wants another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returning {
+    /// The fingerprint of its key: SHA-256 of the public key, in hexadecimal.
+    pub key: String,
+    /// When its certificate ended.
+    pub ended: Wall,
+    /// When it first asked.
+    pub asked: Wall,
+    /// From where.
+    pub address: String,
+    /// What an operator said.
+    pub answer: ReturnAnswer,
+}
+
+/// What an operator said to a node that wants to return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReturnAnswer {
+    /// Nothing yet.
+    Waiting,
+    /// Yes, to this key. Used up by the node's next session.
+    Admitted,
+    /// No, to this key.
+    Refused,
 }
 
 /// A node given to an environment.

@@ -119,6 +119,8 @@ macro_rules! tables {
 tables! {
     /// The cluster itself.
     meta: Meta("meta"), One, |_record| One;
+    /// The certificate authority.
+    authority: Authority("authority"), One, |_record| One;
     /// By id.
     applications: Application("application"), ApplicationId, |record| record.id;
     /// By id.

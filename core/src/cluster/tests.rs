@@ -10,6 +10,7 @@ mod membership;
 mod permitting;
 mod policies;
 mod random;
+mod standing;
 mod storing;
 mod wishing;
 mod world;

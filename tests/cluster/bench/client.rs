@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use lapstrake_api::view;
+use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::pinned::PinnedVerifier;
 use lapstrake_pki::token::Token;
 use rustls::pki_types::ServerName;
@@ -23,6 +24,8 @@ use tokio_rustls::client::TlsStream;
 pub struct Client {
     pub address: SocketAddr,
     pub token: String,
+    /// The root to trust instead of the one that the token names.
+    pub root: Option<Fingerprint>,
 }
 
 /// What was answered.
@@ -55,12 +58,18 @@ impl Answer {
 impl Client {
     /// With the first operator's token.
     pub fn new(address: SocketAddr, token: &str) -> Client {
-        Client { address, token: token.trim().to_owned() }
+        Client { address, token: token.trim().to_owned(), root: None }
+    }
+
+    /// The same, trusting this root instead.
+    pub fn trusting(&self, root: Fingerprint) -> Client {
+        Client { root: Some(root), ..self.clone() }
     }
 
     /// A connection on which nothing was said yet.
     pub async fn connect(&self) -> TlsStream<TcpStream> {
-        let pin = Token::operator(&self.token).expect("an operator's token").authority;
+        let named = Token::operator(&self.token).expect("an operator's token").authority;
+        let pin = self.root.unwrap_or(named);
         let config = PinnedVerifier::new(pin).client_config().expect("TLS");
         let tcp = TcpStream::connect(self.address).await.expect("the operators' port takes connections");
         let name = ServerName::try_from("localhost").expect("a name");

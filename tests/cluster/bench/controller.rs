@@ -39,20 +39,38 @@ pub struct Stored {
 impl Controller {
     /// A new cluster.
     pub async fn start() -> Controller {
+        Controller::start_with(|_| ()).await
+    }
+
+    /// A new cluster whose controller is configured so.
+    pub async fn start_with(configure: impl FnOnce(&mut Config)) -> Controller {
         let folder = tempfile::Builder::new().prefix("lapt-").tempdir().expect("a folder");
         let loopback = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        let config = Config {
+        let mut config = Config {
             state_dir: folder.path().join("controller"),
             api_listen: loopback(0),
             control_listen: loopback(0),
             ..Config::default()
         };
+        configure(&mut config);
         let (process, stop, addresses) = run(&config).expect("a new controller starts");
         let token = std::fs::read_to_string(&addresses.first_token).expect("the first operator's token");
         let client = Client::new(addresses.api, &token);
         // Nodes and clients know these ports; a controller that is started again has to have them again.
         let config = Config { api_listen: addresses.api, control_listen: addresses.control, ..config };
         Controller { client, addresses, config, process: Some(process), stop, folder }
+    }
+
+    /// A controller that runs elsewhere, on this state folder.
+    pub fn elsewhere(folder: TempDir, config: Config, addresses: Addresses, token: &str) -> Controller {
+        let client = Client::new(addresses.api, token);
+        let stop = Stop { shutdown: CancellationToken::new(), ended: oneshot::channel().1 };
+        Controller { client, addresses, config, process: None, stop, folder }
+    }
+
+    /// Where its store and its keys are.
+    pub fn state_dir(&self) -> &std::path::Path {
+        &self.config.state_dir
     }
 
     /// Ends it without a warning.

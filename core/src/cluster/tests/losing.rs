@@ -2,7 +2,7 @@ use super::world::*;
 use crate::cluster::command::*;
 use crate::cluster::state::*;
 use crate::cluster::status::ServiceState;
-use crate::ids::{BootId, NodeId};
+use crate::ids::NodeId;
 use crate::time::Millis;
 
 const WEB: &str = "shop/production/web";
@@ -164,17 +164,6 @@ fn reports_that_come_twice_or_late_change_nothing() {
     world.settle();
     assert_eq!(*world.last_deployment(WEB), deployments);
     assert_eq!(world.events.len(), events);
-}
-
-#[test]
-fn two_machines_under_one_identity_are_noticed() {
-    let mut world = on_two_nodes();
-    for boot in [77, 2, 77] {
-        world.agents.get_mut(&NodeId(2)).unwrap().boot = BootId(boot);
-        world.connect(2);
-    }
-    let troubles = world.cluster.node_troubles(&world.live, NodeId(2), world.tick);
-    assert_eq!(troubles, ["two machines take turns under its identity"]);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::check::cluster as check;
 use crate::cluster::command::*;
 use crate::cluster::event::Event;
 use crate::cluster::live::Live;
+use crate::cluster::rotation::AuthorityCommand;
+use crate::cluster::standing::{HelloRefused, StandingCommand};
 use crate::cluster::state::*;
 pub use crate::cluster::tests::agent::Agent;
 use crate::cluster::*;
@@ -162,7 +164,10 @@ impl World {
     /// Ada commands; a machine enrols itself.
     pub fn run(&mut self, command: Command) -> Result<Outcome, Vec<Refusal>> {
         let author = match command {
-            Command::EnrolNode(_) => Author::Applicant { address: ADDRESS },
+            Command::EnrolNode(_) | Command::Standing(StandingCommand::AskReturn(_)) => {
+                Author::Applicant { address: ADDRESS }
+            }
+            Command::Authority(AuthorityCommand::Adopt(_)) => Author::FirstStart,
             _ => ada(),
         };
         self.run_as(author, command)
@@ -188,6 +193,14 @@ impl World {
     }
 
     pub fn join(&mut self, number: u128) {
+        self.join_without_session(number);
+        let agent = Agent::new(number, Capacity { cpu_milli: 4000, memory_bytes: 1024 * MIB });
+        self.agents.insert(NodeId(number), agent);
+        self.connect(number);
+    }
+
+    /// A machine joins and is not heard of.
+    pub fn join_without_session(&mut self, number: u128) {
         let id = TokenId(number);
         let new = NewJoinToken {
             id,
@@ -200,9 +213,6 @@ impl World {
         self.run(Command::CreateJoinToken(new)).unwrap();
         let enrol = enrol(number);
         self.run(Command::EnrolNode(enrol)).unwrap();
-        let agent = Agent::new(number, Capacity { cpu_milli: 4000, memory_bytes: 1024 * MIB });
-        self.agents.insert(NodeId(number), agent);
-        self.connect(number);
     }
 
     pub fn attach(&mut self, number: u128) {
@@ -211,6 +221,11 @@ impl World {
     }
 
     pub fn connect(&mut self, number: u128) {
+        self.try_connect(number).unwrap();
+    }
+
+    /// The node's agent opens a session, or is refused one.
+    pub fn try_connect(&mut self, number: u128) -> Result<(), HelloRefused> {
         let id = NodeId(number);
         let session = SessionId(self.ids.mint());
         let agent = self.agents.get_mut(&id).unwrap();
@@ -225,10 +240,12 @@ impl World {
             report: agent.report(),
         };
         let mut cx = Self::cx(&mut self.ids, self.tick);
-        let touched = self.cluster.hello(&mut self.live, session, hello, &mut cx).unwrap();
-        self.queue.extend(touched);
+        let decided = self.cluster.hello(&mut self.live, session, hello, &mut cx);
+        self.agents.get_mut(&id).unwrap().connected = decided.is_ok();
+        let refused = decided.map(|touched| self.queue.extend(touched));
         self.pass_time();
         self.deliver(id);
+        refused
     }
 
     /// The node's machine loses its network: its agent goes on alone.
