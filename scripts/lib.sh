@@ -156,6 +156,7 @@ package_is_there() {
         iproute2) command -v ip || [[ -x /usr/sbin/ip ]] ;;
         iptables) command -v iptables || [[ -x /usr/sbin/iptables ]] ;;
         gcc) command -v cc ;;
+        python3-venv) python3 -c 'import venv, ensurepip' ;;
         libc6-dev) printf 'int main(void){return 0;}' | cc -static -x c -o /dev/null - ;;
         busybox-static) command -v busybox && ! busybox_needs_libraries ;;
         ca-certificates) [[ -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt ]] ;;

@@ -6,24 +6,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// `POST /v1/apps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateApplication {
     /// Its name.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")))]
     pub name: String,
 }
 
 /// `POST /v1/envs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateEnvironment {
     /// The application's name.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"), example = &"shop"))]
     pub application: String,
     /// Its name.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")))]
     pub name: String,
 }
 
 /// `PATCH /v1/envs/{app}/{env}/policy`: what is left out stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SetPolicy {
     /// The most jobs of one service.
@@ -34,13 +40,16 @@ pub struct SetPolicy {
 
 /// `POST /v1/envs/{app}/{env}/nodes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AttachNode {
     /// The node's name.
+    #[cfg_attr(feature = "schema", schemars(example = &"node-a"))]
     pub node: String,
 }
 
 /// `POST /v1/nodes/{node}/cordon`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cordon {
@@ -49,6 +58,7 @@ pub struct Cordon {
 }
 
 /// `POST /v1/nodes/{node}/labels`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Labels {
@@ -59,6 +69,7 @@ pub struct Labels {
 }
 
 /// `POST /v1/quotas/{app}` and `POST /v1/quotas/{app}/{env}`: what is not named stays as it is, `null` is the default.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quota {
@@ -83,13 +94,22 @@ fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::E
 
 /// `POST /v1/node-tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateJoinToken {
     /// How long it is good for; an hour by default, a week at most.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 604_800)))]
     pub ttl_seconds: Option<u64>,
     /// The only name that a node may join with.
     pub node: Option<String>,
     /// The environment (`shop/production`) that the node is given to when it joins.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            regex(pattern = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?/[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"),
+            example = &"shop/production"
+        )
+    )]
     pub environment: Option<String>,
     /// The only addresses that it may join from, `192.0.2.0/24`.
     pub cidr: Option<String>,
@@ -97,14 +117,20 @@ pub struct CreateJoinToken {
 
 /// `POST /v1/services/{app}/{env}/{service}/deploy`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Deploy {
     /// The image reference.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(regex(pattern = r"^[^\s]+$"), example = &"registry.example.com/shop/web:1.4.3")
+    )]
     pub image: String,
 }
 
 /// `POST /v1/services/{app}/{env}/{service}/rollback`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollback {
     /// The revision; by default the one before the active one.
@@ -113,29 +139,42 @@ pub struct Rollback {
 
 /// `POST /v1/services/{app}/{env}/{service}/scale`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Scale {
     /// How many jobs.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 32)))]
     pub scale: u32,
 }
 
 /// `POST /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateOperatorToken {
     /// The operator's name, or that of a program; unique among tokens.
     pub name: String,
     /// `viewer`, `deployer`, `operator` or `admin`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["viewer", "deployer", "operator", "admin"])))]
     pub role: String,
     /// An application (`shop`) or an environment (`shop/production`); the organization if none is named.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            regex(pattern = r"^([a-z]([a-z0-9-]{0,38}[a-z0-9])?(/[a-z]([a-z0-9-]{0,38}[a-z0-9])?)?)?$"),
+            example = &"shop/production"
+        )
+    )]
     pub scope: Option<String>,
     /// How long it is good for; without it, until it is removed.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub ttl_seconds: Option<u64>,
 }
 
 /// `POST /v1/nodes/{node}/return`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Readmit {

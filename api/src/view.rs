@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// `GET /v1/version`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Version {
     /// The controller's version.
     pub version: String,
@@ -19,6 +20,7 @@ pub struct Version {
 
 /// An Application: `GET /v1/apps`, `POST /v1/apps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Application {
     /// Its name.
     pub name: String,
@@ -32,6 +34,7 @@ pub struct Application {
 
 /// An Environment: `GET /v1/envs?app=`, `POST /v1/envs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Environment {
     /// `shop/production`.
     pub path: String,
@@ -45,6 +48,7 @@ pub struct Environment {
 
 /// What an environment allows: `GET` and `PATCH /v1/envs/{app}/{env}/policy`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Policy {
     /// `shop/production`.
     pub path: String,
@@ -56,6 +60,7 @@ pub struct Policy {
 
 /// An amount of processor and memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Amount {
     /// Thousandths of a core.
     pub cpu_milli: u32,
@@ -65,6 +70,7 @@ pub struct Amount {
 
 /// A node: `GET /v1/nodes`, `GET /v1/nodes/{name}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -107,6 +113,7 @@ pub struct Node {
 }
 
 /// Who keeps new jobs from a node, and why.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cordon {
     /// The operator.
@@ -118,6 +125,7 @@ pub struct Cordon {
 }
 
 /// What came of `POST /v1/nodes/{node}/cordon`, `DELETE` of the same, `POST /v1/nodes/{node}/labels` and `POST /v1/quotas/…`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noted {
     /// Whether anything is other than it was.
@@ -127,6 +135,7 @@ pub struct Noted {
 }
 
 /// What an application or an environment has and may have: `GET /v1/quotas?below=`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
     /// `shop` or `shop/production`.
@@ -142,6 +151,7 @@ pub struct Quota {
 }
 
 /// How much is asked for, of how much.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// So much is asked for.
@@ -151,6 +161,7 @@ pub struct Share {
 }
 
 /// A node whose certificate has ended and that wants another one.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returning {
     /// The fingerprint of its key: SHA-256 of the public key, in hexadecimal.
@@ -166,6 +177,7 @@ pub struct Returning {
 }
 
 /// `GET /v1/authority`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
     /// The roots that are trusted, the older one first.
@@ -175,6 +187,7 @@ pub struct Authority {
 }
 
 /// A root of the certificate authority.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     /// SHA-256 of its certificate, in hexadecimal.
@@ -188,6 +201,7 @@ pub struct Root {
 }
 
 /// How one root takes another's place.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rotation {
     /// `announcing`: everybody is told to trust both. `reissuing`: the new one signs, and nodes get new certificates.
@@ -203,6 +217,7 @@ pub struct Rotation {
 }
 
 /// A node that a rotation waits for.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationWait {
     /// Its name.
@@ -213,6 +228,7 @@ pub struct RotationWait {
 
 /// `POST /v1/node-tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinToken {
     /// The text to give to `lapstrake-agent join`. Shown once.
     pub token: String,
@@ -224,6 +240,7 @@ pub struct JoinToken {
 
 /// Whose token a request shows: `GET /v1/whoami`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Identity {
     /// The operator's name.
     pub name: String,
@@ -239,6 +256,7 @@ pub struct Identity {
 
 /// An operator's token, without its secret: `GET /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperatorToken {
     /// Its id.
     pub id: String,
@@ -260,6 +278,7 @@ pub struct OperatorToken {
 
 /// `POST /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewOperatorToken {
     /// The text to give to `lap login`. Shown once.
     pub token: String,
@@ -270,6 +289,7 @@ pub struct NewOperatorToken {
 /// Who tried what, and what came of it: `GET /v1/audit`. Texts that do not apply are empty. The rows are a chain: `hash`
 /// covers every other field and the hash of the row before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditRow {
     /// 1, 2, 3, … without a gap.
     pub number: u64,
@@ -297,6 +317,7 @@ pub struct AuditRow {
 
 /// The end of the audit's chain: `GET /v1/audit/head`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditHead {
     /// The cluster's id, with whose hash the chain begins.
     pub cluster: String,
@@ -308,6 +329,7 @@ pub struct AuditHead {
 
 /// One thing that an application of a spec would do, or did, to one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceChange {
     /// `shop/production/web`.
     pub path: String,
@@ -325,6 +347,7 @@ pub struct ServiceChange {
 
 /// One field of a spec that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FieldChange {
     /// For example `deploy.overlap`.
     pub field: String,
@@ -336,6 +359,7 @@ pub struct FieldChange {
 
 /// `POST /v1/plan` and `POST /v1/apply`, both with the YAML text as their body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Changes {
     /// Whether the application would be, or was, created.
     pub creates_application: Option<String>,
@@ -343,10 +367,15 @@ pub struct Changes {
     pub services: Vec<ServiceChange>,
     /// What is allowed in the file and perhaps not meant.
     pub warnings: Vec<String>,
+    /// Of `plan`: the tag of what it was computed from. `apply` with `If-Match: "TAG"` does it only if nothing of that
+    /// has changed since.
+    #[serde(default)]
+    pub tag: Option<String>,
 }
 
 /// A service: `GET /v1/services`, `GET /v1/services/{app}/{env}/{service}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Service {
     /// `shop/production/web`.
     pub path: String,
@@ -377,6 +406,7 @@ pub struct Service {
 
 /// A job: `GET /v1/jobs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Job {
     /// Its id.
     pub id: String,
@@ -408,6 +438,7 @@ pub struct Job {
 
 /// A deployment: `GET /v1/services/…/deployments`, and `…/{number}` for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Deployment {
     /// Its id.
     pub id: String,
@@ -443,6 +474,7 @@ pub struct Deployment {
 
 /// When something entered a phase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Moment {
     /// The phase.
     pub phase: String,
@@ -452,6 +484,7 @@ pub struct Moment {
 
 /// How one slot went through a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlotTimeline {
     /// `web.1`.
     pub slot: String,
@@ -473,6 +506,7 @@ pub struct SlotTimeline {
 
 /// `GET /v1/services/{app}/{env}/{service}/why`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// The state's word.
     pub state: String,
@@ -482,6 +516,7 @@ pub struct Why {
 
 /// One entry of the log of events: `GET /v1/events`, and as server-sent events with `follow=true`, whose id is `number`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// Counts up; a watcher resumes after the last that it has.
     pub number: u64,
@@ -500,6 +535,7 @@ pub struct Event {
 
 /// One line of a job's output: `GET /v1/services/…/logs`, as server-sent events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogLine {
     /// When the engine took it.
     pub at_ms: u64,
@@ -515,16 +551,20 @@ pub struct LogLine {
 
 /// An answer that is an error, as RFC 9457 shapes it (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// `about:blank`: the status says what kind it is.
+    /// The kind of problem, for programs: `/problems/NAME`, relative to the controller, which serves a page about it.
     #[serde(rename = "type")]
     pub type_uri: String,
-    /// A short name of the kind.
+    /// The kind in a few words.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
     /// What happened, and what to do next.
     pub detail: String,
+    /// Names this one occurrence, `urn:lapstrake:problem:ID`; the controller's log has it too.
+    #[serde(default)]
+    pub instance: String,
     /// Every mistake of a spec, each with its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,
@@ -532,6 +572,7 @@ pub struct Problem {
 
 /// A mistake in a spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Mistake {
     /// From 1; 0 when it is about the whole.
     pub line: u32,

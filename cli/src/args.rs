@@ -567,6 +567,9 @@ pub struct Apply {
     /// The spec.
     #[command(flatten)]
     pub spec: Spec,
+    /// Only if none of its services was changed since `lap plan` named this tag; else exit 3
+    #[arg(long, value_name = "TAG")]
+    pub if_unchanged: Option<String>,
     /// Whether to stay.
     #[command(flatten)]
     pub waiting: Waiting,

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use lapstrake_api::view::Problem;
 use lapstrake_pki::fingerprint::Fingerprint;
+use lapstrake_pki::mint;
 use lapstrake_pki::token::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +45,15 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its body, to be passed on as it is.
     pub body: Bytes,
+    /// Where the list goes on, if it is one that does.
+    next: Option<String>,
+}
+
+/// The address in `Link: </v1/services?after=web>; rel="next"`.
+fn next_page(response: &Response<Incoming>) -> Option<String> {
+    let link = response.headers().get(header::LINK)?.to_str().ok()?;
+    let (address, rest) = link.strip_prefix('<')?.split_once('>')?;
+    (rest.contains("rel=\"next\"") && address.starts_with('/')).then(|| address.to_owned())
 }
 
 impl Answer {
@@ -53,7 +63,26 @@ impl Answer {
     }
 }
 
+/// A request is asked so often at most: over some seconds, in which a controller is started again.
+const TRIES: u32 = 6;
+
+/// Before the second try passes so much; before each further one twice as much.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// However long the controller says to wait, it is asked again after so much at the latest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What a request is for, besides its address.
+#[derive(Default)]
+struct Head {
+    /// Carries it out once, however often it arrives.
+    key: Option<String>,
+    /// The tag that it was decided on.
+    unchanged: Option<String>,
+}
+
 /// A request's body.
+#[derive(Clone)]
 enum Sent {
     Nothing,
     Json(Vec<u8>),
@@ -81,15 +110,36 @@ impl Client {
         self.ask(Method::GET, path, Sent::Nothing).await
     }
 
+    /// Reads, and is content with no answer: for whoever reads again and again, and tells when nobody answers.
+    pub async fn get_now(&mut self, path: &str) -> Result<Answer, ClientError> {
+        self.ask_once(&Method::GET, path, &Head::default(), Sent::Nothing).await
+    }
+
     /// Asks for something to be done.
     pub async fn post(&mut self, path: &str, ask: &impl Serialize) -> Result<Answer, ClientError> {
         let body = serde_json::to_vec(ask).map_err(ClientError::NotUnderstood)?;
         self.ask(Method::POST, path, Sent::Json(body)).await
     }
 
-    /// Sends a spec file as it is.
-    pub async fn post_spec(&mut self, path: &str, text: &[u8]) -> Result<Answer, ClientError> {
-        self.ask(Method::POST, path, Sent::Yaml(text.to_vec())).await
+    /// Sends a spec file as it is; with a tag, to be applied only if nothing has changed since.
+    pub async fn post_spec(&mut self, path: &str, text: &[u8], tag: Option<&str>) -> Result<Answer, ClientError> {
+        let head = Head { unchanged: tag.map(str::to_owned), ..Head::default() };
+        self.persist(Method::POST, path, head, Sent::Yaml(text.to_vec())).await
+    }
+
+    /// Reads a list to its end, page after page. The answer is as if it had come whole.
+    pub async fn list(&mut self, path: &str) -> Result<Answer, ClientError> {
+        let mut answer = self.get(path).await?;
+        if answer.next.is_none() {
+            return Ok(answer);
+        }
+        let mut all: Vec<serde_json::Value> = answer.read()?;
+        while let Some(next) = answer.next.take() {
+            answer = self.get(&next).await?;
+            all.extend(answer.read::<Vec<serde_json::Value>>()?);
+        }
+        answer.body = serde_json::Value::from(all).to_string().into();
+        Ok(answer)
     }
 
     /// PATCH with a JSON body.
@@ -118,19 +168,46 @@ impl Client {
     }
 
     async fn ask(&mut self, method: Method, path: &str, sent: Sent) -> Result<Answer, ClientError> {
-        let repeat = method == Method::GET && self.connection.is_some();
-        let request = self.request(method.clone(), path, sent)?;
-        let response = match self.exchange(request).await {
-            // A connection from before may have been closed under the request; to read twice does no harm.
-            Err(ClientError::CutOff { .. }) if repeat => {
-                let request = self.request(method, path, Sent::Nothing)?;
-                self.exchange(request).await?
+        self.persist(method, path, Head::default(), sent).await
+    }
+
+    /// Asks until there is an answer. A connection that broke, or a controller that is just starting, is asked again; a
+    /// mutation has a key by which the controller carries it out once however often it arrives.
+    async fn persist(&mut self, method: Method, path: &str, head: Head, sent: Sent) -> Result<Answer, ClientError> {
+        let key = (method != Method::GET).then(|| format!("lap-{:032x}", u128::from_be_bytes(mint::bytes())));
+        let head = Head { key, ..head };
+        let mut pause = FIRST_PAUSE;
+        let mut sent_once = self.connection.is_some();
+        for _ in 1..TRIES {
+            match self.ask_once(&method, path, &head, sent.clone()).await {
+                Err(error) if error.is_worth_another_try(sent_once) => {
+                    sent_once = true;
+                    let wait = error.retry_after().unwrap_or(pause);
+                    tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
+                    pause *= 2;
+                }
+                ended => return ended,
             }
-            response => response?,
-        };
+        }
+        self.ask_once(&method, path, &head, sent).await
+    }
+
+    async fn ask_once(&mut self, method: &Method, path: &str, head: &Head, sent: Sent) -> Result<Answer, ClientError> {
+        let mut request = self.request(method.clone(), path, sent)?;
+        for (name, value) in [
+            ("idempotency-key", head.key.clone()),
+            ("if-match", head.unchanged.as_ref().map(|tag| format!("\"{tag}\""))),
+        ] {
+            if let Some(value) = value {
+                let value =
+                    header::HeaderValue::try_from(value).map_err(|error| ClientError::NotARequest(error.into()))?;
+                request.headers_mut().insert(name, value);
+            }
+        }
+        let response = self.exchange(request).await?;
         let response = self.accepted(response).await?;
-        let status = response.status();
-        Ok(Answer { status, body: self.whole(response).await? })
+        let (status, next) = (response.status(), next_page(&response));
+        Ok(Answer { status, body: self.whole(response).await?, next })
     }
 
     fn request(&self, method: Method, path: &str, sent: Sent) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -185,10 +262,12 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let wait = wait.map(Duration::from_secs);
         let body = self.whole(response).await?;
         let problem = serde_json::from_slice::<Problem>(&body);
         Err(match problem {
-            Ok(problem) => ClientError::Problem { status: status.as_u16(), problem: Box::new(problem) },
+            Ok(problem) => ClientError::Problem { status: status.as_u16(), problem: Box::new(problem), wait },
             Err(_) => ClientError::Unexplained { url: self.address.url.clone(), status: status.as_u16() },
         })
     }

@@ -25,7 +25,7 @@ impl Exit {
     pub fn of_status(status: u16) -> Exit {
         match status {
             400 | 405 | 413 | 415 | 422 => Exit::Wrong,
-            401 | 403 | 404 | 409 => Exit::Refused,
+            401 | 403 | 404 | 409 | 412 => Exit::Refused,
             _ => Exit::Failed,
         }
     }
@@ -97,7 +97,7 @@ mod tests {
         for status in [400, 413, 422] {
             assert_eq!(Exit::of_status(status), Exit::Wrong, "{status}");
         }
-        for status in [401, 403, 404, 409] {
+        for status in [401, 403, 404, 409, 412] {
             assert_eq!(Exit::of_status(status), Exit::Refused, "{status}");
         }
         for status in [429, 500, 502, 503, 504] {

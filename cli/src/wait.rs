@@ -124,7 +124,7 @@ async fn look(
         if seen.get(index).is_some_and(|seen| seen.view.ended) {
             continue;
         }
-        let asked = session.client.get(&format!("{}/deployments/{}", watched.service.url(), watched.number)).await;
+        let asked = session.client.get_now(&format!("{}/deployments/{}", watched.service.url(), watched.number)).await;
         let answer = match asked {
             Ok(answer) => {
                 patience.rewarded(&session.output);
@@ -205,7 +205,7 @@ pub async fn wait_until_gone(
     let mut patience = Patience::new();
     let mut last = String::new();
     loop {
-        match session.client.get(&path.url()).await {
+        match session.client.get_now(&path.url()).await {
             Ok(answer) => {
                 patience.rewarded(&session.output);
                 let message = answer.read::<Service>()?.message;

@@ -166,6 +166,7 @@ fn all_mistakes_of_a_spec_are_drawn_over_the_persons_own_file() {
         title: String::new(),
         status: 422,
         detail: "the spec has 2 mistakes; nothing was changed".into(),
+        instance: String::new(),
         mistakes: vec![
             mistake(3, 3, 4, "`sacle` is no field", "write `scale`"),
             mistake(2, 3, 4, "`imag` is no field", "write `image`"),
@@ -239,7 +240,7 @@ fn apply_waits_for_every_deployment_that_it_began() {
         deployment,
     };
     let services = vec![service("shop/production/mailer", None), service("shop/production/web", Some(2))];
-    let changes = Changes { creates_application: None, services, warnings: Vec::new() };
+    let changes = Changes { creates_application: None, services, warnings: Vec::new(), tag: None };
     controller.answer("POST /v1/apply", 200, json(&changes));
     controller.answer("GET /v1/services/shop/production/web/deployments/2", 200, json(&deployment("complete", None)));
     let folder = tempfile::tempdir().expect("a folder");
@@ -367,4 +368,117 @@ fn audit_verify_names_the_first_row_that_is_not_as_it_was_written() {
     assert_eq!((code(&altered), stderr(&altered).contains("row 2 is not as it was written")), (1, true));
     let cut = verify(&rows[..2], &[]);
     assert_eq!((code(&cut), stderr(&cut).contains("row 3, the last one, is missing")), (1, true), "{}", stderr(&cut));
+}
+
+#[test]
+fn a_field_that_is_reserved_is_drawn_and_refused_and_no_wrong_spec() {
+    let controller = FakeController::start();
+    let problem = Problem {
+        type_uri: "about:blank".into(),
+        title: String::new(),
+        status: 403,
+        detail: "deploy.overlap of shop/production/web is reserved to operators of shop/production".into(),
+        instance: String::new(),
+        mistakes: vec![Mistake {
+            line: 2,
+            column: 12,
+            width: 2,
+            message: "deploy.overlap of shop/production/web is reserved to operators of shop/production".into(),
+            hint: Some("leave it as it is, or ask an operator to apply this".into()),
+        }],
+    };
+    controller.answer("POST /v1/apply", 403, json(&problem));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("shop.yaml");
+    fs::write(&file, "web:\n  overlap: 5s\n").expect("written");
+    let output = controller.lap(&["apply", "-f", file.to_str().expect("UTF-8")]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    for drawn in ["shop.yaml:2:12", "2 |   overlap: 5s", "^^", "= leave it as it is"] {
+        assert!(stderr(&output).contains(drawn), "{drawn} is not in {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_new_token_is_alone_on_stdout_and_a_pasted_one_is_not_sent_to_be_removed() {
+    let controller = FakeController::start();
+    let about = r#"{"id":"i","name":"ci","role":"deployer","scope":"shop/staging","created_ms":0,"by":"ada","expires_ms":null,"expired":false}"#;
+    controller.answer("POST /v1/tokens", 201, format!(r#"{{"token":"lapo1_x","about":{about}}}"#));
+    let output = controller.lap(&["token", "create", "ci", "--role", "deployer", "--scope", "shop/staging"]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "lapo1_x\n"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("deployer for shop/staging; it is good until `lap token rm ci`"));
+    let output = controller.lap(&["token", "rm", &controller.token()]);
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(controller.asked().iter().all(|asked| !asked.line.starts_with("DELETE")));
+    assert!(!stderr(&output).contains(&controller.token()[..20]));
+}
+
+#[test]
+fn a_change_whose_connection_breaks_is_asked_again_with_the_same_key_and_told_once() {
+    let controller = FakeController::start();
+    let at = "POST /v1/services/shop/production/web/redeploy";
+    controller.break_off(at).refuse(at, 503, "the controller is starting");
+    controller.answer(at, 202, json(&deployment("queued", None)));
+    let output = controller.lap(&["redeploy", "shop/production/web"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("is recorded").count(), 1, "{}", stderr(&output));
+    let keys: Vec<Option<String>> = controller.asked().into_iter().map(|asked| asked.key).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(keys[0].as_ref().is_some_and(|key| key.len() > 20) && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    controller.lap(&["redeploy", "shop/production/web"]);
+    assert_ne!(controller.asked().last().expect("asked").key, keys[0], "another command is another request");
+}
+
+#[test]
+fn what_never_succeeds_is_not_asked_for_ever() {
+    let controller = FakeController::start();
+    controller.refuse("POST /v1/apps", 503, "the disk is full");
+    let output = controller.lap(&["app", "create", "shop"]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("the disk is full"));
+    assert_eq!(controller.asked().len(), 6);
+    controller.refuse("POST /v1/envs", 409, "there is one already");
+    controller.lap(&["env", "create", "shop/qa"]);
+    assert_eq!(controller.asked().len(), 7, "what is refused is refused");
+}
+
+#[test]
+fn a_list_is_read_page_after_page_and_told_as_one() {
+    let controller = FakeController::start();
+    let app = |name: &str| format!(r#"{{"name":"{name}","kind":"project","environments":[],"services":0}}"#);
+    controller.page("GET /v1/apps", &format!("[{}]", app("bakery")), "/v1/apps?after=bakery");
+    controller.page("GET /v1/apps?after=bakery", &format!("[{}]", app("shop")), "/v1/apps?after=shop");
+    controller.answer("GET /v1/apps?after=shop", 200, format!("[{}]", app("zoo")));
+    let output = controller.lap(&["app", "ls", "-o", "json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let listed: Vec<lapstrake_api::view::Application> = serde_json::from_str(&stdout(&output)).expect("one list");
+    assert_eq!(listed.iter().map(|app| app.name.as_str()).collect::<Vec<_>>(), ["bakery", "shop", "zoo"]);
+    assert!(stdout(&controller.lap(&["app", "ls"])).contains("zoo"));
+}
+
+#[test]
+fn a_plan_names_a_tag_and_apply_holds_the_controller_to_it() {
+    let controller = FakeController::start();
+    let service = ServiceChange {
+        path: "shop/production/web".into(),
+        action: "create".into(),
+        summary: "is new".into(),
+        changes: Vec::new(),
+        warnings: Vec::new(),
+        deployment: None,
+    };
+    let tag = Some("00112233aabbccdd".to_owned());
+    let changes = Changes { creates_application: None, services: vec![service], warnings: Vec::new(), tag };
+    controller.answer("POST /v1/plan", 200, json(&changes));
+    controller.refuse("POST /v1/apply", 412, "a service of the file was changed since it was read");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("shop.yaml");
+    fs::write(&file, "application: shop\n").expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let planned = controller.lap(&["plan", "-f", file]);
+    assert!(stderr(&planned).contains("--if-unchanged 00112233aabbccdd"), "{}", stderr(&planned));
+    let applied = controller.lap(&["apply", "-f", file, "--if-unchanged", "00112233aabbccdd"]);
+    assert_eq!(code(&applied), 3, "understood and refused: {}", stderr(&applied));
+    let asked = controller.asked();
+    assert_eq!(asked[1].unchanged.as_deref(), Some("\"00112233aabbccdd\""));
+    assert_eq!(asked.len(), 2, "it is not asked again");
 }

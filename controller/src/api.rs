@@ -8,12 +8,16 @@ mod audit;
 mod authority;
 mod body;
 mod caller;
+mod conditions;
 mod endpoints;
 mod events;
 mod extract;
 mod first_words;
+mod limits;
 mod logs;
 mod nodes;
+pub mod openapi;
+mod page;
 mod problem;
 mod quotas;
 mod server;
@@ -25,7 +29,8 @@ mod wishes;
 
 pub use caller::Rule;
 pub use endpoints::{Endpoint, endpoints, router};
-pub use problem::ApiError;
+pub use limits::RateLimit;
+pub use problem::{ApiError, Kind};
 pub use server::serve;
 
 use crate::ca::Ca;
@@ -55,6 +60,8 @@ pub struct Office {
     pub control_address: String,
     /// The controller stops: answers that go on end now, without the word that says that there is no more.
     pub stopping: CancellationToken,
+    /// How often who asks.
+    pub rate: RateLimit,
 }
 
 impl From<CommandError> for ApiError {
@@ -74,7 +81,11 @@ fn from_refusals(refusals: &[Refusal]) -> ApiError {
     };
     let detail = refusals.iter().map(sentence).collect::<Vec<_>>().join("; ");
     let has = |kind: RefusalKind| refusals.iter().any(|refusal| refusal.kind == kind);
-    if has(RefusalKind::Unauthenticated) {
+    if has(RefusalKind::KeyReused) {
+        ApiError::new(Kind::KeyReused, detail)
+    } else if has(RefusalKind::Changed) {
+        ApiError::new(Kind::Changed, detail)
+    } else if has(RefusalKind::Unauthenticated) {
         ApiError::unauthorized(detail)
     } else if has(RefusalKind::Forbidden) {
         ApiError::forbidden(detail)

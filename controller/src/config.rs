@@ -45,6 +45,37 @@ pub struct Config {
     pub events_kept: u64,
     /// What is logged, in tracing's filter syntax.
     pub log: String,
+    /// How often somebody may ask the operators' HTTPS.
+    pub rate: RateLimits,
+}
+
+/// How often somebody may ask the operators' HTTPS. The defaults are far above what a team's dashboards and programs need,
+/// and far below what keeps a controller from its work.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimits {
+    /// Requests a second with one token, for as long as one likes.
+    pub token_per_second: u32,
+    /// And so many at once, after a time without any.
+    pub token_burst: u32,
+    /// Requests a second from one address (of IPv6 one /64), whatever they show. A whole office may stand behind one.
+    pub address_per_second: u32,
+    /// And so many at once.
+    pub address_burst: u32,
+    /// A token that is none counts as so many requests of its address.
+    pub wrong_token_costs: u32,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        RateLimits {
+            token_per_second: 100,
+            token_burst: 1_000,
+            address_per_second: 300,
+            address_burst: 3_000,
+            wrong_token_costs: 30,
+        }
+    }
 }
 
 impl Default for Config {
@@ -62,6 +93,7 @@ impl Default for Config {
             domain: "localhost".into(),
             events_kept: 100_000,
             log: "info".into(),
+            rate: RateLimits::default(),
         }
     }
 }
@@ -145,6 +177,17 @@ impl Config {
         if let Err(error) = EnvFilter::try_new(&self.log) {
             wrong.push(format!("log = {:?} is no filter: {error}", self.log));
         }
+        let rate = &self.rate;
+        for (key, value) in [
+            ("token_per_second", rate.token_per_second),
+            ("token_burst", rate.token_burst),
+            ("address_per_second", rate.address_per_second),
+            ("address_burst", rate.address_burst),
+        ] {
+            if value == 0 {
+                wrong.push(format!("rate.{key} = 0 lets nobody ask anything; it must be at least 1"));
+            }
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 }
@@ -182,6 +225,13 @@ mod tests {
         for part in ["state_dir", "domain", "control_address", "events_kept", "log = ", "two words"] {
             assert!(said.contains(part), "{said}");
         }
+    }
+
+    #[test]
+    fn a_rate_that_lets_nobody_in_is_refused() {
+        let said = read("[rate]\ntoken_burst = 0\naddress_per_second = 0\n").expect_err("refused").to_string();
+        assert!(said.contains("rate.token_burst") && said.contains("rate.address_per_second"), "{said}");
+        assert_eq!(read("[rate]\ntoken_burst = 7\n").expect("fine").rate.token_burst, 7);
     }
 
     #[test]

@@ -11,11 +11,12 @@
 mod writer;
 
 use crate::control::{HelloRefusal, Outbox};
-use crate::store::{Batch, Change, Store, StoreError};
+use crate::store::{Batch, Change, Row, Store, StoreError};
 use lapstrake_core::access::{Author, Grant};
 use lapstrake_core::audit::{Entry, Link};
 use lapstrake_core::cluster::command::{Command, Outcome, Refusal};
 use lapstrake_core::cluster::live::Live;
+use lapstrake_core::cluster::request::{Carried, Request};
 use lapstrake_core::cluster::standing::HelloRefused;
 use lapstrake_core::cluster::state::{Authority, Meta, Node, OperatorToken, Standing};
 use lapstrake_core::cluster::{Cluster, Key, One, Record};
@@ -64,7 +65,8 @@ enum Input {
     Command {
         command: Box<Command>,
         author: Author,
-        reply: oneshot::Sender<Result<Outcome, CommandError>>,
+        request: Request,
+        reply: oneshot::Sender<Result<Carried, CommandError>>,
     },
     Refused {
         entry: Box<Entry>,
@@ -201,8 +203,13 @@ impl Engine {
 
     /// Carries a command out; returns when it is on disk.
     pub async fn command(&self, command: Command, author: Author) -> Result<Outcome, CommandError> {
+        Ok(self.request(command, author, Request::default()).await?.outcome)
+    }
+
+    /// Carries a request's command out, unless that was done before or must not be; returns when it is on disk.
+    pub async fn request(&self, command: Command, author: Author, request: Request) -> Result<Carried, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let input = Input::Command { command: Box::new(command), author, reply };
+        let input = Input::Command { command: Box::new(command), author, request, reply };
         self.inputs.send(input).map_err(|_| CommandError::Stopping)?;
         answer.await.map_err(|_| CommandError::Stopping)?
     }
@@ -322,13 +329,17 @@ fn standings(cluster: &Cluster) -> BTreeMap<NodeId, Standing> {
 
 fn load(store: &Store) -> Result<Cluster, StartError> {
     let mut records = Vec::new();
-    for (key, value) in store.load()? {
+    let mut numbers = Vec::new();
+    for Row { key, value, change } in store.load()? {
         let row = |said: String| StartError::Row { key: key.clone(), said };
         let parsed: Key = key.parse().map_err(|error| row(format!("{error}")))?;
         let record: Record = serde_json::from_str(&value).map_err(|error| row(error.to_string()))?;
+        numbers.push((parsed.clone(), change));
         records.push((parsed, record));
     }
-    Cluster::load(records).map_err(|said| StartError::Row { key: "(all)".into(), said })
+    let mut cluster = Cluster::load(records).map_err(|said| StartError::Row { key: "(all)".into(), said })?;
+    cluster.number(numbers, store.newest());
+    Ok(cluster)
 }
 
 fn changes_of(cluster: &mut Cluster) -> Result<Vec<Change>, StartError> {

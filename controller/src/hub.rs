@@ -3,6 +3,7 @@
 use crate::control::{Applicant, EnrolRefusal, Enrolled, HelloRefusal, Hub, Outbox, Terms};
 use crate::engine::{CommandError, Engine};
 use lapstrake_core::access::Author;
+use lapstrake_core::audit::{Deed, Entry};
 use lapstrake_core::cluster::command::{Answer, Command, Enrol, Refusal, RefusalKind};
 use lapstrake_core::cluster::standing::{AskReturn, HelloRefused, StandingCommand};
 use lapstrake_core::cluster::state::{JoinToken, Node};
@@ -43,6 +44,13 @@ impl Hub for Engine {
             }
             _ => Err(EnrolRefusal::Unavailable("the node was not recorded".into())),
         }
+    }
+
+    async fn turned_away(&self, address: IpAddr, said: String) {
+        let author = Author::Applicant { address };
+        let deed = Deed::new("enrol-node", "", "");
+        let entry = Entry::of_refusal(Some(&author), &address.to_string(), deed, &said, mint::wall());
+        self.refused(entry).await;
     }
 
     async fn has_token(&self, token: TokenId) -> bool {

@@ -130,6 +130,7 @@ pub async fn run_with_reload(
         ca: ca.clone(),
         control_address: config.control_address.clone().unwrap_or_else(|| first::own_address(control)),
         stopping: shutdown.clone(),
+        rate: api::RateLimit::new(&config.rate),
     });
     let control_port = Control {
         ca: ca.clone(),

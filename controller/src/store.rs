@@ -23,6 +23,17 @@ pub struct Change {
     pub value: Option<String>,
 }
 
+/// One row as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// For example `service/01…`.
+    pub key: String,
+    /// The record.
+    pub value: String,
+    /// The number of the batch that wrote it.
+    pub change: u64,
+}
+
 /// One event to append, without the number that the store gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {

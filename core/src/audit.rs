@@ -10,6 +10,7 @@
 
 use crate::access::Author;
 use crate::cluster::command::{Answer, Apply, Command, Outcome, Refusal};
+use crate::cluster::request::Carried;
 use crate::cluster::rotation::AuthorityCommand;
 use crate::cluster::standing::StandingCommand;
 use crate::ids::ClusterId;
@@ -102,6 +103,21 @@ impl Entry {
         };
         let address = author.address().map_or_else(String::new, |address| address.to_string());
         Entry { wall, who: plain(&who), token, address, deed, verdict: verdict.word().into(), said: plain(&said) }
+    }
+
+    /// A request with a command. One that was carried out before and is only answered again has changed nothing.
+    pub fn of_request(author: &Author, deed: Deed, result: &Result<Carried, Vec<Refusal>>, wall: Wall) -> Entry {
+        let again = result.as_ref().is_ok_and(|carried| carried.again);
+        let result = result.as_ref().map(|carried| carried.outcome.clone()).map_err(Clone::clone);
+        let entry = Entry::of_command(author, deed, &result, wall);
+        match again {
+            true => Entry {
+                verdict: Verdict::Unchanged.word().into(),
+                said: "the same request again, by its idempotency key".into(),
+                ..entry
+            },
+            false => entry,
+        }
     }
 
     /// A request that was refused before it became a command: by a token that is not known, or that gives too little.

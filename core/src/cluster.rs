@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cluster.command(live, command, context)        an operator or a joining node asks      -> answer, or refusals
+//! cluster.request(live, command, request, …)     the same, once, and if nothing changed   -> the same
 //! cluster.hello / report / image_resolved / …    an agent says something                 -> services to look at
 //! cluster.pass_time(live, context)               silence may mean something              -> services to look at
 //! cluster.reconcile(live, service, context)      one service, towards what is wanted     -> questions, wake, waits
@@ -28,6 +29,7 @@ mod policies;
 mod queue;
 mod quotas;
 mod reconcile;
+pub mod request;
 mod resolve;
 mod retry;
 mod revert;
@@ -38,13 +40,14 @@ pub mod standing;
 pub mod state;
 pub mod status;
 pub mod table;
+pub mod tag;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod wishes;
 
 pub use permit::{At, Need, Needs};
-pub use table::{Cluster, Key, One, Record};
+pub use table::{Cluster, Key, One, Record, Stored};
 
 use crate::access::Author;
 use crate::assignment::ServicePath;

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod probe;
 pub mod quota;
 pub mod quote;
+pub mod rate;
 pub mod reason;
 pub mod report;
 pub mod restart;

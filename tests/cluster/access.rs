@@ -39,6 +39,8 @@ use Let::*;
 #[rustfmt::skip]
 const EXPECTED: &[(&str, &str, &str, Let)] = &[
     ("GET", "/v1/version", "", Anyone),
+    ("GET", "/openapi.json", "", Anyone),
+    ("GET", "/problems/{problem}", "", Anyone),
     ("GET", "/v1/whoami", "", Holders),
     ("GET", "/v1/tokens", "", Anywhere("admin")),
     ("POST", "/v1/tokens", r#"{"name":"Not A Name","role":"viewer","scope":"shop/production"}"#, InProductionByBody("admin")),
@@ -47,6 +49,7 @@ const EXPECTED: &[(&str, &str, &str, Let)] = &[
     ("POST", "/v1/apps", r#"{"name":"Not A Name"}"#, InOrganization("operator")),
     ("GET", "/v1/envs", "", Anywhere("viewer")),
     ("POST", "/v1/envs", r#"{"application":"shop","name":"Not A Name"}"#, InShop("operator")),
+    ("GET", "/v1/envs/{app}/{env}", "", InProduction("viewer")),
     ("POST", "/v1/envs/{app}/{env}/nodes", r#"{"node":"absent"}"#, InOrganization("operator")),
     ("DELETE", "/v1/envs/{app}/{env}/nodes/{node}", "", InOrganization("operator")),
     ("GET", "/v1/nodes", "", Anywhere("viewer")),
@@ -131,7 +134,7 @@ async fn token(admin: &Client, name: &str, role: &str, scope: Option<&str>) -> C
 
 async fn ask(client: &Client, method: &str, path: &str, body: &str) -> Answer {
     let names = [("{app}", "shop"), ("{env}", "production"), ("{service}", "absent"), ("{token}", "target")];
-    let mut path = path.replace("{node}", "absent").replace("{number}", "1");
+    let mut path = path.replace("{node}", "absent").replace("{number}", "1").replace("{problem}", "refused");
     for (part, name) in names {
         path = path.replace(part, name);
     }
@@ -188,7 +191,7 @@ async fn without_a_token_only_the_version_is_told() {
     let controller = with_two_applications().await;
     for (method, path, body, rule) in EXPECTED {
         let body = if *body == "spec" { shop("web:1", 1) } else { (*body).to_owned() };
-        let path = path.replace(['{', '}'], "");
+        let path = path.replace("{problem}", "refused").replace(['{', '}'], "");
         let request = http::Request::builder()
             .method(*method)
             .uri(path)

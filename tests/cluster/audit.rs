@@ -2,6 +2,7 @@
 
 use crate::bench::{Client, Controller, shop};
 use lapstrake_api::view::{self, AuditHead, AuditRow};
+use lapstrake_controller::config::RateLimits;
 use lapstrake_core::audit::{Deed, Entry, Fault, Link};
 use lapstrake_core::time::Wall;
 use lapstrake_pki::fingerprint::sha256;
@@ -102,7 +103,9 @@ async fn every_command_and_every_refusal_is_a_row_with_who_from_where_what_and_w
 
 #[tokio::test]
 async fn guesses_of_tokens_are_rows_too_and_hold_up_nobody() {
-    let controller = Controller::start().await;
+    // All of them shall be heard; that there is a limit is another test's matter.
+    let rate = RateLimits { wrong_token_costs: 1, ..RateLimits::default() };
+    let controller = Controller::start_with(|config| config.rate = rate).await;
     let client = &controller.client;
     let known = Token::operator(&client.token).expect("a token");
     let guess = |number: u8| Token { secret: Secret::new([number; 32]), ..known.clone() }.text();
@@ -146,6 +149,39 @@ async fn a_machine_that_is_refused_is_a_row_with_its_address_and_without_its_sec
         ("127.0.0.1", "this join token is not one of this cluster's")
     );
     assert!(row.detail.contains(&token.id.to_string()), "{row:?}");
+}
+
+#[tokio::test]
+async fn a_machine_with_a_good_token_joins_while_others_guess_and_every_guess_is_a_row() {
+    const GUESSERS: usize = 8;
+    const GUESSES: u8 = 12;
+    let controller = Controller::start().await;
+    let good = controller.join_token(json!({})).await.token;
+    let token = Token::join(&good).expect("a token");
+    let guesser = |guesser: usize| {
+        let (token, address) = (token.clone(), controller.control_address());
+        let folder = controller.folder().join(format!("guesser-{guesser}"));
+        tokio::spawn(async move {
+            for number in 0..GUESSES {
+                let guess = Token { secret: Secret::new([number; 32]), ..token.clone() }.text();
+                crate::bench::join_with(&guess, &address, "guesser", &folder).await.expect_err("refused");
+            }
+        })
+    };
+    let guessers: Vec<_> = (0..GUESSERS).map(guesser).collect();
+    let begun = std::time::Instant::now();
+    let folder = controller.folder().join("honest");
+    crate::bench::join_with(&good, &controller.control_address(), "honest", &folder).await.expect("joins");
+    println!("joined in {:?}", begun.elapsed());
+    for guesser in guessers {
+        guesser.await.expect("was refused each time");
+    }
+    let all = rows(&controller.client).await;
+    let refused = all.iter().filter(|row| row.verb == "enrol-node" && row.verdict == "refused").count();
+    assert_eq!(refused, GUESSERS * GUESSES as usize);
+    let nodes: Vec<view::Node> = controller.client.get("/v1/nodes").await.json();
+    assert_eq!(nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["honest"]);
+    assert_eq!(verify(&controller.client).await, Ok(()));
 }
 
 /// Alters the store behind the controller's back, and says what is found.

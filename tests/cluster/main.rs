@@ -1,6 +1,7 @@
 //! The whole in one process: the real controller, the real agents on engines in memory, and between them real HTTP,
 //! gRPC and mutual TLS on loopback. What is judged is what operators see.
 
+mod asking;
 mod attacks;
 mod bench;
 mod certificates;

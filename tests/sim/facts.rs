@@ -110,7 +110,7 @@ impl Facts {
             (Command::CreateJoinToken(new), _) => Fact::JoinToken(new.id),
             (Command::CreateOperatorToken(new), _) => Fact::Operator { id: new.id, name: new.name.clone() },
             (_, Answer::Deployment { service, number }) => Fact::Deployment { service: *service, number: *number },
-            (_, Answer::Applied(applied)) => {
+            (_, Answer::Applied { services: applied, .. }) => {
                 for one in applied {
                     let Some(service) = one.service else { continue };
                     self.hold(Fact::Deployment { service, number: one.deployment.unwrap_or_default() });

@@ -4,6 +4,7 @@ use crate::error::Exit;
 use lapstrake_api::view::Problem;
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,8 @@ pub enum ClientError {
         status: u16,
         /// Its words.
         problem: Box<Problem>,
+        /// How long to wait before it is asked again, if it says so.
+        wait: Option<Duration>,
     },
     /// An error without our words: something else answers there.
     #[error("{url} answered {status} without saying why; is it a Lapstrake controller?")]
@@ -140,6 +143,25 @@ impl ClientError {
         }
     }
 
+    /// Whether the same request may succeed if it is asked again at once: the connection broke under it, the store or the
+    /// rate did not take it now. Nobody at the address is only worth it for who was answered there before.
+    pub fn is_worth_another_try(&self, reached_before: bool) -> bool {
+        match self {
+            ClientError::CutOff { .. } => true,
+            ClientError::NotReached { .. } => reached_before,
+            ClientError::Problem { status, .. } => matches!(status, 429 | 503),
+            _ => false,
+        }
+    }
+
+    /// How long the controller says to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Problem { wait, .. } => *wait,
+            _ => None,
+        }
+    }
+
     /// Whether there is no such thing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, ClientError::Problem { status: 404, .. })
@@ -152,8 +174,9 @@ impl ClientError {
             title: String::new(),
             status: 409,
             detail: String::new(),
+            instance: String::new(),
             mistakes: Vec::new(),
         };
-        ClientError::Problem { status: 409, problem: Box::new(problem) }
+        ClientError::Problem { status: 409, problem: Box::new(problem), wait: None }
     }
 }

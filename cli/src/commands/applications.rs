@@ -9,7 +9,7 @@ use lapstrake_api::{ask, view};
 
 /// `lap app ls`.
 pub async fn list(session: &mut Session) -> Result<(), LapError> {
-    let answer = session.client.get("/v1/apps").await?;
+    let answer = session.client.list("/v1/apps").await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }
@@ -36,7 +36,7 @@ pub async fn create(session: &mut Session, name: &str) -> Result<(), LapError> {
 /// `lap env ls`.
 pub async fn environments(session: &mut Session, application: Option<&Below>) -> Result<(), LapError> {
     let query = application.map(|name| format!("?app={name}")).unwrap_or_default();
-    let answer = session.client.get(&format!("/v1/envs{query}")).await?;
+    let answer = session.client.list(&format!("/v1/envs{query}")).await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }

@@ -17,7 +17,7 @@ pub async fn deployments(session: &mut Session, which: &Deployments) -> Result<(
         let deployment: view::Deployment = answer.read()?;
         return session.output.text(&service::deployment(&deployment, amount::now_ms(), session.output.stdout));
     }
-    let answer = session.client.get(&format!("{}/deployments", path.url())).await?;
+    let answer = session.client.list(&format!("{}/deployments", path.url())).await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// `lap node ls`.
 pub async fn list(session: &mut Session) -> Result<(), LapError> {
-    let answer = session.client.get("/v1/nodes").await?;
+    let answer = session.client.list("/v1/nodes").await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }

@@ -9,7 +9,7 @@ use lapstrake_api::view;
 
 /// `lap ps`.
 pub async fn jobs(session: &mut Session, below: Option<&Below>) -> Result<(), LapError> {
-    let answer = session.client.get(&format!("/v1/jobs{}", Below::query(below))).await?;
+    let answer = session.client.list(&format!("/v1/jobs{}", Below::query(below))).await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }
@@ -26,7 +26,7 @@ pub async fn status(session: &mut Session, below: Option<&Below>) -> Result<(), 
     if let Some(path) = below.and_then(Below::service) {
         return one(session, &path).await;
     }
-    let answer = session.client.get(&format!("/v1/services{}", Below::query(below))).await?;
+    let answer = session.client.list(&format!("/v1/services{}", Below::query(below))).await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }

@@ -5,6 +5,7 @@ use crate::address::ServicePath;
 use crate::args::{self, Apply};
 use crate::client::{Answer, ClientError};
 use crate::error::LapError;
+use crate::output::printable;
 use crate::show::changes;
 use crate::wait::{Watched, wait_for};
 use lapstrake_api::spec::{self, Colour, MAX_FILE_BYTES, Severity};
@@ -14,17 +15,23 @@ use std::path::Path;
 
 /// `lap plan`.
 pub async fn plan(session: &mut Session, spec: &args::Spec) -> Result<(), LapError> {
-    let answer = send(session, "/v1/plan", spec).await?;
+    let answer = send(session, "/v1/plan", spec, None).await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }
     let changes: view::Changes = answer.read()?;
-    session.output.text(&changes::plan(&changes, session.output.stdout))
+    session.output.text(&changes::plan(&changes, session.output.stdout))?;
+    let changing = changes.services.iter().any(|service| service.action != "nothing");
+    if let Some(tag) = changes.tag.filter(|_| changing) {
+        let tag = printable(&tag);
+        session.output.say(&format!("`lap apply --if-unchanged {tag}` does exactly this, or nothing"));
+    }
+    Ok(())
 }
 
 /// `lap apply`.
 pub async fn apply(session: &mut Session, apply: &Apply) -> Result<(), LapError> {
-    let answer = send(session, "/v1/apply", &apply.spec).await?;
+    let answer = send(session, "/v1/apply", &apply.spec, apply.if_unchanged.as_deref()).await?;
     let changes: view::Changes = answer.read()?;
     if session.output.is_json() {
         session.output.json(&answer)?;
@@ -48,16 +55,20 @@ pub async fn apply(session: &mut Session, apply: &Apply) -> Result<(), LapError>
     Ok(())
 }
 
-async fn send(session: &mut Session, url: &str, spec: &args::Spec) -> Result<Answer, LapError> {
+async fn send(session: &mut Session, url: &str, spec: &args::Spec, tag: Option<&str>) -> Result<Answer, LapError> {
     let (name, text) = read(&spec.file)?;
     let query: Vec<String> = spec.env.iter().map(|environment| format!("env={environment}")).collect();
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-    let answer = session.client.post_spec(&format!("{url}{query}"), &text).await;
+    let answer = session.client.post_spec(&format!("{url}{query}"), &text, tag).await;
     match answer {
         Err(ClientError::Problem { problem, .. }) if !problem.mistakes.is_empty() => {
             let drawn = drawn(session, &name, &text, &problem);
             // A spec that is right, but not this person's to apply, is no wrong spec.
-            Err(if problem.status == 403 { ClientError::Problem { status: 403, problem }.into() } else { drawn })
+            Err(if problem.status == 403 {
+                ClientError::Problem { status: 403, problem, wait: None }.into()
+            } else {
+                drawn
+            })
         }
         answer => Ok(answer?),
     }

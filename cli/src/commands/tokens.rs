@@ -22,7 +22,7 @@ pub async fn whoami(session: &mut Session) -> Result<(), LapError> {
 
 /// `lap token ls`.
 pub async fn list(session: &mut Session) -> Result<(), LapError> {
-    let answer = session.client.get("/v1/tokens").await?;
+    let answer = session.client.list("/v1/tokens").await?;
     if session.output.is_json() {
         return session.output.json(&answer);
     }

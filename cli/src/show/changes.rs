@@ -99,7 +99,8 @@ mod tests {
         ];
         web.warnings = vec!["an overlap with scale 1".into()];
         let mailer = service("shop/production/mailer", "nothing", "is as the file says");
-        let changes = Changes { creates_application: None, services: vec![mailer, web], warnings: Vec::new() };
+        let changes =
+            Changes { creates_application: None, services: vec![mailer, web], warnings: Vec::new(), tag: None };
         assert_eq!(
             plan(&changes, Surface::PLAIN),
             "\

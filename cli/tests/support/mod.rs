@@ -14,7 +14,6 @@ use lapstrake_pki::authority::{Authority, CLOCK_SKEW, Life, NODE_LIFE};
 use lapstrake_pki::token::{Kind, Token};
 use lapstrake_pki::{mint, provider};
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -28,6 +27,8 @@ pub struct Asked {
     pub line: String,
     pub token: Option<String>,
     pub last_event_id: Option<String>,
+    pub key: Option<String>,
+    pub unchanged: Option<String>,
     pub body: String,
 }
 
@@ -37,7 +38,12 @@ struct Canned {
     status: u16,
     kind: &'static str,
     body: String,
+    /// Where a list goes on.
+    next: Option<String>,
 }
+
+/// Not a status: the connection is closed instead of an answer.
+const BREAK_OFF: u16 = 0;
 
 #[derive(Default)]
 struct State {
@@ -87,6 +93,24 @@ impl FakeController {
         self.can(line, status, "application/json", body.into())
     }
 
+    /// Cans a page of a list that goes on elsewhere.
+    pub fn page(&self, line: &str, body: &str, next: &str) -> &Self {
+        let canned = Canned {
+            line: line.to_owned(),
+            status: 200,
+            kind: "application/json",
+            body: body.to_owned(),
+            next: Some(next.to_owned()),
+        };
+        self.state.lock().expect("no panic").canned.push_back(canned);
+        self
+    }
+
+    /// Cans a connection that breaks off when this is asked.
+    pub fn break_off(&self, line: &str) -> &Self {
+        self.can(line, BREAK_OFF, "", String::new())
+    }
+
     /// Cans a stream that says this and then breaks off.
     pub fn stream(&self, line: &str, body: &str) -> &Self {
         self.can(line, 200, "text/event-stream", body.to_owned())
@@ -99,7 +123,7 @@ impl FakeController {
     }
 
     fn can(&self, line: &str, status: u16, kind: &'static str, body: String) -> &Self {
-        let canned = Canned { line: line.to_owned(), status, kind, body };
+        let canned = Canned { line: line.to_owned(), status, kind, body, next: None };
         self.state.lock().expect("no panic").canned.push_back(canned);
         self
     }
@@ -158,7 +182,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>
             let Ok(stream) = tls.accept(stream).await else { return };
             let service = service_fn(move |request| {
                 let state = state.clone();
-                async move { Ok::<_, Infallible>(reply(request, &state).await) }
+                async move { reply(request, &state).await.ok_or(BrokenOff) }
             });
             let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             let _ = served.await;
@@ -166,27 +190,49 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>
     }
 }
 
-async fn reply(request: Request<Incoming>, state: &Mutex<State>) -> Response<Full<Bytes>> {
+/// What ends a connection without an answer.
+#[derive(Debug)]
+struct BrokenOff;
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("broken off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+async fn reply(request: Request<Incoming>, state: &Mutex<State>) -> Option<Response<Full<Bytes>>> {
     let line = format!("{} {}", request.method(), request.uri());
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let token = header("authorization").and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned));
     let last_event_id = header("last-event-id");
+    let (key, unchanged) = (header("idempotency-key"), header("if-match"));
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body = String::from_utf8_lossy(&body).into_owned();
     let mut state = state.lock().expect("no panic");
-    state.asked.push(Asked { line: line.clone(), token, last_event_id, body });
+    state.asked.push(Asked { line: line.clone(), token, last_event_id, key, unchanged, body });
     let fitting: Vec<usize> = (0..state.canned.len()).filter(|at| state.canned[*at].line == line).collect();
     let mut response = Response::new(Full::default());
-    let (status, kind, body) = match fitting.as_slice() {
-        [] => (501, "text/plain", format!("nobody canned {line}")),
-        [only] => (state.canned[*only].status, state.canned[*only].kind, state.canned[*only].body.clone()),
+    let (status, kind, body, next) = match fitting.as_slice() {
+        [] => (501, "text/plain", format!("nobody canned {line}"), None),
+        [only] => {
+            let only = &state.canned[*only];
+            (only.status, only.kind, only.body.clone(), only.next.clone())
+        }
         [first, ..] => {
             let used = state.canned.remove(*first).expect("it is there");
-            (used.status, used.kind, used.body)
+            (used.status, used.kind, used.body, used.next)
         }
     };
+    if status == BREAK_OFF {
+        return None;
+    }
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     response.headers_mut().insert("content-type", kind.parse().expect("a header"));
+    if let Some(next) = next {
+        response.headers_mut().insert("link", format!("<{next}>; rel=\"next\"").parse().expect("a header"));
+    }
     *response.body_mut() = Full::from(body);
-    response
+    Some(response)
 }

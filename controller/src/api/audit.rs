@@ -3,46 +3,52 @@
 use super::Office;
 use super::events::read;
 use super::extract::Query;
+use super::page::{self, Page};
 use super::problem::ApiError;
 use crate::store::{AuditFilter, AuditRow};
 use axum::Json;
 use axum::extract::State;
 use lapstrake_api::view;
 use lapstrake_pki::token::SecretHash;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Without a word about where to begin, a reader gets so many of the newest.
-const NEWEST: u32 = 50;
-
 /// Which rows.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
-    /// Only after this number.
+    /// Only after this number: the cursor of the page. Without it a reader gets the newest.
     after: Option<u64>,
+    /// How many a page has, 100 unless it is said, at most 500.
+    #[schemars(range(min = 1, max = 500))]
+    limit: Option<u32>,
     /// Only of this name.
     by: Option<String>,
     /// Only from this time on.
     since_ms: Option<u64>,
 }
 
-/// `GET /v1/audit?after=N&by=ada&since_ms=…`: oldest first, at most 500; the next page is after the last one's number.
+/// `GET /v1/audit?after=N&by=ada&since_ms=…`: oldest first.
 pub async fn list(
     State(office): State<Arc<Office>>,
-    Query(Which { after, by, since_ms }): Query<Which>,
-) -> Result<Json<Vec<view::AuditRow>>, ApiError> {
+    Query(Which { after, limit, by, since_ms }): Query<Which>,
+) -> Result<Page<view::AuditRow>, ApiError> {
+    let limit = page::limit(limit)?;
     let rows = read(&office, move |log| {
         let filter = AuditFilter { who: by, since_ms };
         let after = match after {
             Some(after) => after,
             // Of a time that is named, everything is wanted.
             None if since_ms.is_some() => 0,
-            None => log.audit_before_last(NEWEST, &filter)?,
+            None => log.audit_before_last(limit, &filter)?,
         };
-        log.audit_after(after, &filter)
+        log.audit_after(after, &filter, limit)
     });
-    Ok(Json(rows.await?.into_iter().map(shown).collect()))
+    let rows = rows.await?;
+    let more = rows.len() >= limit as usize;
+    let next = rows.last().filter(|_| more).map(|last| last.number.to_string());
+    Ok(Page { items: rows.into_iter().map(shown).collect(), next })
 }
 
 /// `GET /v1/audit/head`.

@@ -24,10 +24,12 @@ pub async fn rotate(caller: Caller, State(office): State<Arc<Office>>) -> Result
     let next = office.ca.make_next().map_err(unusable)?;
     let id = next.id;
     let command = Command::Authority(AuthorityCommand::Begin(next));
-    if let Err(error) = office.engine.command(command, caller.author()).await {
+    let carried = office.carry_out(&caller, command).await;
+    // Refused, or begun by the same request before: this root is nobody's.
+    if carried.as_ref().map_or(true, |carried| carried.again) {
         office.ca.discard(id);
-        return Err(error.into());
     }
+    carried?;
     show(caller, State(office)).await
 }
 
@@ -37,6 +39,6 @@ pub async fn advance(
     State(office): State<Arc<Office>>,
     Query(Force { force }): Query<Force>,
 ) -> Result<Json<view::Authority>, ApiError> {
-    office.engine.command(Command::Authority(AuthorityCommand::Advance { force }), caller.author()).await?;
+    office.carry_out(&caller, Command::Authority(AuthorityCommand::Advance { force })).await?;
     show(caller, State(office)).await
 }

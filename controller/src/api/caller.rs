@@ -1,8 +1,8 @@
 //! Who asks, and whether they may: the guard before every address.
 
-use super::Office;
 use super::problem::ApiError;
-use crate::engine::Credential;
+use super::{Office, conditions, page};
+use crate::engine::{CommandError, Credential};
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -10,6 +10,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use lapstrake_core::access::{Author, Denial, Grant, Scope, Verb, decide};
 use lapstrake_core::audit::{Deed, Entry};
+use lapstrake_core::cluster::command::Command;
+use lapstrake_core::cluster::request::{Carried, Request as Terms};
 use lapstrake_core::ids::TokenId;
 use lapstrake_core::time::Wall;
 use lapstrake_pki::mint;
@@ -57,6 +59,16 @@ pub struct Caller {
     pub expires: Option<Wall>,
     /// Where the request came from.
     pub address: IpAddr,
+    /// What the request says besides what it asks for.
+    pub terms: Terms,
+}
+
+impl Office {
+    /// Carries out what a request asks for: once, where it has a key, and only on what it was decided on. All commands of
+    /// operators go this way.
+    pub async fn carry_out(&self, caller: &Caller, command: Command) -> Result<Carried, CommandError> {
+        self.engine.request(command, caller.author(), caller.terms.clone()).await
+    }
 }
 
 impl Caller {
@@ -124,11 +136,19 @@ pub async fn guard(
     let (mut parts, body) = request.into_parts();
     let names = names(&mut parts).await;
     match admit(&parts, &office, rule, names) {
-        Ok(caller) => {
+        Ok(mut caller) => {
+            let (terms, body) = conditions::of(&parts, body, caller.token).await?;
+            caller.terms = terms;
             parts.extensions.insert(caller);
-            Ok(next.run(Request::from_parts(parts, body)).await)
+            let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+            let mut response = next.run(Request::from_parts(parts, body)).await;
+            page::link(&uri, &mut response);
+            Ok(conditions::answered(&method, &headers, response))
         }
         Err(TurnedAway { author, tried, error }) => {
+            if let (true, None, Some(PeerAddress(address))) = (tried, &author, parts.extensions.get()) {
+                office.rate.wrong_token(*address);
+            }
             if tried {
                 let deed = Deed::new("request", parts.uri.path(), &parts.method);
                 let address = parts.extensions.get::<PeerAddress>().map(|peer| peer.0.to_string());
@@ -147,6 +167,9 @@ fn admit(parts: &Parts, office: &Office, rule: Rule, names: (String, String)) ->
         && let Err(denial) = decide(&caller.grant, verb, &scope)
     {
         return Err(TurnedAway { author: Some(Box::new(caller.author())), tried: true, error: denial.into() });
+    }
+    if let Err(error) = office.rate.token(caller.token) {
+        return Err(TurnedAway { author: Some(Box::new(caller.author())), tried: false, error });
     }
     Ok(caller)
 }
@@ -169,7 +192,7 @@ fn known(parts: &Parts, office: &Office) -> Result<Caller, TurnedAway> {
         return Err(unknown());
     }
     let Credential { name, grant, expires, .. } = held.clone();
-    let caller = Caller { token: token.id, name, grant, expires, address };
+    let caller = Caller { token: token.id, name, grant, expires, address, terms: Terms::default() };
     if !held.is_good(mint::wall()) {
         let said = "this token has expired; an admin makes another with `lap token create`";
         return Err(TurnedAway {

@@ -2,13 +2,19 @@
 //! this list and from nothing else, so no address can be reached without a rule.
 
 use super::caller::{Rule, guard};
+use super::openapi::About;
+use super::page::Turn;
 use super::{ApiError, Office};
-use super::{applications, audit, authority, events, logs, nodes, quotas, services, spec, tokens, wishes};
+use super::{
+    applications, audit, authority, events, limits, logs, nodes, openapi, problem, quotas, services, spec, tokens,
+    wishes,
+};
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use lapstrake_api::{ask, view};
 use lapstrake_core::access::Verb;
 use std::sync::Arc;
 
@@ -22,6 +28,8 @@ pub struct Endpoint {
     pub rule: Rule,
     /// What it does, as one line.
     pub summary: &'static str,
+    /// What it takes and gives.
+    pub about: About,
     route: MethodRouter<Arc<Office>>,
 }
 
@@ -37,7 +45,7 @@ where
         Method::DELETE => MethodFilter::DELETE,
         _ => MethodFilter::GET,
     };
-    Endpoint { method, path, rule, summary, route: on(filter, answer) }
+    Endpoint { method, path, rule, summary, about: About::default(), route: on(filter, answer) }
 }
 
 /// The list. `Rule::Shown` answers everybody who has the verb somewhere, and the answer is cut to what the caller sees;
@@ -47,215 +55,309 @@ pub fn endpoints() -> Vec<Endpoint> {
     use Verb::{Deploy, ManageAuthority, ManageNodes, ManageTokens, Operate, ReadAudit, See};
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
-        endpoint(get.clone(), "/v1/version", Open, "Version, cluster and organization.", applications::version),
-        endpoint(get.clone(), "/v1/whoami", Own, "Whose token this is, and what it gives.", tokens::whoami),
+        endpoint(get.clone(), "/openapi.json", Open, "This description.", openapi::serve)
+            .gives::<serde_json::Value>(200),
+        endpoint(get.clone(), "/problems/{problem}", Open, "What a problem means.", problem::page).gives_text(),
+        endpoint(get.clone(), "/v1/version", Open, "Version, cluster and organization.", applications::version)
+            .gives::<view::Version>(200),
+        endpoint(get.clone(), "/v1/whoami", Own, "Whose token this is, and what it gives.", tokens::whoami)
+            .gives::<view::Identity>(200),
         endpoint(
             get.clone(),
             "/v1/tokens",
             Shown(ManageTokens),
             "Operators' tokens, without their secrets.",
             tokens::list,
-        ),
-        endpoint(post.clone(), "/v1/tokens", Asked(ManageTokens), "Make an operator's token.", tokens::create),
-        endpoint(delete.clone(), "/v1/tokens/{token}", Asked(ManageTokens), "End a token at once.", tokens::remove),
-        endpoint(get.clone(), "/v1/apps", Shown(See), "Applications.", applications::list),
-        endpoint(post.clone(), "/v1/apps", Organization(Operate), "Create an application.", applications::create),
-        endpoint(get.clone(), "/v1/envs", Shown(See), "Environments.", applications::environments),
-        endpoint(post.clone(), "/v1/envs", Asked(Operate), "Create an environment.", applications::create_environment),
+        )
+        .query::<Turn>()
+        .lists::<view::OperatorToken>(),
+        endpoint(post.clone(), "/v1/tokens", Asked(ManageTokens), "Make an operator's token.", tokens::create)
+            .takes::<ask::CreateOperatorToken>()
+            .gives::<view::NewOperatorToken>(201),
+        endpoint(delete.clone(), "/v1/tokens/{token}", Asked(ManageTokens), "End a token at once.", tokens::remove)
+            .gives_nothing(204),
+        endpoint(get.clone(), "/v1/apps", Shown(See), "Applications.", applications::list)
+            .query::<Turn>()
+            .lists::<view::Application>(),
+        endpoint(post.clone(), "/v1/apps", Organization(Operate), "Create an application.", applications::create)
+            .takes::<ask::CreateApplication>()
+            .gives::<view::Application>(201),
+        endpoint(get.clone(), "/v1/envs", Shown(See), "Environments.", applications::environments)
+            .query::<applications::Which>()
+            .lists::<view::Environment>(),
+        endpoint(post.clone(), "/v1/envs", Asked(Operate), "Create an environment.", applications::create_environment)
+            .takes::<ask::CreateEnvironment>()
+            .gives::<view::Environment>(201),
+        endpoint(get.clone(), "/v1/envs/{app}/{env}", Environment(See), "One environment.", applications::environment)
+            .shows::<view::Environment>(),
         endpoint(
             post.clone(),
             "/v1/envs/{app}/{env}/nodes",
             Organization(ManageNodes),
             "Give a node to an environment.",
             nodes::attach,
-        ),
+        )
+        .takes::<ask::AttachNode>()
+        .conditional()
+        .gives_nothing(204),
         endpoint(
             delete.clone(),
             "/v1/envs/{app}/{env}/nodes/{node}",
             Organization(ManageNodes),
             "Take a node back.",
             nodes::detach,
-        ),
-        endpoint(get.clone(), "/v1/nodes", Shown(See), "Nodes.", nodes::list),
-        endpoint(get.clone(), "/v1/nodes/{node}", Shown(See), "One node.", nodes::show),
-        endpoint(delete.clone(), "/v1/nodes/{node}", Organization(ManageNodes), "Remove a node.", nodes::remove),
+        )
+        .query::<nodes::Force>()
+        .conditional()
+        .gives_nothing(204),
+        endpoint(get.clone(), "/v1/nodes", Shown(See), "Nodes.", nodes::list).query::<Turn>().lists::<view::Node>(),
+        endpoint(get.clone(), "/v1/nodes/{node}", Shown(See), "One node.", nodes::show).shows::<view::Node>(),
+        endpoint(delete.clone(), "/v1/nodes/{node}", Organization(ManageNodes), "Remove a node.", nodes::remove)
+            .query::<nodes::Force>()
+            .conditional()
+            .gives_nothing(204),
         endpoint(
             post.clone(),
             "/v1/nodes/{node}/cordon",
             Organization(ManageNodes),
             "Keep new jobs from a node.",
             wishes::cordon,
-        ),
+        )
+        .takes::<ask::Cordon>()
+        .conditional()
+        .gives::<view::Noted>(200),
         endpoint(
             delete.clone(),
             "/v1/nodes/{node}/cordon",
             Organization(ManageNodes),
             "Let new jobs come to a node again.",
             wishes::uncordon,
-        ),
+        )
+        .conditional()
+        .gives::<view::Noted>(200),
         endpoint(
             post.clone(),
             "/v1/nodes/{node}/labels",
             Organization(ManageNodes),
             "Set and remove labels of a node.",
             wishes::label,
-        ),
-        endpoint(get.clone(), "/v1/quotas", Shown(See), "Quotas, with what is asked for.", quotas::list),
+        )
+        .takes::<ask::Labels>()
+        .conditional()
+        .gives::<view::Noted>(200),
+        endpoint(get.clone(), "/v1/quotas", Shown(See), "Quotas, with what is asked for.", quotas::list)
+            .query::<quotas::Below>()
+            .lists::<view::Quota>(),
         endpoint(
             post.clone(),
             "/v1/quotas/{app}",
             Organization(Operate),
             "Set limits of an application.",
             quotas::of_application,
-        ),
+        )
+        .takes::<ask::Quota>()
+        .gives::<view::Noted>(200),
         endpoint(
             post.clone(),
             "/v1/quotas/{app}/{env}",
             Asked(Operate),
             "Set limits of an environment.",
             quotas::of_environment,
-        ),
+        )
+        .takes::<ask::Quota>()
+        .gives::<view::Noted>(200),
         endpoint(
             post.clone(),
             "/v1/nodes/{node}/revoke",
             Organization(ManageNodes),
             "End the use of a node's certificate, for good.",
             nodes::revoke,
-        ),
+        )
+        .gives_nothing(204),
         endpoint(
             post.clone(),
             "/v1/nodes/{node}/unquarantine",
             Organization(ManageNodes),
             "End a node's quarantine.",
             nodes::unquarantine,
-        ),
+        )
+        .gives_nothing(204),
         endpoint(
             post.clone(),
             "/v1/nodes/{node}/return",
             Organization(ManageNodes),
             "Let a node return whose certificate has ended.",
             nodes::readmit,
-        ),
+        )
+        .takes::<ask::Readmit>()
+        .gives_nothing(204),
         endpoint(
             delete.clone(),
             "/v1/nodes/{node}/return",
             Organization(ManageNodes),
             "Do not let a node return.",
             nodes::refuse_return,
-        ),
+        )
+        .gives_nothing(204),
         endpoint(
             get.clone(),
             "/v1/authority",
             Organization(See),
             "The authority's roots and their rotation.",
             authority::show,
-        ),
+        )
+        .gives::<view::Authority>(200),
         endpoint(
             post.clone(),
             "/v1/authority/rotate",
             Organization(ManageAuthority),
             "Begin to replace the authority's root.",
             authority::rotate,
-        ),
+        )
+        .gives::<view::Authority>(200),
         endpoint(
             post.clone(),
             "/v1/authority/advance",
             Organization(ManageAuthority),
             "Go to the next stage of the rotation.",
             authority::advance,
-        ),
-        endpoint(post.clone(), "/v1/node-tokens", Organization(ManageNodes), "Make a join token.", nodes::create_token),
-        endpoint(post.clone(), "/v1/plan", Asked(Deploy), "What applying a spec would do.", spec::plan),
-        endpoint(post.clone(), "/v1/apply", Asked(Deploy), "Apply a spec.", spec::apply),
-        endpoint(get.clone(), "/v1/jobs", Shown(See), "Jobs.", services::jobs),
-        endpoint(get.clone(), "/v1/services", Shown(See), "Services.", services::list),
-        endpoint(get.clone(), "/v1/services/{app}/{env}/{service}", Environment(See), "One service.", services::show),
+        )
+        .query::<nodes::Force>()
+        .gives::<view::Authority>(200),
+        endpoint(post.clone(), "/v1/node-tokens", Organization(ManageNodes), "Make a join token.", nodes::create_token)
+            .takes::<ask::CreateJoinToken>()
+            .gives::<view::JoinToken>(201),
+        endpoint(post.clone(), "/v1/plan", Asked(Deploy), "What applying a spec would do.", spec::plan)
+            .takes_spec()
+            .gives::<view::Changes>(200),
+        endpoint(post.clone(), "/v1/apply", Asked(Deploy), "Apply a spec.", spec::apply)
+            .takes_spec()
+            .conditional()
+            .gives::<view::Changes>(200),
+        endpoint(get.clone(), "/v1/jobs", Shown(See), "Jobs.", services::jobs)
+            .query::<services::Below>()
+            .lists::<view::Job>(),
+        endpoint(get.clone(), "/v1/services", Shown(See), "Services.", services::list)
+            .query::<services::Below>()
+            .lists::<view::Service>(),
+        endpoint(get.clone(), "/v1/services/{app}/{env}/{service}", Environment(See), "One service.", services::show)
+            .shows::<view::Service>(),
         endpoint(
             delete.clone(),
             "/v1/services/{app}/{env}/{service}",
             Environment(Operate),
             "Remove a service.",
             services::remove,
-        ),
+        )
+        .conditional()
+        .gives_nothing(202),
         endpoint(
             get.clone(),
             "/v1/services/{app}/{env}/{service}/why",
             Environment(See),
             "Why a service is as it is.",
             services::why,
-        ),
+        )
+        .gives::<view::Why>(200),
         endpoint(
             get.clone(),
             "/v1/services/{app}/{env}/{service}/deployments",
             Environment(See),
             "Its deployments, newest first.",
             services::deployments,
-        ),
+        )
+        .query::<Turn>()
+        .lists::<view::Deployment>(),
         endpoint(
             get.clone(),
             "/v1/services/{app}/{env}/{service}/deployments/{number}",
             Environment(See),
             "One deployment with its timeline.",
             services::deployment,
-        ),
+        )
+        .shows::<view::Deployment>(),
         endpoint(
             post.clone(),
             "/v1/services/{app}/{env}/{service}/deploy",
             Environment(Deploy),
             "Another image.",
             services::deploy,
-        ),
+        )
+        .takes::<ask::Deploy>()
+        .conditional()
+        .gives::<view::Deployment>(202),
         endpoint(
             post.clone(),
             "/v1/services/{app}/{env}/{service}/redeploy",
             Environment(Deploy),
             "New jobs of the same revision.",
             services::redeploy,
-        ),
+        )
+        .conditional()
+        .gives::<view::Deployment>(202),
         endpoint(
             post.clone(),
             "/v1/services/{app}/{env}/{service}/rollback",
             Environment(Deploy),
             "Back to an older revision.",
             services::rollback,
-        ),
+        )
+        .takes::<ask::Rollback>()
+        .conditional()
+        .gives::<view::Deployment>(202),
         endpoint(
             post.clone(),
             "/v1/services/{app}/{env}/{service}/scale",
             Environment(Deploy),
             "Another number of jobs.",
             services::scale,
-        ),
+        )
+        .takes::<ask::Scale>()
+        .conditional()
+        .gives::<view::Deployment>(202)
+        .gives::<view::Deployment>(200),
         endpoint(
             get.clone(),
             "/v1/services/{app}/{env}/{service}/logs",
             Environment(See),
             "What its jobs write.",
             logs::stream,
-        ),
+        )
+        .query::<logs::Which>()
+        .streams::<view::LogLine>(),
         endpoint(
             get.clone(),
             "/v1/audit",
             Organization(ReadAudit),
             "Who tried what, and what came of it.",
             audit::list,
-        ),
-        endpoint(get.clone(), "/v1/audit/head", Organization(ReadAudit), "The end of the audit's chain.", audit::head),
+        )
+        .query::<audit::Which>()
+        .lists::<view::AuditRow>(),
+        endpoint(get.clone(), "/v1/audit/head", Organization(ReadAudit), "The end of the audit's chain.", audit::head)
+            .gives::<view::AuditHead>(200),
         endpoint(
             get.clone(),
             "/v1/envs/{app}/{env}/policy",
             Environment(See),
             "An environment's policy.",
             applications::policy,
-        ),
+        )
+        .gives::<view::Policy>(200),
         endpoint(
             patch,
             "/v1/envs/{app}/{env}/policy",
             Environment(Operate),
             "Set its policy.",
             applications::set_policy,
-        ),
-        endpoint(get.clone(), "/v1/events", Shown(See), "What happened, and with `follow` what happens.", events::list),
+        )
+        .takes::<ask::SetPolicy>()
+        .conditional()
+        .gives::<view::Policy>(200),
+        endpoint(get.clone(), "/v1/events", Shown(See), "What happened, and with `follow` what happens.", events::list)
+            .query::<events::Which>()
+            .lists::<view::Event>()
+            .streams::<view::Event>(),
     ]
 }
 
@@ -269,5 +371,7 @@ pub fn router(office: Arc<Office>) -> Router {
     router
         .fallback(async || ApiError::not_found("there is no such address; the interface begins at /v1/"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed("this address does not know the method"))
+        .layer(middleware::from_fn_with_state(office.clone(), limits::by_address))
+        .layer(middleware::from_fn(problem::caught))
         .with_state(office)
 }

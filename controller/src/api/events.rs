@@ -3,8 +3,8 @@
 use super::Office;
 use super::caller::Caller;
 use super::extract::Query;
+use super::page::{self, Page};
 use super::problem::ApiError;
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -14,23 +14,24 @@ use lapstrake_api::view;
 use lapstrake_core::access::{Grant, Scope};
 use lapstrake_core::cluster::event::EventKind;
 use lapstrake_pki::mint;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Without a word about where to begin, a reader gets so many of the newest.
-const NEWEST: u32 = 50;
-
 /// A comment line this often keeps proxies between from ending a silent stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Which events.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
-    /// Only after this number.
+    /// Only after this number: the cursor of the page. Without it a reader gets the newest.
     after: Option<u64>,
+    /// How many a page has, 100 unless it is said, at most 500. With `follow`, so many of the newest come first.
+    #[schemars(range(min = 1, max = 500))]
+    limit: Option<u32>,
     /// Only about this path and what lies below.
     below: Option<String>,
     /// Go on with what happens.
@@ -46,21 +47,24 @@ pub async fn list(
     Query(which): Query<Which>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let limit = page::limit(which.limit)?;
     let shown = Shown::to(&caller.grant, which.below)?;
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = match resumed.or(which.after) {
         Some(after) => after,
         None => {
             let below = shown.below.clone();
-            read(&office, move |log| log.number_before_last(NEWEST, below.as_deref())).await?
+            read(&office, move |log| log.number_before_last(limit, below.as_deref())).await?
         }
     };
     let ends = caller.ends(office.clone());
     let mut first = Vec::from_iter(read(&office, |log| log.oldest()).await?.and_then(|oldest| missed(after, oldest)));
-    let mut reader = Reader { events: office.engine.events(), office, after, shown, page: Vec::new().into_iter() };
+    let mut reader =
+        Reader { events: office.engine.events(), office, after, shown, limit, page: Vec::new().into_iter() };
     if !which.follow {
-        first.append(&mut reader.page().await?);
-        return Ok(Json(first).into_response());
+        let (mut items, more) = reader.page().await?;
+        first.append(&mut items);
+        return Ok(Page { items: first, next: more.then(|| reader.after.to_string()) }.into_response());
     }
     reader.page = first.into_iter();
     let stream = stream::unfold(reader, async |mut reader| {
@@ -120,6 +124,8 @@ struct Reader {
     /// The number of the last event that was read, shown or not.
     after: u64,
     shown: Shown,
+    /// How many are read at once.
+    limit: u32,
     page: std::vec::IntoIter<view::Event>,
 }
 
@@ -131,7 +137,7 @@ impl Reader {
                 return Some(event);
             }
             let newest = *self.events.borrow_and_update();
-            self.page = self.page().await.ok()?.into_iter();
+            self.page = self.page().await.ok()?.0.into_iter();
             if self.page.len() == 0 {
                 self.after = self.after.max(newest);
                 self.events.changed().await.ok()?;
@@ -139,16 +145,17 @@ impl Reader {
         }
     }
 
-    /// The next page that has something to show; empty when there is nothing more.
-    async fn page(&mut self) -> Result<Vec<view::Event>, ApiError> {
+    /// The next page that has something to show, and whether there may be more behind it; empty when there is nothing.
+    async fn page(&mut self) -> Result<(Vec<view::Event>, bool), ApiError> {
         loop {
-            let (after, below) = (self.after, self.shown.below.clone());
-            let read = read(&self.office, move |log| log.after(after, below.as_deref())).await?;
-            let Some(last) = read.last() else { return Ok(Vec::new()) };
+            let (after, limit, below) = (self.after, self.limit, self.shown.below.clone());
+            let read = read(&self.office, move |log| log.after(after, below.as_deref(), limit)).await?;
+            let Some(last) = read.last() else { return Ok((Vec::new(), false)) };
+            let more = read.len() >= limit as usize;
             self.after = last.number;
             let page: Vec<_> = read.into_iter().filter(|event| self.shown.shows(event)).collect();
             if !page.is_empty() {
-                return Ok(page);
+                return Ok((page, more));
             }
         }
     }

@@ -18,6 +18,7 @@ use lapstrake_core::message::LogRange;
 use lapstrake_core::quote::is_acting;
 use lapstrake_core::time::Wall;
 use lapstrake_pki::mint;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -37,7 +38,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Which lines.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
     /// How many of the last lines of each job first.

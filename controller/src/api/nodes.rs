@@ -1,7 +1,9 @@
 //! Nodes, the tokens that they join with, and the environments that they are given to.
 
 use super::caller::Caller;
+use super::conditions::Tagged;
 use super::extract::{Path, Query};
+use super::page::{Page, Turn, Wanted};
 use super::problem::ApiError;
 use super::{Office, body, views};
 use axum::Json;
@@ -10,10 +12,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lapstrake_api::{ask, view};
 use lapstrake_core::cluster::command::{Command, NewJoinToken};
+use lapstrake_core::cluster::request::Subject;
 use lapstrake_core::cluster::standing::StandingCommand;
 use lapstrake_core::time::Millis;
 use lapstrake_pki::mint;
 use lapstrake_pki::token::{Kind, Token};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -23,8 +27,14 @@ const DEFAULT_TTL: Millis = Millis::secs(3_600);
 const LONGEST_TTL: Millis = Millis::secs(7 * 24 * 3_600);
 
 /// `GET /v1/nodes`.
-pub async fn list(caller: Caller, State(office): State<Arc<Office>>) -> Result<Json<Vec<view::Node>>, ApiError> {
-    Ok(Json(office.engine.look(move |look| views::nodes(look, &caller.grant)).await?))
+pub async fn list(
+    caller: Caller,
+    State(office): State<Arc<Office>>,
+    Query(Turn { limit, after }): Query<Turn>,
+) -> Result<Page<view::Node>, ApiError> {
+    let wanted = Wanted::new(limit, after)?;
+    let all = office.engine.look(move |look| views::nodes(look, &caller.grant)).await?;
+    Ok(wanted.of(all.into_iter().map(|node| (node.name.clone(), node))))
 }
 
 /// `GET /v1/nodes/{node}`.
@@ -32,16 +42,21 @@ pub async fn show(
     caller: Caller,
     State(office): State<Arc<Office>>,
     Path(name): Path<String>,
-) -> Result<Json<view::Node>, ApiError> {
-    let all = office.engine.look(move |look| views::nodes(look, &caller.grant)).await?;
-    let found = all.into_iter().find(|node| node.name == name || node.id == name);
-    found.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no node {name}")))
+) -> Result<Tagged<Json<view::Node>>, ApiError> {
+    let missing = ApiError::not_found(format!("there is no node {name}"));
+    let seen = office.engine.look(move |look| {
+        let all = views::nodes(look, &caller.grant);
+        let found = all.into_iter().find(|node| node.name == name || node.id == name)?;
+        Some(Tagged(look.cluster.tag_of_subject(Subject::Node(&found.name))?, Json(found)))
+    });
+    seen.await?.ok_or(missing)
 }
 
 /// Whether to do it though a rule stands against it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Force {
+    /// Although jobs are there; only of a node that is lost.
     #[serde(default)]
     pub(super) force: bool,
 }
@@ -53,7 +68,7 @@ pub async fn remove(
     Path(node): Path<String>,
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
-    office.engine.command(Command::RemoveNode { node, force }, caller.author()).await?;
+    office.carry_out(&caller, Command::RemoveNode { node, force }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -96,7 +111,7 @@ pub async fn refuse_return(
 }
 
 async fn stand(office: &Office, caller: &Caller, command: StandingCommand) -> Result<StatusCode, ApiError> {
-    office.engine.command(Command::Standing(command), caller.author()).await?;
+    office.carry_out(caller, Command::Standing(command)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -108,7 +123,7 @@ pub async fn attach(
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     let ask::AttachNode { node } = body::json(body).await?;
-    office.engine.command(Command::AttachNode { application, environment, node }, caller.author()).await?;
+    office.carry_out(&caller, Command::AttachNode { application, environment, node }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -120,7 +135,7 @@ pub async fn detach(
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
     let command = Command::DetachNode { application, environment, node, force };
-    office.engine.command(command, caller.author()).await?;
+    office.carry_out(&caller, command).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -152,7 +167,9 @@ pub async fn create_token(
         node_name: ask.node,
         cidr: ask.cidr,
     };
-    office.engine.command(Command::CreateJoinToken(new), caller.author()).await?;
+    if office.carry_out(&caller, Command::CreateJoinToken(new)).await?.again {
+        return Err(ApiError::shown_once("a join token", "it ends unused by itself; make another with a new key"));
+    }
     let view = view::JoinToken { token: token.text(), expires_ms: expires.0, address: office.control_address.clone() };
     Ok((StatusCode::CREATED, Json(view)))
 }

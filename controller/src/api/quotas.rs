@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use super::extract::{Path, Query};
+use super::page::{Page, Wanted};
 use super::problem::ApiError;
 use super::wishes::noted;
 use super::{Office, body, views};
@@ -11,24 +12,33 @@ use axum::extract::State;
 use lapstrake_api::{ask, view};
 use lapstrake_core::cluster::command::Command;
 use lapstrake_core::quota::Good;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Which are listed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Below {
+    /// Only those of this application or environment, and what lies below.
     below: Option<String>,
+    /// How many a page has, 100 unless it is said, at most 500.
+    #[schemars(range(min = 1, max = 500))]
+    limit: Option<u32>,
+    /// The cursor of the page, from the header `Link` of the one before.
+    after: Option<String>,
 }
 
 /// `GET /v1/quotas?below=shop`.
 pub async fn list(
     caller: Caller,
     State(office): State<Arc<Office>>,
-    Query(Below { below }): Query<Below>,
-) -> Result<Json<Vec<view::Quota>>, ApiError> {
-    Ok(Json(office.engine.look(move |look| views::quotas(look, below.as_deref(), &caller.grant)).await?))
+    Query(Below { below, limit, after }): Query<Below>,
+) -> Result<Page<view::Quota>, ApiError> {
+    let wanted = Wanted::new(limit, after)?;
+    let all = office.engine.look(move |look| views::quotas(look, below.as_deref(), &caller.grant)).await?;
+    Ok(wanted.of(all.into_iter().map(|quota| (quota.path.clone(), quota))))
 }
 
 /// `POST /v1/quotas/{app}`.
@@ -63,5 +73,5 @@ async fn set(
     let limits: BTreeMap<Good, Option<u64>> =
         goods.into_iter().filter_map(|(good, limit)| Some((good, limit?))).collect();
     let command = Command::SetQuota { application, environment, limits };
-    Ok(Json(noted(office.engine.command(command, caller.author()).await?)))
+    Ok(Json(noted(office.carry_out(caller, command).await?.outcome)))
 }

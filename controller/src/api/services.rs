@@ -1,7 +1,9 @@
 //! Services: how they are, and what is done to them.
 
 use super::caller::Caller;
+use super::conditions::Tagged;
 use super::extract::{Path, Query};
+use super::page::{Page, Turn, Wanted};
 use super::problem::ApiError;
 use super::{Office, body, views};
 use crate::engine::Look;
@@ -11,9 +13,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use lapstrake_api::{ask, view};
 use lapstrake_core::assignment::ServicePath;
+use lapstrake_core::cluster::Key;
 use lapstrake_core::cluster::command::{Answer, Command};
 use lapstrake_core::cluster::state::{Deployment, Service};
 use lapstrake_core::ids::ServiceId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -36,34 +40,49 @@ pub async fn look_at<T: Send + 'static>(
 }
 
 /// Which services or jobs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Below {
+    /// Only those of this path and what lies below: `shop`, `shop/production`.
     below: Option<String>,
+    /// How many a page has, 100 unless it is said, at most 500.
+    #[schemars(range(min = 1, max = 500))]
+    limit: Option<u32>,
+    /// The cursor of the page, from the header `Link` of the one before.
+    after: Option<String>,
 }
 
 /// `GET /v1/services?below=shop/production`.
 pub async fn list(
     caller: Caller,
     State(office): State<Arc<Office>>,
-    Query(Below { below }): Query<Below>,
-) -> Result<Json<Vec<view::Service>>, ApiError> {
-    Ok(Json(office.engine.look(move |look| views::services(look, below.as_deref(), &caller.grant)).await?))
+    Query(Below { below, limit, after }): Query<Below>,
+) -> Result<Page<view::Service>, ApiError> {
+    let wanted = Wanted::new(limit, after)?;
+    let all = office.engine.look(move |look| views::services(look, below.as_deref(), &caller.grant)).await?;
+    Ok(wanted.of(all.into_iter().map(|service| (service.path.clone(), service))))
 }
 
 /// `GET /v1/jobs?below=shop/production`.
 pub async fn jobs(
     caller: Caller,
     State(office): State<Arc<Office>>,
-    Query(Below { below }): Query<Below>,
-) -> Result<Json<Vec<view::Job>>, ApiError> {
-    let services = office.engine.look(move |look| views::services(look, below.as_deref(), &caller.grant)).await?;
-    Ok(Json(services.into_iter().flat_map(|service| service.jobs).collect()))
+    Query(Below { below, limit, after }): Query<Below>,
+) -> Result<Page<view::Job>, ApiError> {
+    let wanted = Wanted::new(limit, after)?;
+    Ok(wanted.of(office.engine.look(move |look| views::jobs(look, below.as_deref(), &caller.grant)).await?))
 }
 
 /// `GET /v1/services/{app}/{env}/{service}`.
-pub async fn show(_: Caller, State(office): State<Arc<Office>>, at: At) -> Result<Json<view::Service>, ApiError> {
-    look_at(&office, path_in(at), views::service).await.map(Json)
+pub async fn show(
+    _: Caller,
+    State(office): State<Arc<Office>>,
+    at: At,
+) -> Result<Tagged<Json<view::Service>>, ApiError> {
+    let look = |look: &Look<'_>, service: &Service| {
+        Tagged(look.cluster.tag([Key::Service(service.id)]), Json(views::service(look, service)))
+    };
+    look_at(&office, path_in(at), look).await
 }
 
 /// `GET /v1/services/{app}/{env}/{service}/why`.
@@ -85,8 +104,12 @@ pub async fn deployments(
     _: Caller,
     State(office): State<Arc<Office>>,
     at: At,
-) -> Result<Json<Vec<view::Deployment>>, ApiError> {
-    look_at(&office, path_in(at), views::deployments).await.map(Json)
+    Query(Turn { limit, after }): Query<Turn>,
+) -> Result<Page<view::Deployment>, ApiError> {
+    let wanted = Wanted::new(limit, after)?;
+    let all = look_at(&office, path_in(at), views::deployments).await?;
+    // The newest first, and cursors count upwards.
+    Ok(wanted.of(all.into_iter().map(|deployment| (format!("{:010}", u32::MAX - deployment.number), deployment))))
 }
 
 /// `GET /v1/services/{app}/{env}/{service}/deployments/{number}`.
@@ -94,11 +117,14 @@ pub async fn deployment(
     _: Caller,
     State(office): State<Arc<Office>>,
     Path((application, environment, service, number)): Path<(String, String, String, u32)>,
-) -> Result<Json<view::Deployment>, ApiError> {
+) -> Result<Tagged<Json<view::Deployment>>, ApiError> {
     let path = ServicePath { application, environment, service };
     let missing = ApiError::not_found(format!("{path} has no deployment {number}"));
-    let look = move |look: &Look<'_>, service: &Service| view_of(look, service, number);
-    look_at(&office, path, look).await?.map(Json).ok_or(missing)
+    let look = move |look: &Look<'_>, service: &Service| {
+        let tag = look.cluster.tag([Key::Deployment((service.id, number))]);
+        view_of(look, service, number).map(|shown| Tagged(tag, Json(shown)))
+    };
+    look_at(&office, path, look).await?.ok_or(missing)
 }
 
 fn view_of(look: &Look<'_>, service: &Service, number: u32) -> Option<view::Deployment> {
@@ -150,7 +176,7 @@ pub async fn scale(
 
 /// `DELETE /v1/services/{app}/{env}/{service}`: recorded; the service is gone when its slots are empty.
 pub async fn remove(caller: Caller, State(office): State<Arc<Office>>, at: At) -> Result<StatusCode, ApiError> {
-    office.engine.command(Command::RemoveService { service: path_in(at) }, caller.author()).await?;
+    office.carry_out(&caller, Command::RemoveService { service: path_in(at) }).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -167,8 +193,7 @@ async fn change(
         | Command::Scale { service, .. } => service.clone(),
         _ => return Err(ApiError::bad_request("this command makes no deployment")),
     };
-    let outcome = office.engine.command(command, caller.author()).await?;
-    let created = match outcome.answer {
+    let created = match office.carry_out(caller, command).await?.outcome.answer {
         Answer::Deployment { service, number } => Some((service, number)),
         _ => None,
     };

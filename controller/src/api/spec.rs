@@ -13,6 +13,7 @@ use lapstrake_core::audit::{Deed, Entry};
 use lapstrake_core::cluster::command::{
     Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Command, Refusal, RefusalKind,
 };
+use lapstrake_core::cluster::request::Subject;
 use lapstrake_pki::mint;
 use std::sync::Arc;
 
@@ -30,9 +31,10 @@ pub async fn plan(
     let seen = office.engine.look(move |look| {
         let exists = look.cluster.application_named(&asked.application).is_ok();
         let permitted = look.cluster.permit_apply(&asks, &asked, wall);
-        (permitted.map(|()| look.cluster.plan(&asks, &asked, wall)), exists)
+        let tag = look.cluster.tag_of_subject(Subject::File(&asked));
+        (permitted.map(|()| look.cluster.plan(&asks, &asked, wall)), exists, tag)
     });
-    let (planned, exists) = seen.await?;
+    let (planned, exists, tag) = seen.await?;
     let planned = match planned {
         Ok(planned) => planned,
         Err(refusals) => {
@@ -43,7 +45,8 @@ pub async fn plan(
         }
     };
     let applied = planned.map_err(|refusals| refused(&text, &file, &refusals))?;
-    Ok(Json(changes(&file, applied, exists)))
+    let tag = tag.map(|tag| tag.to_string());
+    Ok(Json(view::Changes { tag, ..changes(&file, applied, !exists) }))
 }
 
 /// `POST /v1/apply?env=production` with the YAML text. Answered when it is recorded; the deployments go on by themselves.
@@ -54,19 +57,16 @@ pub async fn apply(
     body: Body,
 ) -> Result<Json<view::Changes>, ApiError> {
     let (text, file) = read(query.as_deref(), body).await?;
-    let name = file.application.to_string();
-    let exists = office.engine.look(move |look| look.cluster.application_named(&name).is_ok());
-    let exists = exists.await?;
-    let outcome = match office.engine.command(Command::Apply(apply_of(&file)), caller.author()).await {
-        Ok(outcome) => outcome,
+    let carried = match office.carry_out(&caller, Command::Apply(apply_of(&file))).await {
+        Ok(carried) => carried,
         Err(CommandError::Refused(refusals)) => return Err(refused(&text, &file, &refusals)),
         Err(error) => return Err(error.into()),
     };
-    let applied = match outcome.answer {
-        Answer::Applied(applied) => applied,
-        _ => Vec::new(),
+    let (created, applied) = match carried.outcome.answer {
+        Answer::Applied { created, services } => (created.is_some(), services),
+        _ => (false, Vec::new()),
     };
-    Ok(Json(changes(&file, applied, exists)))
+    Ok(Json(changes(&file, applied, created)))
 }
 
 async fn read(query: Option<&str>, body: Body) -> Result<(Vec<u8>, SpecFile), ApiError> {
@@ -114,7 +114,9 @@ fn apply_of(file: &SpecFile) -> Apply {
 /// something stands against.
 fn refused(text: &[u8], file: &SpecFile, refusals: &[Refusal]) -> ApiError {
     let has = |kind: RefusalKind| refusals.iter().any(|refusal| refusal.kind == kind);
-    if has(RefusalKind::Forbidden) || has(RefusalKind::Unauthenticated) {
+    let about_the_request =
+        [RefusalKind::Forbidden, RefusalKind::Unauthenticated, RefusalKind::Changed, RefusalKind::KeyReused];
+    if about_the_request.into_iter().any(has) {
         let at_a_field = refusals.iter().filter(|refusal| refusal.place.is_some());
         let mistakes = at_a_field.map(|refusal| mistake(text, file, refusal)).collect();
         return super::from_refusals(refusals).with(mistakes);
@@ -157,17 +159,18 @@ fn mistake(text: &[u8], file: &SpecFile, refusal: &Refusal) -> Mistake {
     }
 }
 
-fn changes(file: &SpecFile, applied: Vec<Applied>, exists: bool) -> view::Changes {
+fn changes(file: &SpecFile, applied: Vec<Applied>, creates: bool) -> view::Changes {
     let mut services: Vec<_> = applied.into_iter().map(service_change).collect();
     services.sort_by(|a, b| a.path.cmp(&b.path));
     view::Changes {
-        creates_application: (!exists).then(|| file.application.to_string()),
+        creates_application: creates.then(|| file.application.to_string()),
         services,
         warnings: file
             .warnings
             .iter()
             .map(|warning| format!("line {}: {}", warning.at.line, warning.message))
             .collect(),
+        tag: None,
     }
 }
 

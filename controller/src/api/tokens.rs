@@ -1,7 +1,8 @@
 //! Operators' tokens: who has one, for what, and until when. No answer but the one that makes a token holds its secret.
 
 use super::caller::Caller;
-use super::extract::Path;
+use super::extract::{Path, Query};
+use super::page::{Page, Turn, Wanted};
 use super::problem::ApiError;
 use super::{Office, body};
 use crate::engine::Look;
@@ -33,13 +34,15 @@ pub async fn whoami(caller: Caller) -> Json<view::Identity> {
 pub async fn list(
     caller: Caller,
     State(office): State<Arc<Office>>,
-) -> Result<Json<Vec<view::OperatorToken>>, ApiError> {
+    Query(Turn { limit, after }): Query<Turn>,
+) -> Result<Page<view::OperatorToken>, ApiError> {
+    let wanted = Wanted::new(limit, after)?;
     let shown = office.engine.look(move |look| {
         let mut shown: Vec<_> = look.cluster.all().filter_map(|token| shown_to(look, token, &caller.grant)).collect();
         shown.sort_by(|a, b| a.name.cmp(&b.name));
         shown
     });
-    Ok(Json(shown.await?))
+    Ok(wanted.of(shown.await?.into_iter().map(|token| (token.name.clone(), token))))
 }
 
 fn shown_to(look: &Look<'_>, token: &OperatorToken, to: &Grant) -> Option<view::OperatorToken> {
@@ -81,7 +84,10 @@ pub async fn create(
         grant: Grant { role, scope: scope_of(scope.as_deref())? },
         lifetime,
     };
-    office.engine.command(Command::CreateOperatorToken(new), caller.author()).await?;
+    if office.carry_out(&caller, Command::CreateOperatorToken(new)).await?.again {
+        let instead = "if that answer is lost, remove the token by its name and make another with a new key";
+        return Err(ApiError::shown_once("the token", instead));
+    }
     let id = token.id;
     let made = office.engine.look(move |look| {
         let made = look.cluster.get::<OperatorToken>(&id)?;
@@ -112,6 +118,6 @@ pub async fn remove(
     State(office): State<Arc<Office>>,
     Path(token): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    office.engine.command(Command::RemoveOperatorToken { token }, caller.author()).await?;
+    office.carry_out(&caller, Command::RemoveOperatorToken { token }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -48,9 +48,9 @@ fn application(cluster: &Cluster, record: &Application, to: &Grant) -> view::App
     }
 }
 
-/// All environments that somebody sees, or those of one application, in the order in which an application moves through
+/// All environments that somebody sees, each with its cursor, or those of one application, in the order in which an application moves through
 /// them.
-pub fn environments(look: &Look<'_>, application: Option<&str>, to: &Grant) -> Vec<view::Environment> {
+pub fn environments(look: &Look<'_>, application: Option<&str>, to: &Grant) -> Vec<(String, view::Environment)> {
     let cluster = look.cluster;
     let mut records: Vec<(&str, &Environment)> = cluster
         .all::<Environment>()
@@ -59,7 +59,9 @@ pub fn environments(look: &Look<'_>, application: Option<&str>, to: &Grant) -> V
         .filter(|(name, record)| to.sees(&Scope::Environment((*name).to_owned(), record.name.clone())))
         .collect();
     records.sort_by_key(|(name, record)| (*name, record.created, record.id));
-    records.into_iter().map(|(name, record)| environment(cluster, name, record)).collect()
+    // In a cursor `!` comes before all that a name may have, so that cursors are in the order of the list.
+    let cursor = |name: &str, record: &Environment| format!("{name}!{:020}!{}", record.created.0, record.id);
+    records.into_iter().map(|(name, record)| (cursor(name, record), environment(cluster, name, record))).collect()
 }
 
 fn environment(cluster: &Cluster, application: &str, record: &Environment) -> view::Environment {
@@ -314,6 +316,19 @@ fn role_of(job: JobId, wanted: Option<JobId>, replacement: Option<&ReplacementRe
 fn newest_deployment(look: &Look<'_>, service: &Service) -> Option<view::Deployment> {
     let record = look.cluster.get::<Deployment>(&(service.id, service.last_deployment))?;
     Some(deployment(look, service, record))
+}
+
+/// The jobs of all services below a path that somebody sees, each with its cursor: by service and slot, the oldest first.
+pub fn jobs(look: &Look<'_>, below: Option<&str>, to: &Grant) -> Vec<(String, view::Job)> {
+    let services = services(look, below, to);
+    let cursor = |job: &view::Job| {
+        let number = job.slot.rsplit_once('.').and_then(|(_, number)| number.parse::<u32>().ok()).unwrap_or(0);
+        format!("{}!{number:010}!{}", job.service, job.id)
+    };
+    let all = services.into_iter().flat_map(|service| service.jobs);
+    let mut jobs: Vec<_> = all.map(|job| (cursor(&job), job)).collect();
+    jobs.sort_by(|a, b| a.0.cmp(&b.0));
+    jobs
 }
 
 /// The deployments of a service, newest first.

@@ -19,8 +19,8 @@ pub async fn cordon(
     body: Body,
 ) -> Result<Json<view::Noted>, ApiError> {
     let ask::Cordon { reason } = body::json(body).await?;
-    let outcome = office.engine.command(Command::CordonNode { node, reason }, caller.author()).await?;
-    Ok(Json(noted(outcome)))
+    let carried = office.carry_out(&caller, Command::CordonNode { node, reason }).await?;
+    Ok(Json(noted(carried.outcome)))
 }
 
 /// `DELETE /v1/nodes/{node}/cordon`: lets new jobs come to it again.
@@ -29,8 +29,8 @@ pub async fn uncordon(
     State(office): State<Arc<Office>>,
     Path(node): Path<String>,
 ) -> Result<Json<view::Noted>, ApiError> {
-    let outcome = office.engine.command(Command::UncordonNode { node }, caller.author()).await?;
-    Ok(Json(noted(outcome)))
+    let carried = office.carry_out(&caller, Command::UncordonNode { node }).await?;
+    Ok(Json(noted(carried.outcome)))
 }
 
 /// `POST /v1/nodes/{node}/labels`.
@@ -41,8 +41,8 @@ pub async fn label(
     body: Body,
 ) -> Result<Json<view::Noted>, ApiError> {
     let ask::Labels { set, remove } = body::json(body).await?;
-    let outcome = office.engine.command(Command::LabelNode { node, set, remove }, caller.author()).await?;
-    Ok(Json(noted(outcome)))
+    let carried = office.carry_out(&caller, Command::LabelNode { node, set, remove }).await?;
+    Ok(Json(noted(carried.outcome)))
 }
 
 /// What came of a command that answers nothing else.

@@ -31,8 +31,13 @@ impl<H: Hub> EnrolmentService for EnrolmentDesk<H> {
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         let Peer { address, suspect, .. } = peer(&request)?;
         let address = address.ip();
-        let enrolment = Enrolment::try_from(request.into_inner()).map_err(malformed)?;
-        let wanted = VerifiedRequest::read(&enrolment.certificate_request).map_err(unverified)?;
+        let (enrolment, wanted) = match readable(request.into_inner()) {
+            Ok(read) => read,
+            Err(refusal) => {
+                self.hub.turned_away(address, refusal.message().to_owned()).await;
+                return Err(refusal);
+            }
+        };
         let applicant = Applicant {
             token: enrolment.token,
             secret: Secret::new(enrolment.secret).hash(),
@@ -128,6 +133,13 @@ impl<H> EnrolmentDesk<H> {
     }
 }
 
+/// What a machine sent, if it makes sense.
+fn readable(request: v1::EnrolRequest) -> Result<(Enrolment, VerifiedRequest), Status> {
+    let enrolment = Enrolment::try_from(request).map_err(malformed)?;
+    let wanted = VerifiedRequest::read(&enrolment.certificate_request).map_err(unverified)?;
+    Ok((enrolment, wanted))
+}
+
 fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
     request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("the connection is not known"))
 }
@@ -154,7 +166,9 @@ fn refused(refusal: &EnrolRefusal) -> Status {
             ..
         } => Status::unauthenticated(said),
         EnrolRefusal::Refused { kind: RefusalKind::Conflict, .. } => Status::already_exists(said),
-        EnrolRefusal::Refused { kind: RefusalKind::Invalid, .. } => Status::invalid_argument(said),
+        EnrolRefusal::Refused {
+            kind: RefusalKind::Invalid | RefusalKind::Changed | RefusalKind::KeyReused, ..
+        } => Status::invalid_argument(said),
         EnrolRefusal::Unavailable(_) => Status::unavailable(said),
     }
 }

@@ -96,6 +96,9 @@ pub trait Hub: Send + Sync + 'static {
     /// Makes a node, or finds the one that the same token and key made. When it returns, the node is recorded.
     fn enrol(&self, applicant: Applicant) -> impl Future<Output = Result<Enrolled, EnrolRefusal>> + Send;
 
+    /// A machine wanted to become a node, and what it sent could not even be read. Returns when that is recorded.
+    fn turned_away(&self, address: IpAddr, said: String) -> impl Future<Output = ()> + Send;
+
     /// Whether there is a join token of this id, whatever its secret: no secret is told by it.
     fn has_token(&self, token: TokenId) -> impl Future<Output = bool> + Send;
 

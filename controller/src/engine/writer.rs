@@ -6,9 +6,9 @@ use crate::control::{HelloRefusal, Outbox, SessionOver};
 use crate::store::{BATCH_CHANGES, Batch, Change, NewEvent, Store};
 use lapstrake_core::access::Author;
 use lapstrake_core::audit::Entry;
-use lapstrake_core::cluster::command::Outcome;
 use lapstrake_core::cluster::event::Event;
 use lapstrake_core::cluster::live::Live;
+use lapstrake_core::cluster::request::Carried;
 use lapstrake_core::cluster::standing::HelloRefused;
 use lapstrake_core::cluster::state::{Authority, Meta, Node, Service, Standing};
 use lapstrake_core::cluster::{Cluster, Context, Ids, One, Touched};
@@ -42,7 +42,7 @@ struct Session {
 }
 
 /// A command as it was decided.
-type Decided = Result<Outcome, CommandError>;
+type Decided = Result<Carried, CommandError>;
 
 /// A session that waits for its welcome, or for its refusal: that may be on its way to the store too.
 struct Greeting {
@@ -160,19 +160,20 @@ impl Writer {
     fn take(&mut self, input: Input, looks: &mut VecDeque<LookAt>) {
         match input {
             Input::Look(look) => looks.push_back(look),
-            Input::Command { command, author, reply } => {
+            Input::Command { command, author, request, reply } => {
                 let savepoint = self.cluster.savepoint();
                 let deed = command.deed();
                 // What the first start finds on its own disk is nobody's deed.
                 let is_deed = deed.verb != "adopt-root";
-                let result = self.decide(author.clone(), |cluster, live, cx| cluster.command(live, *command, cx));
+                let result =
+                    self.decide(author.clone(), |cluster, live, cx| cluster.request(live, *command, &request, cx));
                 if is_deed {
-                    self.audit.push(Entry::of_command(&author, deed, &result, mint::wall()));
+                    self.audit.push(Entry::of_request(&author, deed, &result, mint::wall()));
                 }
                 match result {
-                    Ok(outcome) => {
-                        self.touched.extend(outcome.touched.iter().copied());
-                        self.replies.push((reply, Ok(outcome)));
+                    Ok(carried) => {
+                        self.touched.extend(carried.outcome.touched.iter().copied());
+                        self.replies.push((reply, Ok(carried)));
                     }
                     Err(refusals) => {
                         self.cluster.roll_back(savepoint);

@@ -12,9 +12,6 @@ use lapstrake_pki::fingerprint::sha256;
 use lapstrake_pki::token::SecretHash;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-/// Readers get at most so many rows at once, so that a long history is never in memory whole.
-const PAGE: u32 = 500;
-
 /// Added by format 2.
 pub(super) const TABLES: &str = "
     CREATE TABLE audit (
@@ -104,8 +101,13 @@ pub(super) fn append(transaction: &Transaction<'_>, mut head: Link, entries: &[E
     Ok(head)
 }
 
-/// Rows after a number, oldest first, at most 500.
-pub(super) fn after(connection: &Connection, number: u64, filter: &AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
+/// Rows after a number, oldest first, at most `limit`.
+pub(super) fn after(
+    connection: &Connection,
+    number: u64,
+    filter: &AuditFilter,
+    limit: u32,
+) -> Result<Vec<AuditRow>, StoreError> {
     let cannot = failed("read its audit");
     let mut statement = connection
         .prepare_cached(
@@ -116,7 +118,7 @@ pub(super) fn after(connection: &Connection, number: u64, filter: &AuditFilter) 
         .map_err(&cannot)?;
     let since = filter.since_ms.map(|since| since.min(i64::MAX as u64) as i64);
     let number = number.min(i64::MAX as u64) as i64;
-    let rows = statement.query_map(params![number, filter.who, since, PAGE], row).map_err(&cannot)?;
+    let rows = statement.query_map(params![number, filter.who, since, limit], row).map_err(&cannot)?;
     rows.collect::<Result<_, _>>().map_err(&cannot)
 }
 

@@ -1,7 +1,7 @@
 //! The store in one SQLite file.
 
 use super::audit::{self, AuditFilter, AuditRow};
-use super::{Batch, StoreError};
+use super::{Batch, Row, StoreError};
 use lapstrake_core::audit::Link;
 use lapstrake_pki::token::SecretHash;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -11,9 +11,6 @@ use std::path::{Path, PathBuf};
 /// What each version of the tables adds to the one before, the first one first. A file of an older version gets what it
 /// lacks; one of a newer version is refused.
 const FORMATS: [&str; 2] = [TABLES, audit::TABLES];
-
-/// Watchers read at most this many events at once, so that a long history is never in memory whole.
-const EVENT_PAGE: u32 = 500;
 
 /// A commit drops at most so many events that are too old: more than a usual one brings, and little enough work.
 const EVENTS_DROPPED: u32 = 200;
@@ -40,7 +37,7 @@ const TABLES: &str = "
 pub struct Store {
     connection: Connection,
     path: PathBuf,
-    change: i64,
+    newest: u64,
     /// The end of the audit's chain; none until it is known whose chain it is.
     head: Option<Link>,
     /// So many events are kept.
@@ -74,11 +71,11 @@ impl Store {
             transaction.pragma_update(None, "user_version", known as i64).map_err(opening)?;
             transaction.commit().map_err(opening)?;
         }
-        let change = connection
+        let newest: i64 = connection
             .query_row("SELECT coalesce(max(change), 0) FROM state", [], |row| row.get(0))
             .map_err(failed("be read"))?;
         let head = audit::head(&connection).map_err(failed("be read"))?;
-        Ok(Store { connection, path: path.into(), change, head, events_kept: u64::MAX, _lock: lock })
+        Ok(Store { connection, path: path.into(), newest: newest as u64, head, events_kept: u64::MAX, _lock: lock })
     }
 
     /// Keeps only so many events from now on; older ones go a few at a time, with the commits that bring newer ones.
@@ -87,11 +84,19 @@ impl Store {
     }
 
     /// Every row, by key.
-    pub fn load(&self) -> Result<Vec<(String, String)>, StoreError> {
+    pub fn load(&self) -> Result<Vec<Row>, StoreError> {
         let mut statement =
-            self.connection.prepare("SELECT key, value FROM state ORDER BY key").map_err(failed("be read"))?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed("be read"))?;
+            self.connection.prepare("SELECT key, value, change FROM state ORDER BY key").map_err(failed("be read"))?;
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(Row { key: row.get(0)?, value: row.get(1)?, change: row.get::<_, i64>(2)? as u64 })
+        };
+        let rows = statement.query_map([], row).map_err(failed("be read"))?;
         rows.collect::<Result<_, _>>().map_err(failed("be read"))
+    }
+
+    /// The newest change number of any row; 0 of a new store.
+    pub fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// Says where the audit's chain begins, if it has not begun.
@@ -101,10 +106,11 @@ impl Store {
 
     /// Makes all of it durable, or nothing. Returns the number of the last event written, if there is one.
     pub fn commit(&mut self, batch: &Batch) -> Result<Option<u64>, StoreError> {
-        let number = self.change + 1;
-        let written = write(&mut self.connection, number, self.head, batch, self.events_kept);
+        // Counted as the records in memory count, which know a change's number before it is stored.
+        let number = self.newest + u64::from(!batch.changes.is_empty());
+        let written = write(&mut self.connection, number as i64, self.head, batch, self.events_kept);
         let (last, head) = written.map_err(failed("take a change"))?;
-        self.change = number;
+        self.newest = number;
         self.head = head;
         if let Some(Link { number, hash }) = head.filter(|_| !batch.audit.is_empty()) {
             // Once more, where whoever can write the file cannot: in the machine's log.
@@ -190,9 +196,14 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Events after `number`, oldest first, at most 500; only of `subject` or what lies under it when one is given. (`0` is
+    /// Events after `number`, oldest first, at most `limit`; only of `subject` or what lies under it when one is given. (`0` is
     /// the character after `/`.) The history is bounded, so that even a look through all of it takes milliseconds.
-    pub fn after(&self, number: u64, subject: Option<&str>) -> Result<Vec<lapstrake_api::view::Event>, StoreError> {
+    pub fn after(
+        &self,
+        number: u64,
+        subject: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<lapstrake_api::view::Event>, StoreError> {
         let mut statement = self
             .connection
             .prepare_cached(
@@ -202,7 +213,7 @@ impl EventLog {
             )
             .map_err(failed("read its events"))?;
         let rows = statement
-            .query_map(params![i64::try_from(number).unwrap_or(i64::MAX), subject, EVENT_PAGE], |row| {
+            .query_map(params![i64::try_from(number).unwrap_or(i64::MAX), subject, limit], |row| {
                 Ok(lapstrake_api::view::Event {
                     number: row.get::<_, i64>(0)? as u64,
                     at_ms: row.get::<_, i64>(1)? as u64,
@@ -241,9 +252,9 @@ impl EventLog {
 }
 
 impl EventLog {
-    /// Rows of the audit after `number`, oldest first, at most 500.
-    pub fn audit_after(&self, number: u64, filter: &AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
-        audit::after(&self.connection, number, filter)
+    /// Rows of the audit after `number`, oldest first, at most `limit`.
+    pub fn audit_after(&self, number: u64, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        audit::after(&self.connection, number, filter, limit)
     }
 
     /// The number after which `last` rows of the audit follow.
@@ -284,8 +295,9 @@ mod tests {
             store.commit(&batch(&[change("a/1", None), change("b/1", Some("2"))], &[])).expect("commits");
         }
         let store = Store::open(&path).expect("opens again");
-        assert_eq!(store.load().expect("loads"), [("b/1".to_owned(), "2".to_owned())]);
-        assert_eq!(store.change, 2);
+        let row = Row { key: "b/1".into(), value: "2".into(), change: 2 };
+        assert_eq!(store.load().expect("loads"), [row]);
+        assert_eq!(store.newest(), 2);
     }
 
     #[test]
@@ -329,8 +341,9 @@ mod tests {
         let log = store.event_log().expect("reads");
         store.commit(&batch(&[], &[event("shop/production/web"), event("shop/production/webby")])).expect("commits");
         let last = store.commit(&batch(&[], &[event("shop/production")])).expect("commits").expect("a number");
-        let numbers =
-            |after, subject| log.after(after, subject).expect("reads").iter().map(|e| e.number).collect::<Vec<_>>();
+        let numbers = |after, subject| {
+            log.after(after, subject, 500).expect("reads").iter().map(|e| e.number).collect::<Vec<_>>()
+        };
         assert_eq!(numbers(0, None), [1, 2, 3]);
         assert_eq!(numbers(2, None), [last]);
         assert_eq!(numbers(0, Some("shop/production/web")), [1], "a name that only begins alike is another");
@@ -350,11 +363,12 @@ mod tests {
         for _ in 0..5 {
             store.commit(&batch(&[], &[event("a"), event("b")])).expect("commits");
         }
-        let numbers = || log.after(0, None).expect("reads").iter().map(|event| event.number).collect::<Vec<_>>();
+        let numbers =
+            || log.after(0, None, 10_000).expect("reads").iter().map(|event| event.number).collect::<Vec<_>>();
         assert_eq!(numbers(), [8, 9, 10]);
         assert_eq!(log.oldest().expect("reads"), Some(8));
         assert_eq!(
-            log.after(u64::MAX, Some("a")).expect("reads"),
+            log.after(u64::MAX, Some("a"), 10).expect("reads"),
             [],
             "a number that never comes has nothing after it"
         );

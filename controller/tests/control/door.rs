@@ -2,7 +2,9 @@
 
 use crate::engine::{Cluster, DAY, PATIENCE};
 use crate::machine::{Agent, join_as};
-use crate::stranger::{shake_hands, without_certificate};
+use crate::stranger::{channel, shake_hands, without_certificate};
+use lapstrake::v1;
+use lapstrake::v1::enrolment_service_client::EnrolmentServiceClient;
 use lapstrake_controller::control::Limits;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,4 +70,28 @@ async fn an_older_tls_is_refused() {
         .with_custom_certificate_verifier(lapstrake_pki::pinned::PinnedVerifier::new(cluster.ca.fingerprint()))
         .with_no_client_auth();
     shake_hands(&cluster, config).await.expect_err("TLS 1.2");
+}
+
+#[tokio::test]
+async fn a_machine_whose_request_makes_no_sense_is_told_so_and_recorded_with_its_address() {
+    let cluster = Cluster::start_with(Limits::default(), DAY).await;
+    let token = cluster.token();
+    let sensible = v1::EnrolRequest {
+        token_id: vec![0; 16],
+        secret: token.secret.bytes().to_vec(),
+        certificate_request_pem: "no request".into(),
+        node_name: Some("n1".into()),
+        hostname: "host".into(),
+        agent_version: "0.1.0".into(),
+        architecture: "amd64".into(),
+    };
+    let short = v1::EnrolRequest { secret: vec![1, 2, 3], ..sensible.clone() };
+    for senseless in [sensible, short] {
+        let channel = channel(&cluster, without_certificate(&cluster)).await.expect("a connection");
+        let answer = EnrolmentServiceClient::new(channel).enrol(senseless).await.expect_err("refused");
+        assert_eq!(answer.code(), tonic::Code::InvalidArgument, "{answer:?}");
+        let (address, said) = cluster.read(|book| book.turned_away.last().cloned()).expect("recorded");
+        assert_eq!((address.to_string().as_str(), said.as_str()), ("127.0.0.1", answer.message()));
+    }
+    assert_eq!(cluster.read(|book| book.turned_away.len()), 2);
 }

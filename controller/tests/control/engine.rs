@@ -39,6 +39,7 @@ pub struct Book {
     pub heartbeats: BTreeMap<SessionId, u64>,
     pub reports: BTreeMap<NodeId, NodeReport>,
     pub resolved: BTreeMap<RequestId, Result<ResolvedImage, String>>,
+    pub turned_away: Vec<(IpAddr, String)>,
     pub standings: BTreeMap<NodeId, Standing>,
     pub credentials: BTreeMap<NodeId, Credentials>,
     /// Nodes that asked to return, and the keys to which an operator said yes.
@@ -92,6 +93,10 @@ impl Hub for MemoryHub {
             }
             Ok(Enrolled { node, name })
         })
+    }
+
+    async fn turned_away(&self, address: IpAddr, said: String) {
+        self.change(|book| book.turned_away.push((address, said)));
     }
 
     async fn has_token(&self, token: TokenId) -> bool {

@@ -55,8 +55,10 @@ impl Cluster {
     /// Records what a file says.
     pub(crate) fn apply(&mut self, apply: &Apply, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
         let mut plan = self.plan(&cx.author, apply, cx.wall)?;
+        let mut created = None;
         if self.application_named(&apply.application).is_err() {
             self.create_application(&apply.application, cx).map_err(|refusal| alloc::vec![refusal])?;
+            created = self.application_named(&apply.application).ok().map(|application| application.id);
         }
         let mut touched = Touched::new();
         for applied in &mut plan {
@@ -68,7 +70,7 @@ impl Cluster {
             touched.extend(applied.service);
         }
         let warnings = plan.iter().flat_map(|applied| applied.warnings.clone()).collect();
-        Ok(Outcome { answer: Answer::Applied(plan), warnings, touched })
+        Ok(Outcome { answer: Answer::Applied { created, services: plan }, warnings, touched })
     }
 
     fn record_applied(&mut self, applied: &mut Applied, environment: EnvironmentId, cx: &mut Context<'_>) {

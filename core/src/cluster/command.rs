@@ -3,6 +3,7 @@
 use crate::access::Grant;
 use crate::assignment::ServicePath;
 use crate::cluster::live::Live;
+use crate::cluster::request::Subject;
 use crate::cluster::rotation::AuthorityCommand;
 use crate::cluster::standing::StandingCommand;
 use crate::cluster::{Cluster, Context, Touched};
@@ -143,6 +144,38 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// What it is about, where that has a tag to be compared with `If-Match`.
+    pub fn subject(&self) -> Option<Subject<'_>> {
+        match self {
+            Command::Deploy { service, .. }
+            | Command::Redeploy { service }
+            | Command::Rollback { service, .. }
+            | Command::Scale { service, .. }
+            | Command::RemoveService { service } => Some(Subject::Service(service)),
+            Command::AttachNode { application, environment, .. }
+            | Command::DetachNode { application, environment, .. } => {
+                Some(Subject::Environment(application, environment))
+            }
+            Command::SetPolicy(set) => Some(Subject::Environment(&set.application, &set.environment)),
+            Command::RemoveNode { node, .. }
+            | Command::CordonNode { node, .. }
+            | Command::UncordonNode { node, .. }
+            | Command::LabelNode { node, .. } => Some(Subject::Node(node)),
+            Command::Apply(apply) => Some(Subject::File(apply)),
+            Command::CreateApplication { .. }
+            | Command::CreateEnvironment { .. }
+            | Command::CreateJoinToken(_)
+            | Command::EnrolNode(_)
+            | Command::CreateOperatorToken(_)
+            | Command::SetQuota { .. }
+            | Command::Standing(_)
+            | Command::Authority(_)
+            | Command::RemoveOperatorToken { .. } => None,
+        }
+    }
+}
+
 /// What an environment shall allow; what is none stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetPolicy {
@@ -248,7 +281,8 @@ pub struct Outcome {
 }
 
 /// What came of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// It is recorded; there is no more to say.
     Recorded,
@@ -260,8 +294,13 @@ pub enum Answer {
     Environment(EnvironmentId),
     /// The node that joined.
     Node(NodeId),
-    /// What becomes of each service of the file, in the file's order.
-    Applied(Vec<Applied>),
+    /// What an applied file came to.
+    Applied {
+        /// The application, if it was created for it.
+        created: Option<ApplicationId>,
+        /// What becomes of each service of the file, in the file's order.
+        services: Vec<Applied>,
+    },
     /// The deployment that was recorded.
     Deployment {
         /// The service.
@@ -409,6 +448,10 @@ pub enum RefusalKind {
     Unauthenticated,
     /// It makes no sense as it is written.
     Invalid,
+    /// What it was decided on has changed since.
+    Changed,
+    /// Its idempotency key belongs to another request.
+    KeyReused,
 }
 
 impl Refusal {

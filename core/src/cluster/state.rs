@@ -2,6 +2,7 @@
 
 use crate::access::Role;
 use crate::assignment::BoundImage;
+use crate::cluster::command::Answer;
 use crate::cluster::paths::slot_word;
 use crate::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, ServiceId, SlotId, TokenId,
@@ -591,4 +592,21 @@ pub enum TokenScope {
     Application(ApplicationId),
     /// In one environment.
     Environment(EnvironmentId),
+}
+
+/// A request that was carried out and had an idempotency key: what to answer when it arrives again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneRequest {
+    /// Whose.
+    pub token: TokenId,
+    /// The key.
+    pub key: String,
+    /// Tells the request from others under the same key.
+    pub digest: String,
+    /// When it was carried out.
+    pub at: Wall,
+    /// What came of it.
+    pub answer: Answer,
+    /// What was worth a word.
+    pub warnings: Vec<String>,
 }

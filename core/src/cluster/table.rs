@@ -77,6 +77,10 @@ macro_rules! tables {
             undo: Vec<(Key, Option<Record>)>,
             /// What happened since the last `take_events`.
             events: Vec<Event>,
+            /// The change number under which each record is stored.
+            numbers: BTreeMap<Key, u64>,
+            /// The newest change number.
+            number: u64,
         }
 
         impl Cluster {
@@ -141,6 +145,8 @@ tables! {
     join_tokens: JoinToken("join-token"), TokenId, |record| record.id;
     /// By id.
     operator_tokens: OperatorToken("operator-token"), TokenId, |record| record.id;
+    /// By token and idempotency key.
+    done_requests: DoneRequest("request"), (TokenId, String), |record| (record.token, record.key.clone());
 }
 
 /// A text that is no key of this version.
@@ -174,6 +180,15 @@ macro_rules! plain_key_parts {
     )+};
 }
 plain_key_parts!(ApplicationId, EnvironmentId, ServiceId, NodeId, TokenId, u32);
+
+impl KeyPart for String {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+    fn read(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| String::from(text))
+    }
+}
 
 impl KeyPart for One {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,6 +243,26 @@ impl Cluster {
         }
         cluster.undo.clear();
         Ok(cluster)
+    }
+
+    /// Under which change numbers the store holds the records of a cluster that was just loaded, and which is its newest.
+    pub fn number(&mut self, numbers: impl IntoIterator<Item = (Key, u64)>, newest: u64) {
+        self.numbers = numbers.into_iter().collect();
+        self.number = newest;
+    }
+
+    /// The newest change number: that of the changes that were taken last.
+    pub fn newest_number(&self) -> u64 {
+        self.number
+    }
+
+    /// The number of a record's newest change. One that waits to be taken counts with the number that it will have.
+    pub fn change_of(&self, key: &Key) -> u64 {
+        let first = self.undo.iter().find(|(changed, _)| changed == key);
+        match first {
+            Some((_, before)) if *before != self.record(key) => self.number + 1,
+            Some(_) | None => self.numbers.get(key).copied().unwrap_or(0),
+        }
     }
 
     /// A record by its id.
@@ -297,19 +332,28 @@ impl Cluster {
     }
 
     /// The records that changed since the last call, with what is to be stored; none for a removed one. To be committed
-    /// in one transaction, with the events. When that fails, the store must be loaded again before deciding on.
+    /// in one transaction, with the events, under `newest_number`. When that fails, the store must be loaded again before
+    /// deciding on.
     pub fn take_changes(&mut self) -> Vec<(Key, Option<Record>)> {
         let mut first: BTreeMap<Key, Option<Record>> = BTreeMap::new();
         for (key, before) in core::mem::take(&mut self.undo) {
             first.entry(key).or_insert(before);
         }
-        first
-            .into_iter()
-            .filter_map(|(key, before)| {
-                let now = self.record(&key);
-                (now != before).then_some((key, now))
-            })
-            .collect()
+        let changed = first.into_iter().filter_map(|(key, before)| {
+            let now = self.record(&key);
+            (now != before).then_some((key, now))
+        });
+        let changes: Vec<_> = changed.collect();
+        if !changes.is_empty() {
+            self.number += 1;
+        }
+        for (key, record) in &changes {
+            match record {
+                Some(_) => self.numbers.insert(key.clone(), self.number),
+                None => self.numbers.remove(key),
+            };
+        }
+        changes
     }
 
     /// What happened since the last call, oldest first.

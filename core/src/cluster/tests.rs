@@ -10,6 +10,7 @@ mod membership;
 mod permitting;
 mod policies;
 mod random;
+mod requests;
 mod standing;
 mod storing;
 mod wishing;

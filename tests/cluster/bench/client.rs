@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, until};
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -12,6 +12,7 @@ use lapstrake_pki::pinned::PinnedVerifier;
 use lapstrake_pki::token::Token;
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -33,10 +34,16 @@ pub struct Client {
 pub struct Answer {
     pub status: u16,
     pub content_type: String,
+    pub headers: HeaderMap,
     pub body: Bytes,
 }
 
 impl Answer {
+    /// A header, if it is there.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
     /// The body of an answer that is no error.
     pub fn json<T: DeserializeOwned>(self) -> T {
         assert!(self.status < 300, "{}: {}", self.status, String::from_utf8_lossy(&self.body));
@@ -51,6 +58,8 @@ impl Answer {
         let problem: view::Problem = serde_json::from_str(&text).expect("a problem");
         assert_eq!(problem.status, status, "the body says the status too");
         assert!(!problem.detail.is_empty(), "and what happened");
+        assert!(problem.type_uri.starts_with("/problems/"), "a kind that programs can compare: {}", problem.type_uri);
+        assert!(problem.instance.starts_with("urn:lapstrake:problem:"), "{}", problem.instance);
         problem
     }
 }
@@ -101,7 +110,8 @@ impl Client {
             let (head, body) = self.send(request).await?.into_parts();
             let content_type = head.headers.get(header::CONTENT_TYPE).map(|value| value.to_str().expect("text"));
             let content_type = content_type.unwrap_or_default().to_owned();
-            Ok(Answer { status: head.status.as_u16(), content_type, body: body.collect().await?.to_bytes() })
+            let body = body.collect().await?.to_bytes();
+            Ok(Answer { status: head.status.as_u16(), content_type, headers: head.headers, body })
         };
         timeout(PATIENCE, whole).await.expect("an answer in time")
     }
@@ -109,6 +119,27 @@ impl Client {
     /// Asks with a body; an empty one is none.
     pub async fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {
         self.ask_raw(self.request(method, path).body(Full::new(body.into())).expect("a request")).await
+    }
+
+    /// Asks with more to say in headers.
+    pub async fn ask_with<const N: usize>(
+        &self,
+        method: Method,
+        path: &str,
+        headers: [(&str, &str); N],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let request =
+            headers.into_iter().fold(self.request(method, path), |request, (name, value)| request.header(name, value));
+        self.ask_raw(request.body(Full::new(body.into())).expect("a request")).await
+    }
+
+    /// Sends a request and goes away without reading the answer once `enough` is there.
+    pub async fn ask_and_leave(&self, request: Request<Full<Bytes>>, enough: impl Future<Output = ()>) {
+        tokio::select! {
+            _ = self.send(request) => {}
+            () = enough => {}
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

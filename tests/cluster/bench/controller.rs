@@ -2,7 +2,7 @@
 
 use super::{Client, Node, PATIENCE, Process, until};
 use lapstrake_api::view;
-use lapstrake_controller::config::Config;
+use lapstrake_controller::config::{Config, RateLimits};
 use lapstrake_controller::{Addresses, RunError};
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -50,6 +50,7 @@ impl Controller {
             state_dir: folder.path().join("controller"),
             api_listen: loopback(0),
             control_listen: loopback(0),
+
             ..Config::default()
         };
         configure(&mut config);

@@ -50,6 +50,8 @@ pub struct World {
     pub events: Vec<Event>,
     /// The committed records, as text.
     pub store: BTreeMap<String, String>,
+    /// The change number of each of them.
+    numbers: BTreeMap<Key, u64>,
     pub queue: Touched,
     pub wakes: BTreeMap<ServiceId, Tick>,
     /// Images that the agents can find, and what they are now.
@@ -140,6 +142,7 @@ impl World {
             agents: BTreeMap::new(),
             events: vec![],
             store: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             queue: Touched::new(),
             wakes: BTreeMap::new(),
             images: BTreeMap::new(),
@@ -187,7 +190,7 @@ impl World {
 
     pub fn apply(&mut self, environment: &str, services: &[(&str, ServiceSpec)]) -> Vec<Applied> {
         match self.run(Command::Apply(file(environment, services))).unwrap().answer {
-            Answer::Applied(applied) => applied,
+            Answer::Applied { services, .. } => services,
             other => panic!("{other:?}"),
         }
     }
@@ -262,6 +265,8 @@ impl World {
     pub fn restart_controller(&mut self) {
         let records = self.store.iter().map(|(key, json)| (key.parse().unwrap(), serde_json::from_str(json).unwrap()));
         self.cluster = Cluster::load(records).unwrap();
+        let newest = self.numbers.values().max().copied().unwrap_or(0);
+        self.cluster.number(self.numbers.clone(), newest);
         self.before = self.cluster.clone();
         self.live = Live::new(self.tick);
         (self.asks, self.wakes) = (vec![], BTreeMap::new());
@@ -407,6 +412,10 @@ impl World {
         let changes = self.cluster.take_changes();
         assert!(changes.len() <= MOST_CHANGES, "{} changes in one batch", changes.len());
         for (key, record) in changes {
+            match record {
+                Some(_) => self.numbers.insert(key.clone(), self.cluster.newest_number()),
+                None => self.numbers.remove(&key),
+            };
             match record {
                 Some(record) => self.store.insert(key.to_string(), serde_json::to_string(&record).unwrap()),
                 None => self.store.remove(&key.to_string()),
