@@ -699,11 +699,12 @@ pub struct Logs {
     pub tail: Option<u32>,
 }
 
-/// `90s`, `10m`, `1h30m`.
+/// `90s`, `10m`, `1h30m`, `30d`. A day has 24 hours; how long a month is depends on which.
 fn span(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{}` is no span of time; one is written as 90s, 10m or 1h30m", text.escape_debug());
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(parsed).ok().filter(|span| !span.is_zero()).ok_or_else(wrong)
+    let wrong = || format!("`{}` is no span of time; one is written as 90s, 10m, 1h30m or 30d", text.escape_debug());
+    let parsed: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let exact = parsed.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(exact).ok().filter(|span| !span.is_zero()).ok_or_else(wrong)
 }
 
 /// `max_scale=8`.
@@ -785,7 +786,8 @@ mod tests {
     fn spans_need_their_unit() {
         assert_eq!(span("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(span("90s"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "5", "0s", "-5s", "soon"] {
+        assert_eq!(span("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for wrong in ["", "5", "0s", "-5s", "soon", "1mo"] {
             span(wrong).expect_err(wrong);
         }
         assert_eq!((revision("r7"), revision("7")), (Ok(7), Ok(7)));

@@ -482,3 +482,15 @@ fn a_plan_names_a_tag_and_apply_holds_the_controller_to_it() {
     assert_eq!(asked[1].unchanged.as_deref(), Some("\"00112233aabbccdd\""));
     assert_eq!(asked.len(), 2, "it is not asked again");
 }
+
+#[test]
+fn a_connection_that_breaks_before_anything_is_said_is_no_question_of_trust() {
+    let controller = FakeController::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let output = controller.lap(&["--url", &url, "app", "ls"]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(!stderr(&output).contains("trusted"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no controller answers"), "{}", stderr(&output));
+}

@@ -68,10 +68,14 @@ async fn secure(
     // Controllers are recognised by the cluster's name, so that any address that leads to one will do.
     let connecting = TlsConnector::from(Arc::new(config)).connect(server_name(token.cluster), stream);
     connecting.await.map_err(|error| {
+        let is_judgement = error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>());
         if OtherAuthority::caused(&error) {
             ClientError::OtherAuthority { url: address.url.clone() }
-        } else {
+        } else if is_judgement {
             not_trusted(error.into())
+        } else {
+            // The connection broke, as when the controller is killed just now: that says nothing about trust.
+            ClientError::NotReached { url: address.url.clone(), source: error }
         }
     })
 }
