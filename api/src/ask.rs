@@ -52,6 +52,7 @@ pub struct AttachNode {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", schemars(rename = "AskCordon"))]
 pub struct Cordon {
     /// Why, for those whose services wait: one line.
     pub reason: Option<String>,
@@ -72,6 +73,7 @@ pub struct Labels {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", schemars(rename = "AskQuota"))]
 pub struct Quota {
     /// How many services.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]

@@ -12,7 +12,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Operations of which no request that is made from the description alone can succeed, each with the reason.
-const NEVER_SUCCEED: &[(&str, &str)] = &[];
+const NEVER_SUCCEED: &[(&str, &str)] = &[
+    ("GET /openapi.json", "it is the description itself, which every run begins by reading"),
+    ("POST /v1/nodes/{node}/return", "a node must have asked to return, with proof of its old key"),
+    ("DELETE /v1/nodes/{node}/return", "likewise"),
+    ("POST /v1/nodes/{node}/unquarantine", "two machines must have taken turns under one identity"),
+];
 
 /// Two services, one to be looked at and one to be removed, and nodes likewise.
 async fn furnished() -> (Controller, Vec<bench::Node>) {
@@ -76,8 +81,9 @@ async fn what_is_described_is_what_is_answered() {
     println!("{answered}");
     assert!(status.success(), "schemathesis found what is not as it is described; it says so above");
     answered.every_operation_succeeded();
-    let service = controller.client.service(WEB).await;
-    assert_eq!(service.path, WEB, "the controller is as it was");
+    // Read from the store: one of the requests has replaced the root that this test's own client trusts.
+    let is_web = |(key, record): &(String, String)| key.starts_with("service/") && record.contains("\"name\":\"web\"");
+    assert!(controller.stored().rows.iter().any(is_web), "what was there before is there");
 }
 
 /// How often each operation was answered with which status.

@@ -35,6 +35,8 @@ pub async fn list(
     Query(Which { after, limit, by, since_ms }): Query<Which>,
 ) -> Result<Page<view::AuditRow>, ApiError> {
     let limit = page::limit(limit)?;
+    page::refuse_beyond_counting("after", after)?;
+    page::refuse_beyond_counting("since_ms", since_ms)?;
     let rows = read(&office, move |log| {
         let filter = AuditFilter { who: by, since_ms };
         let after = match after {

@@ -45,5 +45,45 @@ pub async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     if text.trim_ascii_start().first() == Some(&b'[') {
         return Err(wrong("it is a list, not an object".into()));
     }
-    serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))
+    serde_json::from_slice(text).or_else(|error| {
+        // `2.0` is the integer 2 by JSON Schema's rules, and programs write it so. What else is wrong keeps its place.
+        let mut value: serde_json::Value = serde_json::from_slice(text).map_err(|_| wrong(error.to_string()))?;
+        write_integers_as_such(&mut value);
+        serde_json::from_value(value).map_err(|_| wrong(error.to_string()))
+    })
+}
+
+/// The largest integer below which a floating point number holds every integer: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn write_integers_as_such(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Number(number) => {
+            let float = number.as_f64().filter(|_| number.is_f64());
+            if let Some(whole) = float.filter(|float| float.fract() == 0.0 && (0.0..EXACT).contains(float)) {
+                *number = (whole as u64).into();
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(write_integers_as_such),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(write_integers_as_such),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapstrake_api::ask;
+
+    async fn scale(text: &'static str) -> Result<u32, ApiError> {
+        json(Body::from(text)).await.map(|ask: ask::Scale| ask.scale)
+    }
+
+    #[tokio::test]
+    async fn an_integer_may_be_written_with_a_fraction_of_nothing_and_no_other() {
+        assert_eq!(scale(r#"{"scale": 3.0}"#).await, Ok(3));
+        for wrong in [r#"{"scale": 3.5}"#, r#"{"scale": -3.0}"#, r#"{"scale": 1e300}"#, r#"{"scale": 3.0, "x": 1}"#] {
+            scale(wrong).await.expect_err(wrong);
+        }
+    }
 }

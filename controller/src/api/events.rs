@@ -48,6 +48,7 @@ pub async fn list(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let limit = page::limit(which.limit)?;
+    page::refuse_beyond_counting("after", which.after)?;
     let shown = Shown::to(&caller.grant, which.below)?;
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = match resumed.or(which.after) {

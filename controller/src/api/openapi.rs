@@ -309,11 +309,20 @@ fn responses(endpoint: &Endpoint, given: &mut SchemaGenerator) -> Value {
                 json!({ "description": "The answer.", "content": { "application/json": { "schema": schema(given) } } })
             }
             Given::Events(schema) => {
-                // The events' own type is among the schemas, though a stream of them has no schema.
+                // The schema is of an event's fields; what `data` holds is among the schemas too.
                 let of = schema(given);
                 json!({
                     "description": format!("Server-sent events, each of which is {}.", of.get("$ref").and_then(Value::as_str).unwrap_or("JSON")),
-                    "content": { "text/event-stream": { "schema": { "type": "string" } } },
+                    "content": { "text/event-stream": { "schema": {
+                        "type": "object",
+                        "description": "The fields of one event.",
+                        "properties": {
+                            "event": { "type": "string" },
+                            "id": { "type": "string" },
+                            "data": { "type": "string", "description": "JSON." },
+                        },
+                        "required": ["data"],
+                    } } },
                 })
             }
         };

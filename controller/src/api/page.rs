@@ -47,6 +47,14 @@ pub fn limit(said: Option<u32>) -> Result<u32, ApiError> {
     }
 }
 
+/// What is counted in 64 bits is stored in 63: a number beyond that is a mistake, and not one that nothing comes after.
+pub fn refuse_beyond_counting(name: &str, said: Option<u64>) -> Result<(), ApiError> {
+    match said.filter(|number| i64::try_from(*number).is_err()) {
+        Some(number) => Err(ApiError::bad_request(format!("{name} is {number}; at most {} is counted", i64::MAX))),
+        None => Ok(()),
+    }
+}
+
 impl Wanted {
     /// As a request says it.
     pub fn new(said: Option<u32>, after: Option<String>) -> Result<Wanted, ApiError> {
