@@ -503,7 +503,7 @@ pub enum Role {
     Viewer,
     /// Apply specs, deploy, roll back, scale
     Deployer,
-    /// Remove services, manage environments, nodes and secrets
+    /// Remove services, manage environments and nodes
     Operator,
     /// Manage tokens, read the audit
     Admin,
