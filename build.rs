@@ -23,8 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // The same message is always the same bytes.
         .btree_map(".")
-        // A join token's secret and a service's variables must not reach a log by way of `{:?}`; see `proto/lib.rs`.
-        .skip_debug(["lapstrake.v1.EnrolRequest", "lapstrake.v1.ServiceSpec"])
+        // A join token's secret, a service's variables and values must not reach a log by way of `{:?}`; see `proto/lib.rs`.
+        .skip_debug(["lapstrake.v1.EnrolRequest", "lapstrake.v1.GivenValue", "lapstrake.v1.ServiceSpec"])
         .compile_fds(descriptor)?;
     Ok(())
 }

@@ -17,6 +17,7 @@ mod logs;
 mod message;
 mod report;
 mod spec;
+mod values;
 
 pub use enrolment::{Enrolled, Enrolment, Renewal, Renewed, ReturnAnswer, ReturnWish};
 pub use field::{Malformed, Why};

@@ -26,6 +26,13 @@ impl fmt::Debug for v1::EnrolRequest {
     }
 }
 
+impl fmt::Debug for v1::GivenValue {
+    /// Without the value, because messages end up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GivenValue").field("called", &self.called).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for v1::ServiceSpec {
     /// Without the variables' values and the command, which may hold credentials, because messages end up in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

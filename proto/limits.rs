@@ -48,6 +48,18 @@ pub const ARGUMENT_BYTES: usize = 128 << 10;
 /// Arguments of a command, and variables of a service.
 pub const ARGUMENTS: usize = 4096;
 
+/// The name of a variable. Shells and languages have no limit; people do.
+pub const VARIABLE_BYTES: usize = 256;
+
+/// A path of a file in a container: `PATH_MAX` of the kernel, with its end.
+pub const FILE_PATH_BYTES: usize = 4095;
+
+/// Values that one job gets.
+pub const BINDINGS: usize = 1024;
+
+/// Values that one set gives. What they come to in bytes is limited by the message's size.
+pub const VALUES: usize = 16 << 10;
+
 /// Ports of a service, and its checks.
 pub const PORTS: usize = 256;
 

@@ -15,6 +15,11 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Sockets and locks that a reboot may take.
     pub run_dir: PathBuf,
+    /// The key that secrets are sealed with on this node, for example a systemd credential. Empty for `seal.key` in
+    /// `state_dir`, which the agent makes itself.
+    pub seal_key: PathBuf,
+    /// Where jobs' secrets that are files lie: on a tmpfs. Empty for `files` in `run_dir`.
+    pub memory_dir: PathBuf,
     /// The engine's socket. Empty for `DOCKER_HOST`, and without that the usual socket.
     pub docker_host: String,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter as tracing reads it.
@@ -105,6 +110,8 @@ impl Default for Config {
             name: String::new(),
             state_dir: "/var/lib/lapstrake/agent".into(),
             run_dir: "/run/lapstrake".into(),
+            seal_key: PathBuf::new(),
+            memory_dir: PathBuf::new(),
             docker_host: String::new(),
             log: "info".into(),
             network: Network::default(),
@@ -208,6 +215,9 @@ impl Config {
             let usual = || "unix:///var/run/docker.sock".to_owned();
             self.docker_host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()).unwrap_or_else(usual);
         }
+        if self.memory_dir.as_os_str().is_empty() {
+            self.memory_dir = self.run_dir.join("files");
+        }
         if self.proxy.control_dir.as_os_str().is_empty() {
             self.proxy.control_dir = self.run_dir.join("proxy");
         }
@@ -238,6 +248,7 @@ mod tests {
         assert!(!config.name.is_empty());
         assert_eq!(config.proxy.control_dir, Path::new("/run/lapstrake/proxy"));
         assert_eq!(config.proxy.table_file, Path::new("/var/lib/lapstrake/agent/routes.json"));
+        assert_eq!(config.memory_dir, Path::new("/run/lapstrake/files"));
         assert_eq!(config.network.pool.prefix, 16);
     }
 

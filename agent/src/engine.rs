@@ -9,12 +9,14 @@ use crate::execute::{Executor, Reach};
 use crate::identity::Identity;
 use crate::ledger::{Found, LedgerError, LedgerFile};
 use crate::link::{EngineLink, SetOrder, SetOutcome};
+use crate::memory_files::MemoryFiles;
 use crate::network::{Fence, Networks};
 use crate::observe::View;
 use crate::observe::containers::Containers;
 use crate::observe::usage::{self, NoCapacity, Usage};
 use crate::proxies::Proxies;
 use crate::runtime::Runtime;
+use crate::vault::{self, Vault};
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::SlotId;
 use lapstrake_core::message::Elsewhere;
@@ -36,6 +38,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Millis = Millis(500);
 /// The longest pause between two attempts to write.
 const LONGEST_RETRY: Millis = Millis(10_000);
+
+/// Under which names the node's troubles have the key and the values.
+const KEY_TROUBLE: &str = "key";
+const VALUES_TROUBLE: &str = "values";
 
 /// Why the engine cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +110,12 @@ impl Engine {
         let capacity = usage::capacity(&config.reserved)?;
         let view = View::new(Seen { capacity, agent_started: clock.tick(), ..Seen::default() });
         let mut ledger = begin(found, identity, clock, &node, &view);
+        // The ledger's lock is held, so that nobody else makes a key there.
+        let vault = Arc::new(Vault::open(identity.cluster, identity.node, &config.state_dir, &config.seal_key));
+        vault.mark_unreadable(&mut ledger);
+        view.trouble(KEY_TROUBLE, vault.trouble());
+        view.trouble(VALUES_TROUBLE, vault::unreadable(&ledger));
+        let files = Arc::new(MemoryFiles::open(&config.memory_dir));
         let stop = CancellationToken::new();
         let Machine { runtime, fence } = machine;
         let proxies = Proxies::open(view.clone(), &config.proxy.control_dir, &config.proxy.table_file, stop.clone())
@@ -122,10 +134,20 @@ impl Engine {
         observers.spawn(containers.clone().watch());
         observers.spawn(proxies.clone().watch());
         observers.spawn(Usage::new(Arc::clone(&runtime), containers.clone(), view.clone(), used).watch());
+        observers.spawn(sweep(view.clone(), Arc::clone(&files)));
         let audited = Arc::clone(&networks);
         observers.spawn(async move { audited.watch().await });
 
-        let reach = Reach { runtime: Arc::clone(&runtime), view: view.clone(), clock, containers, networks, proxies };
+        let reach = Reach {
+            runtime: Arc::clone(&runtime),
+            view: view.clone(),
+            clock,
+            containers,
+            networks,
+            proxies,
+            vault: Arc::clone(&vault),
+            files,
+        };
         let executor = Executor::new(reach, &config.bounds);
         let first = plan(&ledger, &view.snapshot(), &node, clock.now());
         let (sets, orders) = mpsc::channel(1);
@@ -136,6 +158,7 @@ impl Engine {
             runtime,
             view: view.clone(),
             clock,
+            vault,
             sets,
             elsewhere,
             reports: reports_now,
@@ -200,7 +223,7 @@ impl Engine {
         // The picture may have got a trouble from the ledger.
         let seen = self.view.snapshot();
         let plan = plan(&self.ledger, &seen, &self.config, now);
-        self.executor.execute(plan.actions, &self.ledger.table);
+        self.executor.execute(plan.actions, &self.ledger.table, &self.ledger.values);
         self.reports.send_if_modified(|report| replace(report, plan.report));
         self.waits.send_if_modified(|waits| {
             let changed = replace(waits, plan.waits);
@@ -248,6 +271,7 @@ impl Engine {
                 self.pending = None;
                 self.retry = None;
                 self.view.trouble("ledger", None);
+                self.view.trouble(VALUES_TROUBLE, vault::unreadable(&self.ledger));
                 outcome
             }
             Err(said) => {
@@ -268,6 +292,15 @@ impl Engine {
             Ok(Err(error)) => Err(chain(&error)),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+/// Removes the files of containers that went while no agent was there, as soon as it is known which ones exist.
+async fn sweep(view: View, files: Arc<MemoryFiles>) {
+    let mut changes = view.subscribe();
+    // Ends with the view at the latest.
+    if let Ok(seen) = changes.wait_for(|seen| seen.engine_answers).await {
+        files.sweep(seen.containers.keys().copied());
     }
 }
 

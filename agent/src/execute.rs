@@ -6,18 +6,22 @@
 
 use crate::clock::Clock;
 use crate::config::Bounds;
+use crate::given;
+use crate::memory_files::MemoryFiles;
 use crate::network::Networks;
 use crate::observe::View;
 use crate::observe::containers::Containers;
 use crate::probe::Prober;
 use crate::proxies::Proxies;
 use crate::runtime::{RunOrder, Runtime, RuntimeError};
+use crate::vault::Vault;
 use lapstrake_core::assignment::BoundImage;
-use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::ids::{EnvironmentId, ValueId};
 use lapstrake_core::node::action::Action;
 use lapstrake_core::node::seen::{Attempt, Container, Image};
 use lapstrake_core::routes::RouteTable;
 use lapstrake_core::time::{Millis, Tick};
+use lapstrake_core::values::GivenValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +56,8 @@ struct Parts {
     networks: Arc<Networks>,
     prober: Prober,
     proxies: Proxies,
+    vault: Arc<Vault>,
+    files: Arc<MemoryFiles>,
     starts: Semaphore,
     pulls: Semaphore,
     desk: Mutex<Desk>,
@@ -84,21 +90,26 @@ pub struct Reach {
     pub networks: Arc<Networks>,
     /// Route tables.
     pub proxies: Proxies,
+    /// Opens values.
+    pub vault: Arc<Vault>,
+    /// Where those that are files lie.
+    pub files: Arc<MemoryFiles>,
 }
 
 impl Executor {
     /// An executor with nothing under way.
     pub fn new(reach: Reach, bounds: &Bounds) -> Self {
-        let Reach { runtime, view, clock, containers, networks, proxies } = reach;
+        let Reach { runtime, view, clock, containers, networks, proxies, vault, files } = reach;
         let prober = Prober::new(Arc::clone(&runtime), view.clone(), clock);
         let (starts, pulls) = (Semaphore::new(bounds.starts), Semaphore::new(bounds.pulls));
         let desk = Mutex::default();
-        let parts = Parts { runtime, view, clock, containers, networks, prober, proxies, starts, pulls, desk };
+        let parts =
+            Parts { runtime, view, clock, containers, networks, prober, proxies, vault, files, starts, pulls, desk };
         Executor { parts: Arc::new(parts) }
     }
 
-    /// Begins what is not under way already.
-    pub fn execute(&self, actions: Vec<Action>, table: &RouteTable) {
+    /// Begins what is not under way already. The values are the ledger's, sealed.
+    pub fn execute(&self, actions: Vec<Action>, table: &RouteTable, values: &BTreeMap<ValueId, GivenValue>) {
         for action in actions {
             let key = match &action {
                 Action::Watch { attempt, address, checks } => {
@@ -114,7 +125,7 @@ impl Executor {
                 Action::EnsureNetwork { environment, .. } | Action::RemoveNetwork { environment } => {
                     Key::Network(*environment)
                 }
-                Action::Pull { image } => Key::Image(image.pinned().to_owned()),
+                Action::Pull { image, .. } => Key::Image(image.pinned().to_owned()),
                 Action::Run { attempt, .. }
                 | Action::Terminate { attempt }
                 | Action::Kill { attempt }
@@ -125,8 +136,9 @@ impl Executor {
                     self.parts.view.change(|seen| seen.starting.insert(*attempt));
                 }
                 let table = matches!(action, Action::PublishTable).then(|| table.clone());
+                let values = needed(&action, values);
                 let parts = Arc::clone(&self.parts);
-                tokio::spawn(async move { parts.carry_out(key, action, table).await });
+                tokio::spawn(async move { parts.carry_out(key, action, table, values).await });
             }
         }
     }
@@ -171,7 +183,13 @@ impl Parts {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn carry_out(&self, key: Key, action: Action, table: Option<RouteTable>) {
+    async fn carry_out(
+        &self,
+        key: Key,
+        action: Action,
+        table: Option<RouteTable>,
+        values: BTreeMap<ValueId, GivenValue>,
+    ) {
         let word = action.word();
         tracing::debug!(action = word, about = ?key, "begins");
         lapstrake_crash::point_of(word, "before");
@@ -180,9 +198,12 @@ impl Parts {
                 told(word, self.networks.ensure(environment, subnet).await)
             }
             Action::RemoveNetwork { environment } => told(word, self.networks.remove(environment).await),
-            Action::Pull { image } => self.pull(&image).await,
+            Action::Pull { image, login } => self.pull(&image, login, &values).await,
             Action::Run { attempt, slot, address, subnet: _, run } => {
-                let failed = self.run(RunOrder { attempt, slot, address, run: *run }).await;
+                let failed = match given::to_job(&self.vault, &self.files, attempt, &run, &values) {
+                    Ok(given) => self.run(RunOrder { attempt, slot, address, run: *run, given }).await,
+                    Err(said) => self.refuse(attempt, said),
+                };
                 self.view.change(|seen| seen.starting.remove(&attempt));
                 failed
             }
@@ -204,18 +225,27 @@ impl Parts {
         self.view.wake();
     }
 
-    async fn pull(&self, image: &BoundImage) -> bool {
+    async fn pull(&self, image: &BoundImage, login: Option<ValueId>, values: &BTreeMap<ValueId, GivenValue>) -> bool {
         let pinned = image.pinned().to_owned();
         self.view.change(|seen| seen.images.insert(pinned.clone(), Image::Pulling) != Some(Image::Pulling));
+        // Without credentials that cannot be read it is tried all the same: the image may be here, or anybody's.
+        let (login, without) = match given::login(&self.vault, login, values) {
+            Ok(login) => (login, None),
+            Err(said) => (None, Some(said)),
+        };
         let outcome = match self.pulls.acquire().await {
-            Ok(_permit) => self.runtime.pull(image).await,
+            Ok(_permit) => self.runtime.pull(image, login.as_ref()).await,
             Err(error) => Err(RuntimeError::Unreachable(error.to_string())),
         };
         let (image, failed) = match outcome {
             Ok(()) => (Some(Image::Present), false),
             // Nobody said no: it is asked for again when the engine answers.
             Err(RuntimeError::Unreachable(_)) => (None, true),
-            Err(error) => (Some(Image::Failed { said: error.to_string(), at: self.clock.tick() }), false),
+            Err(error) => {
+                let said =
+                    without.map_or_else(|| error.to_string(), |without| format!("{without}; without them: {error}"));
+                (Some(Image::Failed { said, at: self.clock.tick() }), false)
+            }
         };
         self.view.change(|seen| {
             match image {
@@ -249,15 +279,18 @@ impl Parts {
                 tracing::warn!(said, "the engine did not answer to a start");
                 true
             }
-            Err(error) => {
-                let (said, at) = (error.to_string(), self.clock.tick());
-                tracing::warn!(said, job = %attempt.job, attempt = attempt.number, "the engine refused to start a container");
-                self.view.decide(attempt, |seen| {
-                    seen.containers.insert(attempt, Container::Refused { said, at });
-                });
-                false
-            }
+            Err(error) => self.refuse(attempt, error.to_string()),
         }
+    }
+
+    /// The attempt has failed before its process began. No reason to rest: what follows is the decisions' affair.
+    fn refuse(&self, attempt: Attempt, said: String) -> bool {
+        let at = self.clock.tick();
+        tracing::warn!(said, job = %attempt.job, attempt = attempt.number, "a container cannot be started");
+        self.view.decide(attempt, |seen| {
+            seen.containers.insert(attempt, Container::Refused { said, at });
+        });
+        false
     }
 
     fn started(&self, attempt: Attempt, address: Ipv4Addr) {
@@ -294,6 +327,7 @@ impl Parts {
     async fn remove(&self, attempt: Attempt) -> bool {
         match self.runtime.remove(attempt).await {
             Ok(()) | Err(RuntimeError::NotThere(_)) => {
+                self.files.remove(attempt);
                 self.view.decide(attempt, |seen| {
                     seen.containers.remove(&attempt);
                     seen.addresses.remove(&attempt);
@@ -320,6 +354,16 @@ impl Parts {
             Err(error) => told(word, Err::<(), _>(error)),
         }
     }
+}
+
+/// Those of the ledger's values that an action opens.
+fn needed(action: &Action, values: &BTreeMap<ValueId, GivenValue>) -> BTreeMap<ValueId, GivenValue> {
+    let ids: Vec<ValueId> = match action {
+        Action::Pull { login, .. } => login.iter().copied().collect(),
+        Action::Run { run, .. } => run.values.iter().map(|one| one.value).collect(),
+        _ => Vec::new(),
+    };
+    ids.into_iter().filter_map(|id| Some((id, values.get(&id)?.clone()))).collect()
 }
 
 /// Whether it failed; then the log says why.

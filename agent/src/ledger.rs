@@ -1,7 +1,8 @@
 //! The ledger on disk: the agent's memory over its own death.
 //!
-//! One file, replaced whole. Environment variables of jobs are in it, so only root may read it; sealing them with a key
-//! kept apart comes together with secrets, which are what is worth sealing.
+//! One file, replaced whole. The secrets and variables of jobs are in it as the vault sealed them, never in the clear: a
+//! ledger with an open value cannot be written. What a spec itself writes out is in it as it stands, so only root may read
+//! it.
 
 use crate::durable;
 use lapstrake_core::node::ledger::{LEDGER_FORMAT, Ledger};

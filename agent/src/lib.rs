@@ -2,17 +2,19 @@
 //!
 //! `engine` is the loop. `observe`, `probe` and `proxies` tell it what is; the decisions are `lapstrake_core::node`'s;
 //! `ledger` remembers them; `execute` carries them out through `runtime`, `network` and `proxies`. `link` is what a session
-//! with the controller uses of all this.
+//! with the controller uses of all this. `vault` seals the values that jobs get; `given` opens them for one attempt.
 
 pub mod clock;
 pub mod config;
 mod durable;
 pub mod engine;
 pub mod execute;
+mod given;
 pub mod identity;
 pub mod join;
 pub mod ledger;
 pub mod link;
+pub mod memory_files;
 pub mod network;
 pub mod observe;
 pub mod probe;
@@ -20,6 +22,7 @@ pub mod proxies;
 pub mod runtime;
 pub mod session;
 pub mod tls;
+pub mod vault;
 
 use clock::{Clock, ClockError};
 use config::Config;

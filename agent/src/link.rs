@@ -1,17 +1,20 @@
 //! What a session with the controller uses of the engine: it brings sets, and takes reports away.
 
 use crate::clock::Clock;
+use crate::given;
 use crate::observe::View;
 use crate::runtime::{LogLine, LogRange, Runtime, RuntimeError};
+use crate::vault::Vault;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lapstrake_core::assignment::AssignmentSet;
-use lapstrake_core::ids::{JobId, SlotId};
+use lapstrake_core::ids::{JobId, SlotId, ValueId};
 use lapstrake_core::message::Elsewhere;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::Tick;
+use lapstrake_core::values::GivenValue;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -49,6 +52,7 @@ pub struct EngineLink {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) view: View,
     pub(crate) clock: Clock,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) sets: mpsc::Sender<SetOrder>,
     pub(crate) elsewhere: watch::Sender<Option<Vec<Elsewhere>>>,
     pub(crate) reports: watch::Receiver<NodeReport>,
@@ -57,8 +61,10 @@ pub struct EngineLink {
 }
 
 impl EngineLink {
-    /// Hands over a set and waits until the ledger holds it, or not. `None` when the engine has ended.
-    pub async fn apply(&self, set: AssignmentSet) -> Option<SetOutcome> {
+    /// Hands over a set, its values sealed from here on, and waits until the ledger holds it, or not. `None` when the
+    /// engine has ended.
+    pub async fn apply(&self, mut set: AssignmentSet) -> Option<SetOutcome> {
+        self.vault.seal_set(&mut set);
         let (reply, outcome) = oneshot::channel();
         self.sets.send(SetOrder { set, reply }).await.ok()?;
         outcome.await.ok()
@@ -94,9 +100,14 @@ impl EngineLink {
         self.clock
     }
 
-    /// What an image reference means now, or in words why that is not known.
-    pub async fn resolve_image(&self, image: &ImageSource) -> Result<String, String> {
-        self.runtime.resolve(image).await.map_err(|error| error.to_string())
+    /// What an image reference means now, or in words why that is not known. The credentials are for its registry.
+    pub async fn resolve_image(
+        &self,
+        image: &ImageSource,
+        login: Option<(ValueId, GivenValue)>,
+    ) -> Result<String, String> {
+        let login = login.map(|(id, value)| given::opened_login(&self.vault, id, &value)).transpose()?;
+        self.runtime.resolve(image, login.as_ref()).await.map_err(|error| error.to_string())
     }
 
     /// What a job's newest attempt writes and wrote, or why there is nothing. The stream ends with the container

@@ -17,8 +17,11 @@ use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
 use lapstrake_core::spec::{Check, ImageSource};
 use lapstrake_core::time::{Millis, Wall};
+use lapstrake_core::values;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a verb failed.
@@ -53,6 +56,61 @@ pub struct Owner {
     pub node: NodeId,
 }
 
+/// A container's name: unique for an attempt, so that a repeated call meets its own earlier work.
+pub fn container_name(attempt: Attempt) -> String {
+    format!("lap-{}-{}", attempt.job, attempt.number)
+}
+
+/// What a container gets besides its spec: opened values.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Environment variables. They win over the spec's of the same name.
+    pub variables: BTreeMap<String, String>,
+    /// Files that lie in memory.
+    pub files: Vec<BoundFile>,
+}
+
+impl fmt::Debug for Given {
+    /// Names only: what is printed ends up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.variables.keys().collect();
+        f.debug_struct("Given").field("variables", &names).field("files", &self.files).finish()
+    }
+}
+
+/// A file of the machine that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundFile {
+    /// Where it lies on the machine.
+    pub source: PathBuf,
+    /// Where the container finds it, and cannot change it.
+    pub path: String,
+}
+
+/// Who asks a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryLogin {
+    /// The user's name.
+    pub user: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl RegistryLogin {
+    /// From the opened value: the user's name, a line feed, the password.
+    pub fn read(value: &[u8]) -> Result<RegistryLogin, &'static str> {
+        let text = std::str::from_utf8(value).map_err(|_| "they are not text")?;
+        let (user, password) = text.split_once('\n').ok_or("they are not a user's name and a password")?;
+        Ok(RegistryLogin { user: user.to_owned(), password: password.to_owned() })
+    }
+}
+
+impl fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RegistryLogin(..)")
+    }
+}
+
 /// A container to make and start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOrder {
@@ -64,6 +122,20 @@ pub struct RunOrder {
     pub address: Ipv4Addr,
     /// What runs.
     pub run: RunSpec,
+    /// What it gets besides its spec.
+    pub given: Given,
+}
+
+impl RunOrder {
+    /// The environment variables of its process: the spec's, then what it is given, then our own. A later one of the same
+    /// name wins.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let mut variables = self.run.spec.env.clone();
+        variables.extend(self.given.variables.clone());
+        let own = values::automatic(&self.run.path, self.run.revision, &self.slot);
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        variables
+    }
 }
 
 /// The coarse state, as a list tells it.
@@ -185,10 +257,10 @@ pub trait Runtime: Send + Sync + 'static {
     fn exec<'a>(&'a self, attempt: Attempt, command: &'a [String], deadline: Duration) -> Outcome<'a, ExecEnd>;
 
     /// The engine holds the image. An image that is bound to the node is only looked for.
-    fn pull<'a>(&'a self, image: &'a BoundImage) -> Outcome<'a, ()>;
+    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, ()>;
 
     /// What a reference means now: `repository@sha256:…` of the registry, or the engine's image id for local ones.
-    fn resolve<'a>(&'a self, image: &'a ImageSource) -> Outcome<'a, String>;
+    fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String>;
 
     /// The environment's bridge stands with this subnet; its interface's name. Refused when it stands with another one.
     fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String>;
@@ -200,7 +272,7 @@ pub trait Runtime: Send + Sync + 'static {
     fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>>;
 
     /// The folder that holds images and containers, for the disk's numbers.
-    fn root(&self) -> Outcome<'_, std::path::PathBuf>;
+    fn root(&self) -> Outcome<'_, PathBuf>;
 
     /// The answer to a check, from a runtime whose jobs have no network of their own; `None` to ask over the network.
     fn answer(&self, _attempt: Attempt, _check: &Check) -> Option<Answer> {

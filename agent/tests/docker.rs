@@ -7,16 +7,21 @@ mod support;
 use lapstrake_agent::config::Pool;
 use lapstrake_agent::identity::Identity;
 use lapstrake_agent::network::{Fence, nft::Nft};
-use lapstrake_agent::runtime::Runtime;
-use lapstrake_core::assignment::Assignment;
-use lapstrake_core::ids::{EnvironmentId, JobId};
+use lapstrake_agent::runtime::{RegistryLogin, Runtime, RuntimeError};
+use lapstrake_core::assignment::{Assignment, BoundImage};
+use lapstrake_core::ids::{EnvironmentId, JobId, ValueId};
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::report::{Health, NodeReport, ReplacementPhase};
+use lapstrake_core::spec::{ImageSource, Pull};
+use lapstrake_core::values::{Binding, Body, Clear, GivenValue, Place};
 use node::{Agent, Node, Peer, assignment, set};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use support::{DockerBench, PORT, docker, fresh, until};
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -180,4 +185,154 @@ async fn a_new_version_that_exits_at_once_is_abandoned_with_its_last_line_and_th
     assert!(is_healthy(&report, old), "{report:#?}");
     peer.routes_to(old).await;
     agent.stop().await;
+}
+
+/// What a command in a job's first container prints, and its exit code.
+async fn ask(real: &Real, job: JobId, script: &str) -> (String, i64) {
+    let command = ["sh", "-c", script].map(str::to_owned);
+    let attempt = Attempt { job, number: 1 };
+    let end = real.bench.runtime().exec(attempt, &command, Duration::from_secs(20)).await.expect("asked");
+    (end.output.trim().to_owned(), end.code)
+}
+
+fn secret(text: &str) -> GivenValue {
+    GivenValue { called: "the secret key of shop/production".into(), body: Body::Clear(Clear(text.into())) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_finds_its_secrets_where_its_spec_wants_them_and_a_file_is_nowhere_else() {
+    let Some(mut real) = Real::new(3) else { return };
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    real.node.config.memory_dir = memory.path().join("files");
+    let _peer = Peer::listen(&real.node.config.proxy.control_dir);
+    let job = JobId(fresh());
+    let mut one = web(&real.bench, EnvironmentId(fresh()), job, 1);
+    one.run.spec.read_only = true;
+    let file = |path: &str, mode| Place::File { path: path.into(), mode };
+    one.run.values = vec![
+        Binding { place: Place::Variable("GREETING".into()), value: ValueId(1) },
+        Binding { place: Place::Variable("LAPSTRAKE_SLOT".into()), value: ValueId(1) },
+        Binding { place: file("/etc/app/key.pem", 0o400), value: ValueId(2) },
+        Binding { place: file("/run/secrets/api-key", 0o444), value: ValueId(2) },
+    ];
+    let mut whole = set(1, vec![one]);
+    whole.values = [(ValueId(1), secret("good morning")), (ValueId(2), secret("swordfish-4711"))].into();
+    let agent = real.start();
+    agent.link.apply(whole).await;
+    agent.report("the job is healthy", |report| is_healthy(report, job)).await;
+
+    let (said, _) = ask(&real, job, "echo $GREETING, $LAPSTRAKE_SLOT $LAPSTRAKE_REVISION $LAPSTRAKE_SERVICE").await;
+    assert_eq!(said, "good morning, web.1 r1 web", "a value wins over the spec, and what we tell over both");
+    for (path, mode) in [("/etc/app/key.pem", "400"), ("/run/secrets/api-key", "444")] {
+        assert_eq!(ask(&real, job, &format!("cat {path}")).await, ("swordfish-4711".into(), 0));
+        assert_eq!(ask(&real, job, &format!("busybox stat -c '%a %u' {path}")).await, (format!("{mode} 0"), 0));
+        let (said, code) = ask(&real, job, &format!("echo mine > {path}")).await;
+        assert!(code != 0 && said.contains("Read-only"), "{said}");
+    }
+    let inspected = docker(&["inspect", &format!("lap-{job}-1")]);
+    assert!(inspected.contains("/run/secrets/api-key") && !inspected.contains("swordfish"), "{inspected}");
+    let exported =
+        Command::new("docker").args(["export", &format!("lap-{job}-1")]).output().expect("docker runs").stdout;
+    assert!(!exported.windows(9).any(|at| at == b"swordfish"), "not in what the container wrote either");
+
+    agent.stop().await;
+    let agent = real.start();
+    agent.report("the job is adopted", |report| is_healthy(report, job)).await;
+    assert_eq!(ask(&real, job, "cat /run/secrets/api-key").await.0, "swordfish-4711");
+    agent.link.apply(set(2, Vec::new())).await;
+    let folder = real.node.config.memory_dir.join(format!("lap-{job}-1"));
+    until("the files go with the container", || async { (!folder.exists()).then_some(()) }).await;
+    agent.stop().await;
+}
+
+const USER: &str = "ci";
+/// In the ordinary base 64 its JSON has `/` and `+`, which Docker does not read there.
+const PASSWORD: &str = "pass?????>>>>>word";
+/// The password as `htpasswd -B` writes it.
+const BCRYPT: &str = "$2y$05$abcdefghijklmnopqrstuuslMYm2UCa8pLzhjNZwCkp1eYfdqqxjC";
+
+/// A registry on loopback, which Docker takes without TLS, for one user.
+struct PrivateRegistry {
+    address: SocketAddr,
+    folder: TempDir,
+    process: Child,
+}
+
+impl PrivateRegistry {
+    /// `None`, with a message, where Debian's docker-registry is not installed.
+    async fn start() -> Option<PrivateRegistry> {
+        if !Path::new("/usr/bin/docker-registry").exists() {
+            eprintln!("SKIPPED: the Debian package docker-registry is not installed");
+            return None;
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("a free port");
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, users) = (folder.path().join("blobs"), folder.path().join("users"));
+        std::fs::write(&users, format!("{USER}:{BCRYPT}\n")).expect("written");
+        let config = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\nauth: {{ htpasswd: {{ realm: lapstrake, path: {} }} }}\n",
+            root.display(),
+            users.display()
+        );
+        let file = folder.path().join("registry.yml");
+        std::fs::write(&file, config).expect("written");
+        let mut registry = Command::new("/usr/bin/docker-registry");
+        registry.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = registry.spawn().expect("the registry starts");
+        let registry = PrivateRegistry { address, folder, process };
+        until("the registry answers", || async { TcpStream::connect(address).ok() }).await;
+        Some(registry)
+    }
+
+    fn name(&self) -> String {
+        format!("{}/hello:1", self.address)
+    }
+
+    /// Puts an image in, as its user; the engine forgets the name again.
+    fn push(&self, image: &str) {
+        // A folder of its own: the machine's logins stay as they are.
+        let folder = self.folder.path().join("login");
+        let folder = folder.to_str().expect("UTF-8");
+        docker(&["--config", folder, "login", "-u", USER, "-p", PASSWORD, &self.address.to_string()]);
+        docker(&["tag", image, &self.name()]);
+        let said = docker(&["--config", folder, "push", &self.name()]);
+        docker(&["rmi", &self.name()]);
+        assert!(said.contains("digest: sha256:"), "{said}");
+    }
+}
+
+impl Drop for PrivateRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let own = format!("{}/hello", self.address);
+        let digests = docker(&["images", "--digests", "--format", "{{.Repository}}@{{.Digest}}", &own]);
+        digests.lines().for_each(|reference| drop(docker(&["rmi", reference])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_registry_gives_its_image_for_the_right_credentials_only_and_the_refusal_has_no_password() {
+    let Some(bench) = DockerBench::new() else { return };
+    let Some(registry) = PrivateRegistry::start().await else { return };
+    registry.push(bench.image.reference());
+    let runtime = bench.runtime();
+    let image = ImageSource { reference: registry.name(), pull: Pull::Registry };
+    let right = RegistryLogin { user: USER.into(), password: PASSWORD.into() };
+    let wrong = RegistryLogin { user: USER.into(), password: "swordfish-4711".into() };
+    let pinned = runtime.resolve(&image, Some(&right)).await.expect("resolved");
+    assert!(pinned.starts_with(&format!("{}/hello@sha256:", registry.address)), "{pinned}");
+    let bound = BoundImage::Digest { reference: registry.name(), pinned };
+    for (login, sentence) in
+        [(Some(&wrong), "the registry refused the credentials"), (None, "the registry wants credentials")]
+    {
+        for outcome in [runtime.resolve(&image, login).await.map(drop), runtime.pull(&bound, login).await] {
+            let error = outcome.expect_err("refused");
+            assert!(matches!(&error, RuntimeError::Refused(said) if said.starts_with(sentence)), "{error:?}");
+            assert!(!error.to_string().contains("swordfish"), "{error}");
+        }
+    }
+    runtime.pull(&bound, Some(&right)).await.expect("pulled");
+    runtime.pull(&bound, None).await.expect("it is here now, and nobody is asked");
 }

@@ -120,7 +120,7 @@ async fn prepared(bench: &impl Bench, kind: Kind) -> RunOrder {
     let environment = EnvironmentId(fresh());
     bench.runtime().ensure_network(environment, bench.subnet()).await.expect("the network is made");
     let image = bench.image(kind);
-    bench.runtime().pull(&image).await.expect("the image is there");
+    bench.runtime().pull(&image, None).await.expect("the image is there");
     let mut order = order(environment, host(bench.subnet(), 2), image, &bench.command(kind));
     // With an init the container starts whatever its program is, and ends with code 127.
     order.run.spec.init = !matches!(kind, Kind::Broken);
@@ -192,7 +192,7 @@ async fn a_container_that_cannot_start_is_refused_and_its_corpse_can_be_removed(
 
 async fn an_image_that_is_not_there_is_said_so(bench: &impl Bench) {
     let missing = BoundImage::Id { reference: "missing".into(), id: format!("sha256:{}", "0".repeat(64)) };
-    let pulled = bench.runtime().pull(&missing).await;
+    let pulled = bench.runtime().pull(&missing, None).await;
     assert!(matches!(pulled, Err(RuntimeError::NoSuchImage(_) | RuntimeError::Refused(_))), "{pulled:?}");
     let mut order = prepared(bench, Kind::Serves).await;
     order.run.image = missing;
@@ -252,7 +252,7 @@ async fn a_network_stands_once_with_one_subnet_until_it_is_removed(bench: &impl 
 async fn a_local_image_resolves_to_its_id(bench: &impl Bench) {
     let reference = bench.image(Kind::Serves).reference().to_owned();
     let source = ImageSource { reference, pull: Pull::Local };
-    let id = bench.runtime().resolve(&source).await.expect("resolved");
+    let id = bench.runtime().resolve(&source, None).await.expect("resolved");
     assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
 }
 

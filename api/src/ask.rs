@@ -183,3 +183,30 @@ pub struct Readmit {
     /// The fingerprint of the key that the node asks to return with, as the node's view says it.
     pub key: String,
 }
+
+/// `POST /v1/values`: a new version of a secret, a variable or the credentials for a registry.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SetValue {
+    /// Where it belongs: `shop`, `shop/production` or `shop/production/web`; the organization if none is named.
+    #[serde(default)]
+    pub of: Option<String>,
+    /// `secret`, `variable` or `registry`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["secret", "variable", "registry"])))]
+    pub kind: String,
+    /// The secret's or variable's name, or the registry's host.
+    pub name: String,
+    /// What it is; of a registry the password. At most 32 KiB.
+    pub value: String,
+    /// Of a registry: the user's name.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+impl std::fmt::Debug for SetValue {
+    /// Without the value, because requests end up in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetValue").field("of", &self.of).field("kind", &self.kind).field("name", &self.name).finish()
+    }
+}

@@ -6,6 +6,7 @@
 use lapstrake_api::spec::{
     Colour, MAX_FILE_BYTES, Name, Problem, Severity, SpecFile, mistakes, parse, problems, render, to_yaml,
 };
+use lapstrake_core::spec::SecretFile;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -217,6 +218,21 @@ fn what_is_wrong_with_a_service_is_said_even_when_no_environment_is_named() {
 }
 
 #[test]
+fn a_service_has_at_most_a_hundred_secrets_as_variables_and_as_files() {
+    let text = |count: usize| {
+        let env: String = (0..count).map(|n| format!("V{n}: {{ secret: s }}, ")).collect();
+        let files: String = (0..count).map(|n| format!("/run/f{n}: {{ secret: s }}, ")).collect();
+        format!("{SMALL}    env: {{ {env} TEXT: t }}\n    files: {{ {files} }}\n")
+    };
+    let file = parse(text(100).as_bytes(), &[name("production")]).expect("they are as many as may be");
+    let spec = &file.environments["production"]["web"].spec;
+    assert_eq!((spec.secrets.len(), spec.files.len(), spec.env.len()), (100, 100, 1));
+    let problems = parse(text(101).as_bytes(), &[name("production")]).expect_err("they are too many");
+    let said: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(said, ["`env` has 101 secrets; 100 are allowed", "`files` has 101 entries; 100 are allowed"]);
+}
+
+#[test]
 fn texts_stay_as_they_were_written() {
     let text = format!(
         "{SMALL}    env: {{ A: 1.10, B: no, C: 010, D: 22:22, E: 1e3, F: \"\", G: 0x1F, H: 'null', I: TRUE, J: \"a\\nb\" }}\n"
@@ -314,6 +330,22 @@ proptest! {
             text[at] = byte;
         }
         problems_point_inside(&text)?;
+    }
+
+    #[test]
+    fn any_secret_is_read_back_as_it_was_printed(
+        secrets in prop::collection::btree_map("[A-Z_][A-Z0-9_]{0,8}", "[a-z][a-z0-9]{0,8}", 0..4),
+        files in prop::collection::btree_map("/[^/\\p{C}\\p{Z}]{3,6}x", ("[a-z][a-z0-9]{0,8}", 0u32..=0o777), 0..4),
+    ) {
+        let mut file = parse(SMALL.as_bytes(), &[name("production")]).expect("the file is good");
+        let mut spec = file.environments.remove("production").and_then(|mut s| s.remove("web")).expect("it has web").spec;
+        spec.secrets = secrets;
+        spec.files = files.into_iter().map(|(path, (secret, mode))| (path, SecretFile { secret, mode })).collect();
+        let services = BTreeMap::from([(name("web"), spec)]);
+        let yaml = to_yaml(&file.application, &services);
+        let again = parse(yaml.as_bytes(), &[name("production")]);
+        let again = again.map_err(|problems| TestCaseError::fail(drawn(yaml.as_bytes(), &problems)))?;
+        prop_assert_eq!(&again.environments["production"]["web"].spec, &services["web"]);
     }
 
     #[test]

@@ -21,6 +21,10 @@ pub struct EnvironmentPath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePath(String);
 
+/// What values belong to: an application, an environment, a service, or the organization if it is none of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ValueOwner(Option<String>);
+
 /// A node: machines' names have dots and capitals, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeName(String);
@@ -65,6 +69,48 @@ impl FromStr for Below {
             1..=3 => Ok(Below(text.to_owned())),
             _ => Err(NotAPath::Parts { wanted: "a path", example: "shop/production/web" }),
         }
+    }
+}
+
+impl FromStr for ValueOwner {
+    type Err = NotAPath;
+    fn from_str(text: &str) -> Result<ValueOwner, NotAPath> {
+        match parts(text)?.len() {
+            1..=3 => Ok(ValueOwner(Some(text.to_owned()))),
+            _ => Err(NotAPath::Parts { wanted: "a path", example: "shop/production/web" }),
+        }
+    }
+}
+
+impl ValueOwner {
+    /// As the interface takes it.
+    pub fn of(&self) -> Option<String> {
+        self.0.clone()
+    }
+
+    /// An address with these fields of a query besides.
+    pub fn url(&self, address: &str, more: &str) -> String {
+        let of = self.0.iter().map(|path| format!("of={path}"));
+        let more = (!more.is_empty()).then(|| more.to_owned());
+        let query: Vec<String> = of.chain(more).collect();
+        if query.is_empty() { address.to_owned() } else { format!("{address}?{}", query.join("&")) }
+    }
+
+    /// A service's path as it is said of this: `web` of what is in `shop/production`, nothing of the service itself.
+    pub fn short<'p>(&self, path: &'p str) -> &'p str {
+        let Some(rest) = self.0.as_deref().and_then(|own| path.strip_prefix(own)) else { return path };
+        if rest.is_empty() { rest } else { rest.strip_prefix('/').unwrap_or(path) }
+    }
+
+    /// As it is written behind `lap secret set`.
+    pub fn words(&self) -> &str {
+        self.0.as_deref().unwrap_or("--organization")
+    }
+}
+
+impl fmt::Display for ValueOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or("the organization"))
     }
 }
 
@@ -168,6 +214,20 @@ mod tests {
             "shop/production/web".parse::<ServicePath>().expect("a path").url(),
             "/v1/services/shop/production/web"
         );
+    }
+
+    #[test]
+    fn a_services_path_is_shortened_by_whose_values_are_listed() {
+        let path = "shop/production/web";
+        for (owner, short) in
+            [("shop", "production/web"), ("shop/production", "web"), (path, ""), ("sho", path), ("shop/prod", path)]
+        {
+            assert_eq!(owner.parse::<ValueOwner>().expect("a path").short(path), short, "{owner}");
+        }
+        assert_eq!(ValueOwner::default().short(path), path);
+        assert_eq!(ValueOwner::default().url("/v1/values", "kind=secret"), "/v1/values?kind=secret");
+        assert_eq!("a/b".parse::<ValueOwner>().expect("a path").url("/v1/values", "k=v"), "/v1/values?of=a/b&k=v");
+        "node/Worker_1".parse::<ValueOwner>().expect_err("nodes have no values");
     }
 
     #[test]

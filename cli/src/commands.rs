@@ -13,10 +13,11 @@ mod quotas;
 mod services;
 mod spec;
 mod tokens;
+mod values;
 
 use crate::args::{
-    AppVerb, AuditVerb, CaVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, OperatorTokenVerb, QuotaVerb, TokenVerb,
-    Verb,
+    AppVerb, AuditVerb, CaVerb, Common, ContextVerb, EnvVerb, Lap, NodeVerb, OperatorTokenVerb, QuotaVerb, SecretVerb,
+    TokenVerb, VarVerb, Verb,
 };
 use crate::client::Client;
 use crate::context::{self, Contexts};
@@ -100,6 +101,13 @@ async fn carry_out(lap: &Lap, session: &mut Session) -> Result<(), LapError> {
         Verb::Node(NodeVerb::Label { name, set, rm }) => nodes::label(session, name, set, rm).await,
         Verb::Quota(QuotaVerb::Ls { below }) => quotas::list(session, below.as_ref()).await,
         Verb::Quota(QuotaVerb::Set { of, limits }) => quotas::set(session, of, limits).await,
+        Verb::Secret(SecretVerb::Set(set)) => values::set_secret(session, set).await,
+        Verb::Secret(SecretVerb::Ls(whose)) => values::secrets(session, &whose.owner()).await,
+        Verb::Secret(SecretVerb::Rm(remove)) => values::remove_secret(session, remove).await,
+        Verb::Secret(SecretVerb::RotateKey) => values::rotate_key(session).await,
+        Verb::Var(VarVerb::Set(words)) => values::set_variables(session, words).await,
+        Verb::Var(VarVerb::Ls(whose)) => values::variables(session, &whose.owner()).await,
+        Verb::Var(VarVerb::Rm(words)) => values::remove_variables(session, words).await,
         Verb::Node(NodeVerb::Rm { name, force }) => nodes::remove(session, name, *force).await,
         Verb::Token(OperatorTokenVerb::Ls) => tokens::list(session).await,
         Verb::Token(OperatorTokenVerb::Create(new)) => tokens::create(session, new).await,

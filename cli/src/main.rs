@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod context;
 mod error;
+mod input;
 mod output;
 mod show;
 mod wait;

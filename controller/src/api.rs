@@ -24,6 +24,7 @@ mod server;
 mod services;
 mod spec;
 mod tokens;
+mod values;
 mod views;
 mod wishes;
 
@@ -37,6 +38,7 @@ use crate::ca::Ca;
 use crate::control::Sessions;
 use crate::engine::{CommandError, Engine};
 use crate::store::EventLog;
+use crate::vault::Vault;
 use lapstrake_core::cluster::command::{Refusal, RefusalKind};
 use lapstrake_core::ids::ClusterId;
 use std::sync::{Arc, Mutex};
@@ -56,6 +58,8 @@ pub struct Office {
     pub organization: String,
     /// The certificate authority, which tokens pin.
     pub ca: Arc<Ca>,
+    /// The master keys.
+    pub vault: Arc<Vault>,
     /// Where agents join: `host:port`.
     pub control_address: String,
     /// The controller stops: answers that go on end now, without the word that says that there is no more.

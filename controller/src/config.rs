@@ -34,6 +34,9 @@ pub struct Config {
     pub api_certificate: Option<PathBuf>,
     /// The key of `api_certificate`, PEM.
     pub api_key: Option<PathBuf>,
+    /// The file with the keys that secrets and variables are sealed with, as a credential of systemd is; one line each, the
+    /// first seals. Without it the controller keeps its own, `master.keys` in `state_dir`.
+    pub master_keys: Option<PathBuf>,
     /// How long a node's certificate counts, in seconds; nodes renew at 50 to 80 per cent of it. At least 10, at most a week.
     pub node_certificate_seconds: u64,
     /// The organization's name; only read when the store is made.
@@ -88,6 +91,7 @@ impl Default for Config {
             api_names: Vec::new(),
             api_certificate: None,
             api_key: None,
+            master_keys: None,
             node_certificate_seconds: NODE_LIFE.0 / 1000,
             organization: "main".into(),
             domain: "localhost".into(),

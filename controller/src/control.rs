@@ -28,6 +28,7 @@ pub use outbox::{NotAsked, Outbox, SessionOver};
 pub use sessions::Sessions;
 
 use crate::ca::Ca;
+use crate::vault::Vault;
 use arc_swap::ArcSwap;
 use connection::{AgentStream, Peer};
 use enrolment::EnrolmentDesk;
@@ -111,6 +112,8 @@ pub struct Control<H> {
     pub sessions: Arc<Sessions>,
     /// How much of everything.
     pub limits: Limits,
+    /// The master keys, for what is opened on its way to a node.
+    pub vault: Arc<Vault>,
 }
 
 impl<H: Hub> Control<H> {
@@ -143,6 +146,7 @@ impl<H: Hub> Control<H> {
             hub: self.hub.clone(),
             sessions: self.sessions.clone(),
             limits: self.limits,
+            vault: self.vault.clone(),
         };
         let served = server(STREAMS_OF_A_NODE, NODE_WINDOW_BYTES)
             .add_service(AgentServiceServer::new(desk).max_decoding_message_size(limits::CONTROLLER_DECODES_BYTES))

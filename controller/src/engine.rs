@@ -20,10 +20,11 @@ use lapstrake_core::cluster::request::{Carried, Request};
 use lapstrake_core::cluster::standing::HelloRefused;
 use lapstrake_core::cluster::state::{Authority, Meta, Node, OperatorToken, Standing};
 use lapstrake_core::cluster::{Cluster, Key, One, Record};
-use lapstrake_core::ids::{EpochId, NodeId, RequestId, ServiceId, SessionId, TokenId};
+use lapstrake_core::ids::{EpochId, NodeId, RequestId, ServiceId, SessionId, TokenId, ValueId};
 use lapstrake_core::message::{self, Hello, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::time::{Tick, Wall};
+use lapstrake_core::values::ValueKey;
 use lapstrake_pki::fingerprint::sha256;
 use lapstrake_pki::mint;
 use lapstrake_pki::token::SecretHash;
@@ -58,6 +59,9 @@ pub struct Look<'a> {
     pub waits: &'a BTreeMap<ServiceId, Vec<String>>,
 }
 
+/// Versions of values that cannot be opened, and why.
+pub type Unreadable = BTreeMap<(ValueKey, ValueId), String>;
+
 /// What somebody does with a look.
 type LookAt = Box<dyn FnOnce(&Look<'_>) + Send>;
 
@@ -73,6 +77,7 @@ enum Input {
         recorded: oneshot::Sender<()>,
     },
     Look(LookAt),
+    Unreadable(Unreadable),
     Hello {
         node: NodeId,
         session: SessionId,
@@ -220,6 +225,11 @@ impl Engine {
         let (recorded, done) = oneshot::channel();
         self.tell(Input::Refused { entry: Box::new(entry), recorded });
         let _ = done.await;
+    }
+
+    /// Says which values cannot be opened: no deployment binds one.
+    pub fn unreadable(&self, values: Unreadable) {
+        self.tell(Input::Unreadable(values));
     }
 
     /// Looks at the records and readings.

@@ -17,6 +17,7 @@ pub mod engine;
 mod first;
 mod hub;
 pub mod store;
+pub mod vault;
 
 use api::Office;
 use ca::{Ca, CaError, LiveTls, OwnFiles};
@@ -38,6 +39,7 @@ use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use vault::{Vault, VaultError};
 
 /// Why the controller does not run.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,9 @@ pub enum RunError {
     /// The engine's thread ended though nobody asked it to; the log says why.
     #[error("the engine has ended by itself; what was acknowledged is on disk, start the controller again")]
     EngineDied,
+    /// The master keys.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// A port.
     #[error("{what} cannot listen on {address}")]
     Listen {
@@ -115,6 +120,8 @@ pub async fn run_with_reload(
     let meta = engine.look(|look| look.cluster.get::<Meta>(&One).cloned()).await.map_err(RunError::FirstToken)?;
     let meta = meta.ok_or(RunError::FirstToken(CommandError::Stopping))?;
     let ca = Arc::new(authority(&engine, &config, meta.cluster).await?);
+    let vault = Arc::new(Vault::open(&config.state_dir, config.master_keys.as_deref(), meta.cluster)?);
+    vault.begin(&engine).await?;
     let tls = LiveTls::with_own(ca.clone(), first::own_names(&config), own_files(&config))?;
     let first_token = first::operator_token(&engine, &config.state_dir, meta.cluster, ca.fingerprint()).await?;
 
@@ -131,6 +138,7 @@ pub async fn run_with_reload(
         control_address: config.control_address.clone().unwrap_or_else(|| first::own_address(control)),
         stopping: shutdown.clone(),
         rate: api::RateLimit::new(&config.rate),
+        vault: vault.clone(),
     });
     let control_port = Control {
         ca: ca.clone(),
@@ -138,6 +146,7 @@ pub async fn run_with_reload(
         hub: Arc::new(engine.clone()),
         sessions: sessions.clone(),
         limits: Limits::default(),
+        vault,
     };
     let addresses = Addresses { api, control, first_token };
     tracing::info!(cluster = %meta.cluster, api = %addresses.api, control = %addresses.control, "the controller runs");

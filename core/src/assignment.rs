@@ -3,9 +3,11 @@
 //! An assignment set is complete: a slot that it does not name is not wanted here. It is state, not a queue; a slow agent
 //! gets the newest one. The generation orders them, and an agent refuses an older one than its ledger holds.
 
-use crate::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, SlotId};
+use crate::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, SlotId, ValueId};
 use crate::spec::{ServiceSpec, WhenCutOff};
 use crate::time::Millis;
+use crate::values::{Binding, GivenValue, Place};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -36,6 +38,8 @@ pub struct AssignmentSet {
     pub stop_absent: bool,
     /// Sorted by slot, each slot once.
     pub assignments: Vec<Assignment>,
+    /// The values that these assignments name, each once.
+    pub values: BTreeMap<ValueId, GivenValue>,
 }
 
 /// One slot and the job that shall fill it.
@@ -68,9 +72,16 @@ pub struct RunSpec {
     pub spec: ServiceSpec,
     /// The host that leads to each public port, in the order of `spec.ports`; `None` for the others.
     pub hosts: Vec<Option<String>>,
+    /// The secrets and variables that the job gets besides `spec.env`. Sorted, each place once.
+    #[serde(default)]
+    pub values: Vec<Binding>,
 }
 
 impl RunSpec {
+    /// The credentials that its image is pulled with, if a registry's are among its values.
+    pub fn registry_login(&self) -> Option<ValueId> {
+        self.values.iter().find(|one| one.place == Place::Registry).map(|one| one.value)
+    }
     /// What the agent does with it when cut off.
     pub const fn when_cut_off(&self) -> WhenCutOff {
         self.spec.when_cut_off

@@ -13,9 +13,11 @@ use crate::cluster::command::{Answer, Apply, Command, Outcome, Refusal};
 use crate::cluster::request::Carried;
 use crate::cluster::rotation::AuthorityCommand;
 use crate::cluster::standing::StandingCommand;
+use crate::cluster::values::{SetValue, ValueCommand};
 use crate::ids::ClusterId;
 use crate::quota::Good;
 use crate::time::Wall;
+use crate::values::ValueKind;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -305,6 +307,7 @@ impl Command {
             }
             Command::Standing(command) => command.deed(),
             Command::Authority(command) => command.deed(),
+            Command::Value(command) => command.deed(),
             Command::Apply(apply) => Deed::new("apply", &apply.application, services_of(apply)),
             Command::Deploy { service, image } => Deed::new("deploy", service, format!("image {image}")),
             Command::Redeploy { service } => Deed::new("redeploy", service, ""),
@@ -342,6 +345,17 @@ impl StandingCommand {
                 Deed::new("readmit-node", format!("node/{node}"), format!("key {key}"))
             }
             StandingCommand::RefuseReturn { node } => Deed::new("refuse-return", format!("node/{node}"), ""),
+        }
+    }
+}
+
+impl ValueCommand {
+    fn deed(&self) -> Deed {
+        let named = |kind: ValueKind, name: &str| format!("{} {name}", kind.word());
+        match self {
+            ValueCommand::Set(SetValue { at, key, .. }) => Deed::new("set-value", at, named(key.kind, &key.name)),
+            ValueCommand::Remove { at, kind, name } => Deed::new("remove-value", at, named(*kind, name)),
+            ValueCommand::Reseal { versions } => Deed::new("reseal-values", "", format!("{} versions", versions.len())),
         }
     }
 }

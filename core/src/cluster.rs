@@ -44,6 +44,7 @@ pub mod tag;
 #[cfg(test)]
 mod tests;
 mod tokens;
+pub mod values;
 mod wishes;
 
 pub use permit::{At, Need, Needs};

@@ -111,6 +111,8 @@ ids! {
     EpochId,
     /// One question to an agent and its answer.
     RequestId,
+    /// One version of one secret or variable.
+    ValueId,
 }
 
 /// One of the places that a service's target wants filled; it survives the jobs that fill it.

@@ -32,3 +32,4 @@ pub mod root;
 pub mod routes;
 pub mod spec;
 pub mod time;
+pub mod values;

@@ -4,11 +4,12 @@
 //! carries these themselves.
 
 use crate::assignment::AssignmentSet;
-use crate::ids::{BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId};
+use crate::ids::{BootId, ClusterId, EpochId, JobId, NodeId, RequestId, ServiceId, SessionId, ValueId};
 use crate::report::{NodeReport, Use};
 use crate::root::RootId;
 use crate::spec::ImageSource;
 use crate::time::{Millis, Wall};
+use crate::values::GivenValue;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,8 @@ pub enum ControllerWord {
         request: RequestId,
         /// What to resolve.
         image: ImageSource,
+        /// The credentials for its registry, if there are any.
+        login: Option<(ValueId, GivenValue)>,
     },
     /// Open a `StreamLogs` call for this request.
     SendLogs {

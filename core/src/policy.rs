@@ -2,6 +2,7 @@
 
 use crate::quote::quoted;
 use crate::spec::{DEFAULT_DEPLOY, DEFAULT_SIZE, ServiceSpec};
+use crate::time::Millis;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ pub const JOBS_PER_SERVICE: u32 = 32;
 pub const DEPLOYMENTS_KEPT: u32 = 50;
 /// Revisions of one service that are kept to go back to, besides those in use.
 pub const REVISIONS_KEPT: u32 = 10;
+/// A join token is good for an hour unless its maker says otherwise.
+pub const JOIN_TOKEN_LIFE: Millis = Millis::secs(3_600);
+/// And never longer than a week: it is a key that lies about in a shell's history.
+pub const LONGEST_JOIN_TOKEN_LIFE: Millis = Millis::secs(7 * 24 * 3_600);
 
 /// What kind an application is: which environments it is created with. Not read by any decision afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -24,6 +24,13 @@ impl fmt::Display for Waiting {
 /// Why the cluster's loop waits. Its `Display` is the sentence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
+    /// Secrets that a spec names are not there.
+    MissingSecrets {
+        /// Their names.
+        secrets: Vec<String>,
+        /// The environment's path.
+        environment: String,
+    },
     /// Nobody can be asked what an image means.
     NobodyToAsk {
         /// The environment's path.
@@ -92,6 +99,15 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Reason::MissingSecrets { secrets, environment } => {
+                let (word, them) = if secrets.len() == 1 { ("secret", "it") } else { ("secrets", "them") };
+                let first = secrets.first().map_or("NAME", String::as_str);
+                write!(
+                    f,
+                    "{environment} has no {word} {}; set {them} with `lap secret set {environment} {first}`",
+                    secrets.join(", ")
+                )
+            }
             Reason::NobodyToAsk { environment, nodes } if nodes.is_empty() => {
                 write!(
                     f,

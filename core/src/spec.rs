@@ -192,6 +192,16 @@ pub enum WhenCutOff {
     Stop,
 }
 
+/// A secret that a job finds as a file in memory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SecretFile {
+    /// The secret's name.
+    pub secret: String,
+    /// The file's permission bits. Default 0444: the folder around it is closed to the machine's other users, and who the
+    /// process in the container is, is the image's affair.
+    pub mode: u32,
+}
+
 /// A service's spec with every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -212,8 +222,15 @@ pub struct ServiceSpec {
     pub health: Vec<Check>,
     /// How a new revision replaces the old one.
     pub deploy: DeployPolicy,
-    /// Environment variables.
+    /// Environment variables that are written out.
     pub env: BTreeMap<String, String>,
+    /// Environment variables that are secrets: the variable's name and the secret's. Not sent to nodes, which are told
+    /// the values that were bound.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    /// Secrets that are files in memory, by their absolute paths in the container. Not sent to nodes either.
+    #[serde(default)]
+    pub files: BTreeMap<String, SecretFile>,
     /// Counted from Lost: how long until the node's jobs are started elsewhere.
     pub replace_after: Millis,
     /// What the agent does when it is cut off.

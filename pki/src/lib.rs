@@ -11,6 +11,7 @@ pub mod names;
 pub mod pinned;
 pub mod request;
 pub mod returning;
+pub mod seal;
 pub mod token;
 
 use rustls::crypto::CryptoProvider;

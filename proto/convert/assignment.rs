@@ -3,7 +3,8 @@
 use super::field::{self, Malformed, Why, id_bytes, list, required, rising};
 use crate::{limits, v1};
 use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
-use lapstrake_core::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, ServiceId, SlotId};
+use lapstrake_core::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, ServiceId, SlotId, ValueId};
+use lapstrake_core::values::{Binding, GivenValue};
 
 impl From<Generation> for v1::Generation {
     fn from(core: Generation) -> Self {
@@ -24,6 +25,7 @@ impl From<AssignmentSet> for v1::AssignmentSet {
             generation: Some(core.generation.into()),
             stop_absent: core.stop_absent,
             assignments: core.assignments.into_iter().map(Into::into).collect(),
+            values: core.values.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -33,10 +35,13 @@ impl TryFrom<v1::AssignmentSet> for AssignmentSet {
     fn try_from(wire: v1::AssignmentSet) -> Result<Self, Malformed> {
         let assignments = list("assignments", wire.assignments, limits::JOBS)?;
         rising("assignments", &assignments, |assignment: &Assignment| assignment.slot.clone())?;
+        let values = list("values", wire.values, limits::VALUES)?;
+        rising("values", &values, |(id, _): &(ValueId, GivenValue)| *id)?;
         Ok(AssignmentSet {
             generation: required("generation", wire.generation)?,
             stop_absent: wire.stop_absent,
             assignments,
+            values: values.into_iter().collect(),
         })
     }
 }
@@ -91,6 +96,7 @@ impl From<RunSpec> for v1::RunSpec {
             image: Some(core.image.into()),
             spec: Some(core.spec.into()),
             hosts: core.hosts.into_iter().map(|host| v1::PortHost { host }).collect(),
+            values: core.values.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -105,6 +111,8 @@ impl TryFrom<v1::RunSpec> for RunSpec {
         }
         let hosts =
             wire.hosts.into_iter().map(|of_port| of_port.host.map(|host| field::host("hosts", host)).transpose());
+        let values = list("values", wire.values, limits::BINDINGS)?;
+        rising("values", &values, |binding: &Binding| binding.place.clone())?;
         Ok(RunSpec {
             environment: EnvironmentId(field::id("environment_id", &wire.environment_id)?),
             application: ApplicationId(field::id("application_id", &wire.application_id)?),
@@ -113,6 +121,7 @@ impl TryFrom<v1::RunSpec> for RunSpec {
             image: required("image", wire.image)?,
             spec,
             hosts: hosts.collect::<Result<_, _>>()?,
+            values,
         })
     }
 }

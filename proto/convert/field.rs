@@ -61,6 +61,8 @@ pub enum Why {
     },
     /// A character that no name has.
     Character(char),
+    /// A path of a file is absolute and has no empty, `.` or `..` part.
+    Wanders,
     /// A list is not sorted, or has something twice.
     OutOfOrder,
     /// Two lists belong together and differ in length.
@@ -92,6 +94,7 @@ impl fmt::Display for Malformed {
                 write!(f, "is {is}, it must be between {least} and {most}")
             }
             Why::Character(c) => write!(f, "has the character {c:?}, which is not allowed there"),
+            Why::Wanders => f.write_str("is not an absolute path without empty parts, `.` and `..`"),
             Why::OutOfOrder => f.write_str("is out of order or there twice"),
             Why::Unequal { is, other } => {
                 write!(f, "has {is} items, the list that it belongs to has {other}")
@@ -245,6 +248,20 @@ pub(super) fn pem(field: &str, wire: String) -> Result<String, Malformed> {
 pub(super) fn argument(field: &str, wire: String) -> Result<String, Malformed> {
     length(field, wire.len(), limits::ARGUMENT_BYTES)?;
     if wire.contains('\0') { Err(Malformed::new(field, Why::Character('\0'))) } else { Ok(wire) }
+}
+
+/// The name of an environment variable.
+pub(super) fn variable(field: &str, wire: String) -> Result<String, Malformed> {
+    let wire = visible(field, not_empty(field, wire)?, limits::VARIABLE_BYTES)?;
+    if wire.contains('=') { Err(Malformed::new(field, Why::Character('='))) } else { Ok(wire) }
+}
+
+/// An absolute path that stays where it says: no part of it is empty, `.` or `..`.
+pub(super) fn file_path(field: &str, wire: String) -> Result<String, Malformed> {
+    let wire = visible(field, not_empty(field, wire)?, limits::FILE_PATH_BYTES)?;
+    let parts = wire.strip_prefix('/').map(|rest| rest.split('/'));
+    let stays = parts.is_some_and(|mut parts| parts.all(|part| !matches!(part, "" | "." | "..")));
+    if stays { Ok(wire) } else { Err(Malformed::new(field, Why::Wanders)) }
 }
 
 /// A text without control characters and marks of direction, which would forge lines in a log or speak to a terminal.

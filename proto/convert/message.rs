@@ -129,9 +129,11 @@ impl From<ControllerWord> for v1::OpenSessionResponse {
             ControllerWord::Elsewhere(services) => {
                 Word::Elsewhere(v1::ElsewhereList { services: services.into_iter().map(Into::into).collect() })
             }
-            ControllerWord::ResolveImage { request, image } => {
-                Word::ResolveImage(v1::ResolveImage { request_id: id_bytes(request.0), image: Some(image.into()) })
-            }
+            ControllerWord::ResolveImage { request, image, login } => Word::ResolveImage(v1::ResolveImage {
+                request_id: id_bytes(request.0),
+                image: Some(image.into()),
+                login: login.map(Into::into),
+            }),
             ControllerWord::SendLogs { request, job, range } => Word::SendLogs(v1::SendLogs {
                 request_id: id_bytes(request.0),
                 job_id: id_bytes(job.0),
@@ -162,6 +164,7 @@ impl TryFrom<v1::OpenSessionResponse> for ControllerWord {
             Word::ResolveImage(question) => ControllerWord::ResolveImage {
                 request: RequestId(field::id("resolve_image.request_id", &question.request_id)?),
                 image: required("resolve_image.image", question.image)?,
+                login: field::optional("resolve_image.login", question.login)?,
             },
             Word::SendLogs(wish) => ControllerWord::SendLogs {
                 request: RequestId(field::id("send_logs.request_id", &wish.request_id)?),

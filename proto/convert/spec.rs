@@ -86,6 +86,9 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             when_cut_off: value("when_cut_off", wire.when_cut_off)?,
             init: wire.init,
             read_only: wire.read_only,
+            // A node is told the values that were bound, not where they were looked for.
+            secrets: BTreeMap::new(),
+            files: BTreeMap::new(),
             // Where a job is placed was decided before its node heard of it.
             constraints: Vec::new(),
         })

@@ -68,6 +68,10 @@ const EXPECTED: &[(&str, &str, &str, Let)] = &[
     ("GET", "/v1/quotas", "", Anywhere("viewer")),
     ("POST", "/v1/quotas/{app}", "{}", InOrganization("operator")),
     ("POST", "/v1/quotas/{app}/{env}", "{}", InShop("operator")),
+    ("GET", "/v1/values", "", InOrganization("viewer")),
+    ("POST", "/v1/values", r#"{"of":"shop/production","kind":"secret","name":"Not A Name","value":"x"}"#, InProductionByBody("operator")),
+    ("DELETE", "/v1/values/{kind}/{name}", "", InOrganization("operator")),
+    ("POST", "/v1/values/key", "", InOrganization("admin")),
     ("POST", "/v1/node-tokens", r#"{"node":"Not A Name"}"#, InOrganization("operator")),
     ("POST", "/v1/plan", "spec", InProductionByBody("deployer")),
     ("POST", "/v1/apply", "spec", InProductionByBody("deployer")),
@@ -134,6 +138,7 @@ async fn token(admin: &Client, name: &str, role: &str, scope: Option<&str>) -> C
 
 async fn ask(client: &Client, method: &str, path: &str, body: &str) -> Answer {
     let names = [("{app}", "shop"), ("{env}", "production"), ("{service}", "absent"), ("{token}", "target")];
+    let names = names.into_iter().chain([("{kind}", "secret"), ("{name}", "absent")]);
     let mut path = path.replace("{node}", "absent").replace("{number}", "1").replace("{problem}", "refused");
     for (part, name) in names {
         path = path.replace(part, name);

@@ -17,4 +17,5 @@ mod membership;
 mod policy;
 mod requests;
 mod surviving;
+mod values;
 mod watching;

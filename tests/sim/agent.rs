@@ -14,6 +14,7 @@ use lapstrake_core::node::{advance, plan};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::routes::RouteTable;
 use lapstrake_core::time::{Millis, Tick};
+use lapstrake_core::values::Body;
 use std::collections::VecDeque;
 
 /// Decided again after so long even if nothing is known to have changed.
@@ -372,7 +373,13 @@ impl World {
                     agent.seen.lease_ends = Some(sent_at + session.terms.map_or(Millis(0), |(lease, _)| lease));
                 }
             }
-            ControllerWord::Assignments(set) => {
+            ControllerWord::Assignments(mut set) => {
+                // Nobody here opens and seals: what the one side's store holds the other side's ledger takes.
+                for value in set.values.values_mut() {
+                    if let Body::Stored { sealed, .. } = &value.body {
+                        value.body = Body::Sealed(sealed.clone());
+                    }
+                }
                 agent.orders.push_back(set);
                 self.wake(home);
             }
@@ -380,7 +387,7 @@ impl World {
                 agent.elsewhere = Some(services);
                 self.wake(home);
             }
-            ControllerWord::ResolveImage { request, image } => {
+            ControllerWord::ResolveImage { request, image, .. } => {
                 let delay = self.rng.between(10, 500);
                 self.queue.push(self.at + delay, Event::Resolved { home, stream: number, request, image });
             }

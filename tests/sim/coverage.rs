@@ -57,6 +57,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "remove-service",
             "create-operator-token",
             "remove-operator-token",
+            "set-value",
             "cordon-node",
             "uncordon-node",
             "refused",

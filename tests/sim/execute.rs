@@ -76,7 +76,7 @@ fn key_of(action: &Action) -> Option<Key> {
         Action::Watch { .. } | Action::Unwatch { .. } => return None,
         Action::PublishTable => Key::Table,
         Action::EnsureNetwork { environment, .. } | Action::RemoveNetwork { environment } => Key::Network(*environment),
-        Action::Pull { image } => Key::Image(image.pinned().to_owned()),
+        Action::Pull { image, .. } => Key::Image(image.pinned().to_owned()),
         Action::Run { attempt, .. }
         | Action::Terminate { attempt }
         | Action::Kill { attempt }
@@ -176,7 +176,7 @@ impl World {
                 Returned::Done
             }
             Action::RemoveNetwork { environment } => self.network_goes(home.machine, *environment),
-            Action::Pull { image } => self.pull(home.machine, image.pinned()),
+            Action::Pull { image, .. } => self.pull(home.machine, image.pinned()),
             Action::Terminate { attempt } => self.terminate(home.machine, *attempt),
             Action::Kill { attempt } => self.kill(home.machine, *attempt),
             Action::Remove { attempt } => self.remove(home.machine, *attempt),
@@ -335,7 +335,7 @@ impl World {
             Action::RemoveNetwork { environment } if !unreachable => {
                 agent.seen.networks.remove(environment);
             }
-            Action::Pull { image } => {
+            Action::Pull { image, .. } => {
                 let pinned = image.pinned().to_owned();
                 let said = || format!("manifest for {} unknown", image.reference());
                 match returned {

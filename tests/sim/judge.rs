@@ -331,6 +331,7 @@ impl World {
         }
         if was.is_none_or(|was| was.failure.is_none()) {
             match &now.failure {
+                Some(DeploymentFailure::Values { .. }) => self.coverage.count("failure", "values not bound"),
                 Some(DeploymentFailure::Image { .. }) => self.coverage.count("failure", "image not resolved"),
                 Some(DeploymentFailure::Job { failure, .. }) => {
                     self.coverage.count("failure", failure_word(failure));

@@ -13,8 +13,10 @@ use lapstrake_core::cluster::command::{
 use lapstrake_core::cluster::state::{
     Environment, JoinToken, Node, OperatorToken, Revision, Service, TokenScope, Wish,
 };
-use lapstrake_core::ids::{NodeId, TokenId};
+use lapstrake_core::cluster::values::{SetValue, ValueCommand};
+use lapstrake_core::ids::{NodeId, TokenId, ValueId};
 use lapstrake_core::time::{Millis, Wall};
+use lapstrake_core::values::{Sealed, ValueKey, ValueKind};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -66,6 +68,7 @@ fn word(command: &Command) -> &'static str {
         Command::SetQuota { .. } => "set-quota",
         Command::Standing(_) => "standing",
         Command::Authority(_) => "authority",
+        Command::Value(_) => "set-value",
         Command::Apply(_) => "apply",
         Command::Deploy { .. } => "deploy",
         Command::Redeploy { .. } => "redeploy",
@@ -255,7 +258,8 @@ impl World {
             22..40 => self.a_deploy(),
             40..56 => self.of_service(|service| Command::Redeploy { service }),
             56..65 => self.a_rollback(),
-            65..77 => self.a_scale(),
+            65..74 => self.a_scale(),
+            74..77 => self.a_value(),
             77..82 => self.of_service(|service| Command::RemoveService { service }),
             82..96 => self.about_nodes(),
             96..98 => Some(Command::CreateEnvironment {
@@ -268,6 +272,19 @@ impl World {
         if let Some(command) = command {
             self.ask(command);
         }
+    }
+
+    /// A new version of a variable that every service inherits, or none of it any more.
+    fn a_value(&mut self) -> Option<Command> {
+        let at = self.rng.pick(&[APPLICATION, "shop/production"]);
+        let (kind, name) = (ValueKind::Variable, String::from("LEVEL"));
+        if self.rng.percent(20) {
+            return Some(Command::Value(ValueCommand::Remove { at: at.into(), kind, name }));
+        }
+        let key = ValueKey { scope: self.committed.value_scope(at).ok()?, kind, name };
+        let id = ValueId(self.rng.id());
+        let body = Sealed(id.0.to_be_bytes().to_vec());
+        Some(Command::Value(ValueCommand::Set(SetValue { at: at.into(), key, id, body })))
     }
 
     fn new_operator(&mut self) -> NewOperatorToken {

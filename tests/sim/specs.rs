@@ -44,6 +44,8 @@ pub fn any(rng: &mut Rng, name: &str, version: u64) -> ServiceSpec {
             max_attempts: rng.between(1, 3) as u32,
         },
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        files: BTreeMap::new(),
         replace_after: Millis(rng.pick(&[0, 0, 4_000])),
         when_cut_off: if rng.percent(20) { WhenCutOff::Stop } else { WhenCutOff::Keep },
         init: true,

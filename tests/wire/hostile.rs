@@ -3,7 +3,10 @@
 use crate::words;
 use lapstrake::convert::{Enrolled, Enrolment, LogsWord, Malformed, Renewal, Renewed, ReturnAnswer, ReturnWish, Why};
 use lapstrake::{limits, v1};
+use lapstrake_core::assignment::AssignmentSet;
+use lapstrake_core::ids::ValueId;
 use lapstrake_core::message::{AgentWord, ControllerWord};
+use lapstrake_core::values::{Binding, GivenValue, VALUE_BYTES};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -48,6 +51,24 @@ fn damage(mut bytes: Vec<u8>, changes: Vec<(Index, u8)>) -> Vec<u8> {
 }
 
 proptest! {
+    #[test]
+    fn two_values_for_one_place_and_two_bodies_for_one_value_are_refused(set in words::assignment_set()) {
+        let wire = v1::AssignmentSet::from(set);
+        let refused = |wire: v1::AssignmentSet| AssignmentSet::try_from(wire).expect_err("there twice").why;
+        let mut twice = wire.clone();
+        if let Some(value) = twice.values.first().cloned() {
+            twice.values.insert(0, value);
+            prop_assert_eq!(refused(twice), Why::OutOfOrder);
+        }
+        let mut twice = wire;
+        let runs = twice.assignments.iter_mut().filter_map(|one| one.run.as_mut());
+        if let Some(values) = runs.map(|run| &mut run.values).find(|values| !values.is_empty()) {
+            let other = v1::Binding { value_id: vec![9; 16], ..values[0].clone() };
+            values.insert(0, other);
+            prop_assert_eq!(refused(twice), Why::OutOfOrder);
+        }
+    }
+
     #[test]
     fn any_bytes_are_refused_or_understood(bytes in vec(any::<u8>(), 0..200)) {
         read_as_everything(&bytes)?;
@@ -125,6 +146,54 @@ fn a_refusal_names_the_field_and_the_rule() {
     }
 }
 
+fn binding(place: v1::binding::Place) -> Result<Binding, (String, Why)> {
+    let wire = v1::Binding { value_id: vec![1; 16], place: Some(place) };
+    Binding::try_from(wire).map_err(|refusal| (refusal.field, refusal.why))
+}
+
+#[test]
+fn a_file_of_a_job_stays_where_it_says_and_changes_nobody() {
+    let file = |path: &str, mode| binding(v1::binding::Place::File(v1::MemoryFile { path: path.into(), mode }));
+    assert!(file("/run/secrets/..api-key..", 0o777).is_ok());
+    let wanders = Err(("file.path".to_owned(), Why::Wanders));
+    for path in ["/../etc/shadow", "/a/../../etc", "a/b", "../a", "/a//b", "/a/./b", "/a/", "/", "//"] {
+        assert_eq!(file(path, 0o444), wanders, "{path}");
+    }
+    assert_eq!(file("/a\0b", 0o444), Err(("file.path".into(), Why::Character('\0'))));
+    assert_eq!(file("", 0o444), Err(("file.path".into(), Why::Empty)));
+    let long = format!("/{}", "a".repeat(limits::FILE_PATH_BYTES));
+    let too_long = Why::TooLong { is: limits::FILE_PATH_BYTES + 1, most: limits::FILE_PATH_BYTES };
+    assert_eq!(file(&long, 0o444), Err(("file.path".into(), too_long)));
+    for mode in [0o4755, 0o2755, 0o1777, 0o1000, u32::MAX] {
+        let out = Why::OutOfBounds { is: mode.into(), least: 0, most: 0o777 };
+        assert_eq!(file("/a", mode), Err(("file.mode".into(), out)));
+    }
+}
+
+#[test]
+fn a_variable_of_a_job_has_a_name_that_sets_no_other_variable() {
+    let variable = |name: &str| binding(v1::binding::Place::Variable(name.into()));
+    assert!(variable("API_KEY").is_ok());
+    for (name, why) in
+        [("", Why::Empty), ("A=B", Why::Character('=')), ("A\0B", Why::Character('\0')), ("A\nB", Why::Character('\n'))]
+    {
+        assert_eq!(variable(name), Err(("variable".into(), why)));
+    }
+}
+
+#[test]
+fn a_value_has_one_body_of_a_bounded_length() {
+    use v1::given_value::Body;
+    let given = |body| {
+        let wire = v1::GivenValue { value_id: vec![1; 16], called: "the secret key".into(), body };
+        <(ValueId, GivenValue)>::try_from(wire).map_err(|refusal| (refusal.field, refusal.why))
+    };
+    assert!(given(Some(Body::Clear(vec![0; VALUE_BYTES]))).is_ok(), "any bytes");
+    let too_long = Why::TooLong { is: VALUE_BYTES + 1, most: VALUE_BYTES };
+    assert_eq!(given(Some(Body::Clear(vec![0; VALUE_BYTES + 1]))), Err(("clear".into(), too_long)));
+    assert_eq!(given(None), Err(("body".into(), Why::Missing)));
+}
+
 #[test]
 fn a_job_that_is_reported_twice_is_refused() {
     assert_eq!(refusal_of(vec![job(), job()]), ("report.jobs[1]".into(), Why::OutOfOrder));
@@ -170,7 +239,9 @@ fn what_a_process_wrote_neither_ends_a_session_nor_speaks_to_a_terminal() {
 fn secrets_stay_out_of_logs() {
     let request = v1::EnrolRequest { secret: b"sesame-sesame-sesame-sesame-1234".to_vec(), ..Default::default() };
     let spec = v1::ServiceSpec { env: [("KEY".into(), "sesame".into())].into(), ..Default::default() };
-    let texts = format!("{request:?} {spec:?}");
+    let body = Some(v1::given_value::Body::Clear(b"sesame".to_vec()));
+    let value = v1::GivenValue { called: "the secret key".into(), body, ..Default::default() };
+    let texts = format!("{request:?} {spec:?} {value:?}");
     // A secret's bytes would be printed as a list of numbers: 115 is `s`.
     assert!(!texts.contains("115") && !texts.contains("sesame"), "{texts}");
 }

@@ -7,7 +7,7 @@ use lapstrake::convert::{
 use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
 use lapstrake_core::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, RequestId, ServiceId,
-    SessionId, SlotId, TokenId,
+    SessionId, SlotId, TokenId, ValueId,
 };
 use lapstrake_core::message::{AgentWord, ControllerWord, Credentials, Elsewhere, Hello, LogRange, ResolvedImage};
 use lapstrake_core::report::{
@@ -19,9 +19,11 @@ use lapstrake_core::spec::{
     WhenCutOff,
 };
 use lapstrake_core::time::{Millis, Wall};
+use lapstrake_core::values::{Binding, Body, Clear, GivenValue, Place};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 fn name() -> impl Strategy<Value = String> {
@@ -115,6 +117,8 @@ fn spec() -> impl Strategy<Value = ServiceSpec> {
                 health,
                 deploy,
                 env,
+                secrets: BTreeMap::new(),
+                files: BTreeMap::new(),
                 replace_after,
                 when_cut_off,
                 init,
@@ -139,8 +143,8 @@ fn run() -> impl Strategy<Value = RunSpec> {
         false => BoundImage::Id { reference, id: bound },
     });
     let hosts = vec(of(host()), 3);
-    (any::<[u128; 2]>(), service_path(), any::<u32>(), image, spec(), hosts).prop_map(
-        |([environment, application], path, revision, image, spec, mut hosts)| {
+    (any::<[u128; 2]>(), service_path(), any::<u32>(), image, spec(), hosts, bindings()).prop_map(
+        |([environment, application], path, revision, image, spec, mut hosts, values)| {
             hosts.truncate(spec.ports.len());
             RunSpec {
                 environment: EnvironmentId(environment),
@@ -150,9 +154,25 @@ fn run() -> impl Strategy<Value = RunSpec> {
                 image,
                 spec,
                 hosts,
+                values,
             }
         },
     )
+}
+
+fn bindings() -> impl Strategy<Value = Vec<Binding>> {
+    let file = ("(/[a-z.]{0,3}[a-z]){1,3}", 0..=0o777u32).prop_map(|(path, mode)| Place::File { path, mode });
+    let place = prop_oneof!["[A-Z_]{1,20}".prop_map(Place::Variable), file, Just(Place::Registry)];
+    btree_map(place, any::<u128>(), 0..4)
+        .prop_map(|places| places.into_iter().map(|(place, value)| Binding { place, value: ValueId(value) }).collect())
+}
+
+fn given_value() -> impl Strategy<Value = GivenValue> {
+    let body = prop_oneof![
+        vec(any::<u8>(), 0..80).prop_map(|bytes| Body::Clear(Clear(bytes))),
+        sentence().prop_map(|said| Body::Unreadable { said }),
+    ];
+    (sentence(), body).prop_map(|(called, body)| GivenValue { called, body })
 }
 
 fn slot() -> impl Strategy<Value = SlotId> {
@@ -169,14 +189,15 @@ fn generation() -> impl Strategy<Value = Generation> {
 
 pub fn assignment_set() -> impl Strategy<Value = AssignmentSet> {
     let places = btree_map(slot(), (any::<[u128; 2]>(), run()), 0..4);
-    (generation(), any::<bool>(), places).prop_map(|(generation, stop_absent, places)| {
+    let values = btree_map(any::<u128>().prop_map(ValueId), given_value(), 0..4);
+    (generation(), any::<bool>(), places, values).prop_map(|(generation, stop_absent, places, values)| {
         let assignments = places.into_iter().map(|(slot, ([job, deployment], run))| Assignment {
             slot,
             job: JobId(job),
             deployment: DeploymentId(deployment),
             run,
         });
-        AssignmentSet { generation, stop_absent, assignments: assignments.collect() }
+        AssignmentSet { generation, stop_absent, assignments: assignments.collect(), values }
     })
 }
 
@@ -343,8 +364,9 @@ pub fn controller_word() -> impl Strategy<Value = ControllerWord> {
         any::<u64>().prop_map(|number| ControllerWord::HeartbeatAnswer { number }),
         assignment_set().prop_map(ControllerWord::Assignments),
         vec(elsewhere(), 0..3).prop_map(ControllerWord::Elsewhere),
-        (any::<u128>(), image())
-            .prop_map(|(request, image)| ControllerWord::ResolveImage { request: RequestId(request), image }),
+        (any::<u128>(), image(), of((any::<u128>().prop_map(ValueId), given_value()))).prop_map(
+            |(request, image, login)| ControllerWord::ResolveImage { request: RequestId(request), image, login }
+        ),
         send_logs,
     ]
 }

@@ -9,7 +9,9 @@ mod output;
 mod wire;
 
 use super::oom::OomLog;
-use super::{ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner, RunOrder, Runtime, RuntimeError};
+use super::{
+    ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner, RegistryLogin, RunOrder, Runtime, RuntimeError,
+};
 use bollard::Docker;
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
@@ -51,6 +53,7 @@ impl DockerRuntime {
         self.handle
             .get_or_try_init(|| async {
                 let docker = Docker::connect_with_host(&self.host).map_err(wire::failed)?;
+                let docker = docker.with_request_modifier(wire::with_readable_credentials);
                 within(ASK, "version", docker.negotiate_version()).await
             })
             .await
@@ -184,11 +187,11 @@ impl Runtime for DockerRuntime {
     fn exec<'a>(&'a self, attempt: Attempt, command: &'a [String], deadline: Duration) -> Outcome<'a, ExecEnd> {
         Box::pin(self.run_command(attempt, command, deadline))
     }
-    fn pull<'a>(&'a self, image: &'a BoundImage) -> Outcome<'a, ()> {
-        Box::pin(self.get_image(image))
+    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, ()> {
+        Box::pin(self.get_image(image, login))
     }
-    fn resolve<'a>(&'a self, image: &'a ImageSource) -> Outcome<'a, String> {
-        Box::pin(self.meaning_of(image))
+    fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String> {
+        Box::pin(self.meaning_of(image, login))
     }
     fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String> {
         Box::pin(self.make_network(environment, subnet))

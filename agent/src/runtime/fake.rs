@@ -1,10 +1,13 @@
 //! An engine in memory, for tests of everything above it. Its images behave as scripted, by reference.
 
-use super::{Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RunOrder, Runtime, RuntimeError};
+use super::{
+    BoundFile, Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RegistryLogin, RunOrder, Runtime,
+    RuntimeError,
+};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use lapstrake_core::assignment::BoundImage;
-use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::ids::{EnvironmentId, JobId};
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
@@ -75,12 +78,31 @@ struct Inner {
     images: BTreeSet<String>,
     containers: BTreeMap<Attempt, Made>,
     networks: BTreeMap<EnvironmentId, Subnet>,
+    logins: Vec<(String, String, String)>,
     down: Option<String>,
     done: Vec<(&'static str, Attempt)>,
 }
 
+/// What a process finds at its start.
+#[derive(Clone)]
+pub struct Found {
+    /// All its environment variables.
+    pub variables: BTreeMap<String, String>,
+    /// The files that were bound into its container, as text; invalid UTF-8 replaced.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Inner {
+    fn note(&mut self, reference: &str, login: Option<&RegistryLogin>) {
+        let host = reference.split_once('/').map_or("", |(host, _)| host);
+        let login = login.map(|login| (host.to_owned(), login.user.clone(), login.password.clone()));
+        self.logins.extend(login.filter(|login| !self.logins.contains(login)));
+    }
+}
+
 struct Made {
     order: RunOrder,
+    found: Found,
     script: Script,
     look: Look,
     started: Instant,
@@ -120,6 +142,17 @@ impl FakeRuntime {
     /// Every `run`, `terminate`, `kill` and `remove` that took effect, oldest first.
     pub fn done(&self) -> Vec<(&'static str, Attempt)> {
         self.lock().done.clone()
+    }
+
+    /// What a job's newest container found at its start.
+    pub fn given(&self, job: JobId) -> Option<Found> {
+        let all = Attempt { job, number: 0 }..=Attempt { job, number: u32::MAX };
+        self.lock().containers.range(all).next_back().map(|(_, made)| made.found.clone())
+    }
+
+    /// The credentials that came with pulls and questions, each once: the registry's host, the user, the password.
+    pub fn logins(&self) -> Vec<(String, String, String)> {
+        self.lock().logins.clone()
     }
 
     /// The containers that run.
@@ -201,7 +234,12 @@ impl FakeRuntime {
         let look = if refusal.is_some() { Look::Created } else { Look::Running { pid: 0 } };
         let exit = script.exits.clone();
         let lines = exit.iter().flat_map(|exit| exit.lines.iter().map(Written::now)).collect();
-        let made = Made { order: order.clone(), script, look, started: Instant::now(), lines };
+        let read =
+            |file: &BoundFile| std::fs::read(&file.source).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let files = order.given.files.iter().map(|file| Ok((file.path.clone(), read(file)?)));
+        let files = files.collect::<std::io::Result<_>>().map_err(|error| RuntimeError::Refused(error.to_string()))?;
+        let found = Found { variables: order.environment(), files };
+        let made = Made { order: order.clone(), found, script, look, started: Instant::now(), lines };
         inner.containers.insert(attempt, made);
         if let Some(said) = refusal {
             return Err(RuntimeError::Refused(said));
@@ -244,8 +282,12 @@ impl FakeRuntime {
         }
     }
 
-    async fn get_image(&self, image: &BoundImage) -> Result<(), RuntimeError> {
-        let script = self.up()?.scripts.get(image.reference()).cloned().unwrap_or_default();
+    async fn get_image(&self, image: &BoundImage, login: Option<&RegistryLogin>) -> Result<(), RuntimeError> {
+        let script = {
+            let mut inner = self.up()?;
+            inner.note(image.reference(), login);
+            inner.scripts.get(image.reference()).cloned().unwrap_or_default()
+        };
         tokio::time::sleep(script.pull_takes).await;
         let mut inner = self.up()?;
         match script.pull_fails {
@@ -368,12 +410,13 @@ impl Runtime for FakeRuntime {
             }
         })
     }
-    fn pull<'a>(&'a self, image: &'a BoundImage) -> Outcome<'a, ()> {
-        Box::pin(self.get_image(image))
+    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, ()> {
+        Box::pin(self.get_image(image, login))
     }
-    fn resolve<'a>(&'a self, image: &'a ImageSource) -> Outcome<'a, String> {
+    fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String> {
         Box::pin(async move {
-            let inner = self.up()?;
+            let mut inner = self.up()?;
+            inner.note(&image.reference, login);
             if let Some(said) = inner.scripts.get(&image.reference).and_then(|script| script.pull_fails.clone()) {
                 return Err(RuntimeError::NoSuchImage(said));
             }

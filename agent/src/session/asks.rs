@@ -5,9 +5,10 @@ use super::host::Host;
 use lapstrake::convert::{LogLine, LogsEnd, LogsEndReason, LogsWord};
 use lapstrake::v1::agent_service_client::AgentServiceClient;
 use lapstrake::{limits, v1};
-use lapstrake_core::ids::{JobId, RequestId};
+use lapstrake_core::ids::{JobId, RequestId, ValueId};
 use lapstrake_core::message::{AgentWord, LogRange};
 use lapstrake_core::spec::ImageSource;
+use lapstrake_core::values::GivenValue;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -44,14 +45,14 @@ impl<H: Host> Asks<H> {
 
     /// Answers with `ImageResolved` when the meaning is known. Over the bound the question is left without an answer;
     /// the controller takes that for a no when its time is over.
-    pub(crate) fn resolve(&mut self, request: RequestId, image: ImageSource) {
+    pub(crate) fn resolve(&mut self, request: RequestId, image: ImageSource, login: Option<(ValueId, GivenValue)>) {
         if !self.has_room() {
             tracing::warn!(%request, "too many questions at once; this one gets no answer");
             return;
         }
         let (host, answers) = (self.host.clone(), self.answers.clone());
         self.running.spawn(async move {
-            let outcome = host.resolve_image(image).await;
+            let outcome = host.resolve_image(image, login).await;
             // A closed channel is a session that has ended, and the answer with it.
             let _ = answers.send(AgentWord::ImageResolved { request, outcome }).await;
         });

@@ -6,11 +6,12 @@ use futures_util::StreamExt;
 use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason};
 use lapstrake::limits;
 use lapstrake_core::assignment::AssignmentSet;
-use lapstrake_core::ids::JobId;
+use lapstrake_core::ids::{JobId, ValueId};
 use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::Tick;
+use lapstrake_core::values::GivenValue;
 use std::future::Future;
 use tokio::sync::{mpsc, watch};
 
@@ -40,8 +41,12 @@ pub trait Host: Send + Sync + 'static {
     /// Why there is no session, as a sentence for the node's troubles; `None` as soon as there is one.
     fn set_trouble(&self, sentence: Option<String>);
 
-    /// Asks the engine what an image means now. Dropped when the session ends.
-    fn resolve_image(&self, image: ImageSource) -> impl Future<Output = Result<ResolvedImage, String>> + Send;
+    /// Asks the engine what an image means now, with these credentials for its registry. Dropped when the session ends.
+    fn resolve_image(
+        &self,
+        image: ImageSource,
+        login: Option<(ValueId, GivenValue)>,
+    ) -> impl Future<Output = Result<ResolvedImage, String>> + Send;
 
     /// Reads a job's output into `lines` and says why it ended. A full channel is a slow reader: wait. A closed one is
     /// a reader who left: return anything. Dropped when the session ends.
@@ -80,8 +85,12 @@ impl Host for EngineLink {
         self.view.trouble(TROUBLE, sentence);
     }
 
-    async fn resolve_image(&self, image: ImageSource) -> Result<ResolvedImage, String> {
-        EngineLink::resolve_image(self, &image).await.map(|pinned| ResolvedImage { pinned })
+    async fn resolve_image(
+        &self,
+        image: ImageSource,
+        login: Option<(ValueId, GivenValue)>,
+    ) -> Result<ResolvedImage, String> {
+        EngineLink::resolve_image(self, &image, login).await.map(|pinned| ResolvedImage { pinned })
     }
 
     async fn logs(&self, job: JobId, range: LogRange, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {

@@ -186,7 +186,7 @@ impl<'a, H: Host> Conversation<'a, H> {
                     self.node.credentials.want_issuer(issuer);
                 }
                 Ok(ControllerWord::Elsewhere(services)) => host.set_elsewhere(services),
-                Ok(ControllerWord::ResolveImage { request, image }) => asks.resolve(request, image),
+                Ok(ControllerWord::ResolveImage { request, image, login }) => asks.resolve(request, image, login),
                 Ok(ControllerWord::SendLogs { request, job, range }) => {
                     asks.send_logs(LogsWish { request, job, range });
                 }

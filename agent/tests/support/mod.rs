@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use lapstrake_agent::runtime::docker::DockerRuntime;
-use lapstrake_agent::runtime::{Owner, RunOrder, Runtime};
+use lapstrake_agent::runtime::{Given, Owner, RunOrder, Runtime};
 use lapstrake_core::assignment::{BoundImage, RunSpec, ServicePath};
 use lapstrake_core::ids::{ApplicationId, ClusterId, EnvironmentId, JobId, NodeId, ServiceId, SlotId};
 use lapstrake_core::node::action::Subnet;
@@ -71,6 +71,8 @@ pub fn spec(reference: &str, command: &[&str]) -> ServiceSpec {
             max_attempts: 3,
         },
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+        secrets: BTreeMap::new(),
+        files: BTreeMap::new(),
         replace_after: Millis(0),
         when_cut_off: WhenCutOff::Keep,
         init: true,
@@ -89,6 +91,7 @@ pub fn run(environment: EnvironmentId, image: BoundImage, command: &[&str]) -> R
         spec: spec(image.reference(), command),
         image,
         hosts: vec![Some("shop.test".into())],
+        values: Vec::new(),
     }
 }
 
@@ -99,6 +102,7 @@ pub fn order(environment: EnvironmentId, address: Ipv4Addr, image: BoundImage, c
         slot: SlotId { service: ServiceId(7), target: "web".into(), number: 1 },
         address,
         run: run(environment, image, command),
+        given: Given::default(),
     }
 }
 

@@ -95,7 +95,12 @@ pub fn assignment(
 
 /// A set of these assignments.
 pub fn set(number: u64, assignments: Vec<Assignment>) -> AssignmentSet {
-    AssignmentSet { generation: Generation { epoch: EpochId(1), number }, stop_absent: true, assignments }
+    AssignmentSet {
+        generation: Generation { epoch: EpochId(1), number },
+        stop_absent: true,
+        assignments,
+        values: Default::default(),
+    }
 }
 
 /// A proxy of the test's own: it keeps the newest table and acknowledges it when it may.

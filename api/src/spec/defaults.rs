@@ -14,6 +14,9 @@ pub const SCALE: u32 = 1;
 /// The times and limits of a replacement.
 pub const DEPLOY: DeployPolicy = lapstrake_core::spec::DEFAULT_DEPLOY;
 
+/// Who the process in the container is, is the image's affair, and the folder around the file is closed to others.
+pub const SECRET_FILE_MODE: u32 = 0o444;
+
 /// Half a minute to three bad answers in a row with [`RESTART_AFTER`], at a cost that nobody notices.
 pub const CHECK_INTERVAL: Millis = Millis::secs(10);
 /// A health page that takes longer than 2 s is not healthy.

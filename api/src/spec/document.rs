@@ -2,8 +2,10 @@
 //! `plan` shows. Every field is in it, defaults too.
 
 use super::name::Name;
-use super::values::{print_bytes, print_cpu, print_span};
-use lapstrake_core::spec::{Check, CheckKind, DeployPolicy, Port, Protocol, Pull, ServiceSpec, Strategy, WhenCutOff};
+use super::values::{print_bytes, print_cpu, print_mode, print_span};
+use lapstrake_core::spec::{
+    Check, CheckKind, DeployPolicy, Port, Protocol, Pull, SecretFile, ServiceSpec, Strategy, WhenCutOff,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A part of a document.
@@ -57,7 +59,12 @@ fn flatten(path: &str, part: &Part, leaves: &mut BTreeMap<String, String>) {
         }
         Part::Map(entries) => {
             for (key, value) in entries {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let path = match path {
+                    "" => key.clone(),
+                    // `files[/run/secrets/tls.key].mode`: a path has dots of its own.
+                    path if key.starts_with('/') => format!("{path}[{key}]"),
+                    path => format!("{path}.{key}"),
+                };
                 flatten(&path, value, leaves);
             }
         }
@@ -127,13 +134,30 @@ fn service(spec: &ServiceSpec) -> Part {
     fields.extend([
         entry("health", Part::List(spec.health.iter().map(check).collect())),
         entry("deploy", deploy(&spec.deploy)),
-        entry("env", Part::Map(spec.env.iter().map(|(name, value)| entry(name, text(value))).collect())),
+        entry("env", variables(spec)),
+    ]);
+    if !spec.files.is_empty() {
+        let file = |file: &SecretFile| {
+            Part::Map(vec![entry("secret", text(&file.secret)), entry("mode", text(&print_mode(file.mode)))])
+        };
+        let files = spec.files.iter().map(|(path, secret)| entry(path, file(secret)));
+        fields.push(entry("files", Part::Map(files.collect())));
+    }
+    fields.extend([
         entry("replace_after", plain(print_span(spec.replace_after.0))),
         entry("when_cut_off", text(when_cut_off)),
         entry("init", plain(spec.init)),
         entry("read_only", plain(spec.read_only)),
     ]);
     Part::Map(fields)
+}
+
+/// Texts and secrets by their variables' names.
+fn variables(spec: &ServiceSpec) -> Part {
+    let texts = spec.env.iter().map(|(name, value)| (name.clone(), text(value)));
+    let secrets =
+        spec.secrets.iter().map(|(name, secret)| (name.clone(), Part::Map(vec![entry("secret", text(secret))])));
+    Part::Map(texts.chain(secrets).collect::<BTreeMap<_, _>>().into_iter().collect())
 }
 
 fn port(port: &Port) -> Part {
@@ -253,7 +277,7 @@ fn double_quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::{CHECK, DEPLOY, Field, Kind, Object, PORT, SERVICE, SIZE};
+    use super::super::fields::{CHECK, DEPLOY, Field, Kind, Object, PORT, SECRET_FILE, SECRET_VARIABLE, SERVICE, SIZE};
     use super::super::parse;
     use super::*;
 
@@ -283,12 +307,16 @@ mod tests {
             format!("{small}, ports: [{{ port: 8080 }}], health: [{{ {} }}]", with(base, field))
         };
         type Written<'w> = &'w dyn Fn(&Field) -> String;
-        let objects: [(&Object, &str, Written<'_>); 5] = [
+        let secret_file =
+            |field: &Field| format!("{small}, files: {{ /a.b: {{ {} }} }}", with(&[("secret", "a")], field));
+        let objects: [(&Object, &str, Written<'_>); 7] = [
             (&SERVICE, "", &|field| with(&SMALL, field)),
             (&SIZE, "size.", &|field| format!("{small}, size: {{ {} }}", with(&[], field))),
             (&DEPLOY, "deploy.", &|field| format!("{small}, deploy: {{ {} }}", with(&[], field))),
             (&PORT, "ports[0].", &|field| format!("{small}, ports: [{{ {} }}]", with(&PUBLIC, field))),
             (&CHECK, "health[0].", &check),
+            (&SECRET_VARIABLE, "env.A.", &|field| format!("{small}, env: {{ A: {{ {} }} }}", with(&[], field))),
+            (&SECRET_FILE, "files[/a.b].", &secret_file),
         ];
         for (object, path, written) in objects {
             for field in object.fields {
@@ -296,9 +324,11 @@ mod tests {
                 flatten("", &service(&spec(&written(field))), &mut leaves);
                 let path = format!("{path}{}", field.name);
                 match field.kind {
-                    Kind::Object(_) | Kind::Named(_) | Kind::List(_) | Kind::Variables => {
+                    Kind::Object(_) | Kind::Named(_) | Kind::List(_) | Kind::Variables | Kind::Files => {
                         assert!(leaves.keys().any(|leaf| leaf.starts_with(&path)), "{path} in {leaves:?}");
                     }
+                    // Its quotes are YAML's.
+                    Kind::Mode => assert_eq!(leaves.get(&path).map(String::as_str), Some("0400"), "{path}"),
                     _ => assert_eq!(leaves.get(&path).map(String::as_str), Some(field.example), "{path}"),
                 }
             }
@@ -324,5 +354,19 @@ mod tests {
         ];
         assert_eq!(diff(&old, &new), expected);
         assert_eq!(diff(&old, &old), []);
+    }
+
+    #[test]
+    fn a_difference_tells_a_text_from_a_secret_and_never_what_the_secret_is() {
+        let old = spec("type: worker, image: a/b, env: { A: x }, files: { /a.b: { secret: a } }");
+        let new =
+            spec("type: worker, image: a/b, env: { A: { secret: x } }, files: { /a.b: { secret: b, mode: \"400\" } }");
+        let told: Vec<String> = diff(&old, &new)
+            .into_iter()
+            .map(|Change { field, old, new }| {
+                format!("{field} {} {}", old.unwrap_or("-".into()), new.unwrap_or("-".into()))
+            })
+            .collect();
+        assert_eq!(told, ["env.A x -", "env.A.secret - x", "files[/a.b].mode 0444 0400", "files[/a.b].secret a b"]);
     }
 }

@@ -41,8 +41,12 @@ pub(super) enum Kind {
     Text(&'static values::Rule),
     /// Program and arguments.
     Words,
-    /// Texts by the names of environment variables.
+    /// Texts, or secrets, by the names of environment variables.
     Variables,
+    /// Secrets by the paths of files.
+    Files,
+    /// The permission bits of a file, as a text in octal.
+    Mode,
     /// A list of comparisons of nodes' labels.
     Constraints,
     /// A mapping with these fields.
@@ -103,14 +107,14 @@ pub(super) static FILE: Object = Object {
             .required(),
         field("environments", Kind::Named(&ENVIRONMENT), "{}", "The environments, and what is different in each."),
     ],
-    later: &["components", "secrets", "sites", "volumes"],
+    later: &["components", "sites", "volumes"],
 };
 
 /// What is different in an environment.
 pub(super) static ENVIRONMENT: Object = Object {
     noun: "environment",
     fields: &[field("services", Kind::Named(&SERVICE), "{}", "Fields of services that differ in this environment.")],
-    later: &["kind", "policy", "quota", "secrets", "sites"],
+    later: &["kind", "policy", "quota", "sites"],
 };
 
 static TYPES: Choice = Choice {
@@ -162,11 +166,20 @@ pub(super) static SERVICE: Object = Object {
         ]),
         field("deploy", Kind::Object(&DEPLOY), "{ overlap: 30s }", "How a new revision replaces the old one.")
             .elsewhere(&["update", "rollout"]),
-        field("env", Kind::Variables, "{ LOG_LEVEL: info }", "Environment variables.").elsewhere(&[
-            "environment",
-            "variables",
-            "vars",
-        ]),
+        field(
+            "env",
+            Kind::Variables,
+            "{ LOG_LEVEL: info }",
+            "Environment variables: texts, or `{ secret: NAME }` for what `lap secret set` has set.",
+        )
+        .elsewhere(&["environment", "variables", "vars"]),
+        field(
+            "files",
+            Kind::Files,
+            "{ /run/secrets/tls.key: { secret: tls-key } }",
+            "Secrets that are files in memory, by their paths in the container.",
+        )
+        .elsewhere(&["secrets"]),
         field(
             "replace_after",
             Kind::Span { min: 0, max: 7 * 24 * HOUR },
@@ -197,6 +210,25 @@ pub(super) static SERVICE: Object = Object {
         "volumes",
     ],
 };
+
+/// A secret that is an environment variable.
+pub(super) static SECRET_VARIABLE: Object = Object { noun: "secret of a variable", fields: &[SECRET], later: &[] };
+
+/// A secret that is a file in memory.
+pub(super) static SECRET_FILE: Object = Object {
+    noun: "file",
+    fields: &[
+        SECRET,
+        field("mode", Kind::Mode, "\"0400\"", "The permission bits, in octal and with quotes.")
+            .elsewhere(&["permissions", "perms"]),
+    ],
+    later: &["owner", "user", "group", "text", "content"],
+};
+
+const SECRET: Field =
+    field("secret", Kind::Text(&values::SECRET), "api-key", "The name that `lap secret set` has set.")
+        .required()
+        .elsewhere(&["name", "source", "key", "from"]);
 
 /// What one job may use.
 pub(super) static SIZE: Object = Object {

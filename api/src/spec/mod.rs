@@ -7,10 +7,11 @@
 //! whether something exists are the controller's.
 //!
 //! What a spec's author may wonder about:
-//! * An environment's fields are laid over the service's own: mappings (`size`, `deploy`, `env`) key by key, everything
-//!   else, lists too, as a whole. The environments are those that the caller names, else those of the file.
+//! * An environment's fields are laid over the service's own: mappings (`size`, `deploy`, `env`, `files`) key by key,
+//!   everything else, lists too, as a whole. The environments are those that the caller names, else those of the file.
 //! * A `command` as one text is split at spaces with quotes, and no shell is started; a list is taken as it is.
 //! * Texts stay as they were written: `1.10`, `no` and `010` are texts in `env`; `null` and an empty value are mistakes.
+//! * `NAME: { secret: api-key }` in `env` and `/path: { secret: api-key }` in `files` name a secret; a spec never holds one.
 //! * Amounts have binary units with an `i` and times have units; what could be read in two ways is refused with both.
 //! * Anchors, aliases and `<<` work and count as what they stand for; tags and several documents in a file do not.
 

@@ -1,11 +1,12 @@
 //! The tree of a file against the table of fields: every value that is wrong by itself is noted, the others are typed.
 
-use super::fields::{Choice, Field, Kind, Object};
+use super::fields::{Choice, Field, Kind, Object, SECRET_FILE, SECRET_VARIABLE};
 use super::problem::{Findings, Span, quoted};
 use super::suggest::nearest;
 use super::tree::{Content, Key, Node};
 use super::{values, words};
 use lapstrake_core::label::{CONSTRAINTS_PER_SERVICE, Comparison, Constraint};
+use lapstrake_core::values::AUTOMATIC;
 use std::collections::BTreeMap;
 
 /// The kernel gives a program no longer argument and no longer `NAME=value` (MAX_ARG_STRLEN, with the zero at its end).
@@ -202,6 +203,11 @@ fn unknown_field(object: &'static Object, key: &Key, findings: &mut Findings) ->
         findings.error_with_hint(key.span, format!("this version has no {} of {noun}", quoted(text)), all);
         return None;
     }
+    if text == "secrets" && object.field("services").is_some() {
+        let hint = "`lap secret set` sets them; a service names them in `env` and `files`".to_owned();
+        findings.error_with_hint(key.span, format!("{noun} has no secrets"), hint);
+        return None;
+    }
     let known_elsewhere = object.fields.iter().find(|field| field.elsewhere.contains(&text)).map(|field| field.name);
     let meant = known_elsewhere.or_else(|| nearest(text, known));
     let hint = meant.map_or(all, |meant| format!("did you mean `{meant}`?"));
@@ -231,6 +237,11 @@ fn read(kind: Kind, name: &str, node: &Node, findings: &mut Findings) -> Option<
         Kind::Text(rule) => return text(rule, name, node, findings),
         Kind::Words => return command(name, node, findings),
         Kind::Variables => return variables(name, node, findings),
+        Kind::Files => return files(name, node, findings),
+        Kind::Mode => match (&node.content, text_of(node).and_then(values::mode)) {
+            (Content::Scalar { plain: false, .. }, Some(mode)) => Some(Value::Number(mode.into())),
+            _ => None,
+        },
         Kind::Constraints => return constraints(name, node, findings),
         Kind::Object(of) => return object(of, name, node, findings).map(Value::Object),
         Kind::Named(of) => return named(of, name, node, findings),
@@ -273,6 +284,8 @@ fn describe(kind: Kind) -> String {
         Kind::Text(rule) => rule.what.to_owned(),
         Kind::Words => "a command, as a text or as a list of texts".to_owned(),
         Kind::Variables => "a mapping of variables to texts".to_owned(),
+        Kind::Files => "a mapping of paths to secrets".to_owned(),
+        Kind::Mode => "permission bits in octal and in quotes, from `\"0000\"` to `\"0777\"`".to_owned(),
         Kind::Constraints => "a list of constraints, such as `zone == a`".to_owned(),
         Kind::Object(object) => format!("a mapping with the fields of {}", with_article(object.noun)),
         Kind::Named(object) => format!("a mapping of names to {}s", object.noun),
@@ -292,6 +305,7 @@ fn hint(kind: Kind, node: &Node) -> Option<String> {
             (Kind::List(_), Content::Map(_)) => Some("begin each of its entries with `- `".to_owned()),
             (Kind::Constraints, Content::Map(_)) => Some("write `- zone == a` instead of `zone: a`".to_owned()),
             (Kind::Variables, Content::List(_)) => Some("write `NAME: value` instead of `- NAME=value`".to_owned()),
+            (Kind::Files, Content::List(_)) => Some("write `/run/secrets/tls.key: { secret: tls-key }`".to_owned()),
             (Kind::Named(_), Content::List(_)) => Some("write `name:` instead of `- name`".to_owned()),
             _ => None,
         };
@@ -301,6 +315,17 @@ fn hint(kind: Kind, node: &Node) -> Option<String> {
     let unit = &text[number.len()..];
     match kind {
         Kind::Constraints if !node.is_null() => Some("begin each of its entries with `- `".to_owned()),
+        Kind::Mode if *plain && digits => {
+            // Without a zero in front it may be a decimal number that somebody has worked out.
+            let meant = if text.starts_with('0') { values::mode(text) } else { None };
+            let example = values::print_mode(meant.unwrap_or(0o400));
+            let disagree = "without quotes it is a number, and YAML's readers disagree on which";
+            Some(format!("write it in octal and in quotes, as `\"{example}\"`: {disagree}"))
+        }
+        Kind::Mode => {
+            let meant = text.strip_prefix("0o").and_then(values::mode).map(values::print_mode);
+            meant.map(|mode| format!("write `\"{mode}\"`"))
+        }
         Kind::Flag if !plain => Some("leave out the quotes".to_owned()),
         Kind::Flag => match text.to_ascii_lowercase().as_str() {
             "yes" | "on" | "true" | "y" | "1" => Some("write `true`".to_owned()),
@@ -430,30 +455,60 @@ fn variables(name: &str, node: &Node, findings: &mut Findings) -> Option<Value> 
     let mut variables = BTreeMap::new();
     for (key, node) in entries {
         if let Err(why) = values::check_variable(&key.text) {
-            let message = format!("{} is not the name of an environment variable", quoted(&key.text));
+            let name = quoted(&key.text);
+            let message = if key.text.starts_with(AUTOMATIC) {
+                format!("{name} cannot be set")
+            } else {
+                format!("{name} is not the name of an environment variable")
+            };
             findings.error_with_hint(key.span, message, why);
         }
-        let value = variable(&key.text, node, findings);
-        let value = value.map(|text| At { span: node.span, value: Value::Text(text) });
+        let value = variable(&key.text, node, findings).map(|value| At { span: node.span, value });
         variables.insert(key.text.clone(), Entry { key: key.span, value });
     }
     Some(Value::Named(variables))
 }
 
-fn variable(name: &str, node: &Node, findings: &mut Findings) -> Option<String> {
+fn variable(name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {
     if let Some(text) = text_of(node) {
         let with_name = name.len() + 1 + text.len();
-        return passable(name, text, with_name, node.span, findings);
+        return passable(name, text, with_name, node.span, findings).map(Value::Text);
     }
     let (message, hint) = match &node.content {
-        Content::Map(entries) if entries.iter().any(|(key, _)| key.text == "secret") => {
-            (format!("this version has no secrets for {}", quoted(name)), "it has texts: `NAME: value`")
-        }
+        Content::Map(_) => return object(&SECRET_VARIABLE, name, node, findings).map(Value::Object),
         Content::Scalar { .. } => (format!("{} has no value", quoted(name)), "write \"\" for an empty text"),
         _ => (format!("{} must be a text, not {}", quoted(name), node.describe()), "put quotes around it"),
     };
     findings.error_with_hint(node.span, message, hint.to_owned());
     None
+}
+
+fn files(name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {
+    let entries = match &node.content {
+        Content::Map(entries) => entries.as_slice(),
+        _ if node.is_null() => &[],
+        _ => {
+            refuse(Kind::Files, name, node, findings);
+            return None;
+        }
+    };
+    let mut files = BTreeMap::new();
+    for (key, node) in entries {
+        if let Err(why) = values::check_file_path(&key.text) {
+            findings.error_with_hint(key.span, format!("{} is not the path of a file", quoted(&key.text)), why);
+        }
+        let value = match &node.content {
+            Content::Scalar { .. } if !node.is_null() => {
+                let message = format!("{} must name a secret, not {}", quoted(&key.text), node.describe());
+                findings.error_with_hint(node.span, message, "write `{ secret: NAME }`".to_owned());
+                None
+            }
+            _ => object(&SECRET_FILE, &key.text, node, findings),
+        };
+        let value = value.map(|values| At { span: node.span, value: Value::Object(values) });
+        files.insert(key.text.clone(), Entry { key: key.span, value });
+    }
+    Some(Value::Named(files))
 }
 
 fn constraints(name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {

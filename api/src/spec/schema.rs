@@ -1,8 +1,9 @@
 //! The JSON schema of spec files for editors, made from the table of fields that the reader uses.
 
-use super::fields::{ENVIRONMENT, FILE, Field, Kind, Object, SERVICE};
+use super::fields::{ENVIRONMENT, FILE, Field, Kind, Object, SECRET_FILE, SECRET_VARIABLE, SERVICE};
 use super::values::NAME;
 use lapstrake_core::label::CONSTRAINTS_PER_SERVICE;
+use lapstrake_core::values::AUTOMATIC;
 use serde_json::{Map, Value, json};
 
 /// The schema, draft 2020-12. It accepts every file that `parse` accepts; what only `parse` can see (a missing field
@@ -49,9 +50,15 @@ fn kind(kind: Kind) -> Value {
         Kind::Words => json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": text() }] }),
         Kind::Variables => json!({
             "type": ["object", "null"],
-            "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
-            "additionalProperties": text(),
+            "propertyNames": { "pattern": format!("^(?!{AUTOMATIC})[A-Za-z_][A-Za-z0-9_]*$") },
+            "additionalProperties": { "anyOf": [text(), object(&SECRET_VARIABLE, false)] },
         }),
+        Kind::Files => json!({
+            "type": ["object", "null"],
+            "propertyNames": { "pattern": "^/.*[^/]$" },
+            "additionalProperties": object(&SECRET_FILE, false),
+        }),
+        Kind::Mode => json!({ "type": "string", "pattern": "^0?[0-7]{1,3}$" }),
         Kind::Constraints => json!({
             "type": "array",
             "maxItems": CONSTRAINTS_PER_SERVICE,
@@ -92,6 +99,8 @@ mod tests {
                     assert_eq!(found["additionalProperties"]["$ref"], json!(format!("#/$defs/{}", of.noun)));
                     compare(of, &whole["$defs"][of.noun], whole);
                 }
+                Kind::Variables => compare(&SECRET_VARIABLE, &found["additionalProperties"]["anyOf"][1], whole),
+                Kind::Files => compare(&SECRET_FILE, &found["additionalProperties"], whole),
                 Kind::Choice(choice) => assert_eq!(found["enum"], json!(choice.words)),
                 Kind::Count { min, max } => {
                     assert_eq!([&found["minimum"], &found["maximum"]], [&json!(min), &json!(max)])

@@ -1,16 +1,21 @@
 //! One service of one environment: what its fields say together, and the spec with all defaults.
 
 use super::defaults;
-use super::fields::{CHECK, Object, PORT, SERVICE};
+use super::fields::{CHECK, Object, PORT, SECRET_FILE, SECRET_VARIABLE, SERVICE};
 use super::problem::{Findings, Span, quoted};
 use super::read::{Value, Values};
 use super::values;
 use lapstrake_core::spec::{
-    Check, CheckKind, DeployPolicy, ImageSource, Port, Protocol, Pull, ServiceSpec, ServiceType, Size, Strategy,
-    WhenCutOff,
+    Check, CheckKind, DeployPolicy, ImageSource, Port, Protocol, Pull, SecretFile, ServiceSpec, ServiceType, Size,
+    Strategy, WhenCutOff,
 };
 use lapstrake_core::time::Millis;
+use lapstrake_core::values::VALUES_PER_SCOPE;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The most secrets of a service that are variables, and the most that are files. As many as one scope can hold, and
+/// few enough that a node can name them all to its engine.
+const MAX_SECRETS: usize = VALUES_PER_SCOPE;
 
 /// A service as read. The spec is complete only if nothing was noted as an error.
 pub(super) struct Draft {
@@ -68,6 +73,8 @@ pub(super) fn draft(name: &str, key: Span, given: &Values, findings: &mut Findin
         health,
         deploy,
         env: variables(given),
+        secrets: secrets(given, findings),
+        files: files(given, findings),
         replace_after: given.number("replace_after").map_or(defaults::REPLACE_AFTER, Millis),
         when_cut_off: match given.text("when_cut_off") {
             Some("stop") => WhenCutOff::Stop,
@@ -127,6 +134,47 @@ fn variables(given: &Values) -> BTreeMap<String, String> {
         _ => None,
     });
     texts.collect()
+}
+
+/// The variables that are secrets.
+fn secrets(given: &Values, findings: &mut Findings) -> BTreeMap<String, String> {
+    let mut secrets = BTreeMap::new();
+    let mut count = 0;
+    for (name, entry) in given.named("env").into_iter().flatten() {
+        let Some(Value::Object(values)) = entry.value.as_ref().map(|at| &at.value) else { continue };
+        count += 1;
+        missing(&SECRET_VARIABLE, &quoted(name), entry.key, values, findings);
+        secrets.extend(values.text("secret").map(|secret| (name.clone(), secret.to_owned())));
+    }
+    if count > MAX_SECRETS {
+        let message = format!("`env` has {count} secrets; {MAX_SECRETS} are allowed");
+        findings.error(given.key("env"), message);
+    }
+    secrets
+}
+
+/// The secrets that are files.
+fn files(given: &Values, findings: &mut Findings) -> BTreeMap<String, SecretFile> {
+    let mut files = BTreeMap::new();
+    let Some(named) = given.named("files") else { return files };
+    if named.len() > MAX_SECRETS {
+        let message = format!("`files` has {} entries; {MAX_SECRETS} are allowed", named.len());
+        findings.error(given.key("files"), message);
+        return files;
+    }
+    for (path, entry) in named {
+        let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+        if let Some(file) = folders.into_iter().find(|folder| named.contains_key(*folder)) {
+            let message = format!("{} cannot be in {}, which is a file", quoted(path), quoted(file));
+            findings.error(entry.key, message);
+        }
+        let Some(Value::Object(values)) = entry.value.as_ref().map(|at| &at.value) else { continue };
+        missing(&SECRET_FILE, &quoted(path), entry.key, values, findings);
+        let mode = small(values.number("mode")).unwrap_or(defaults::SECRET_FILE_MODE);
+        files
+            .extend(values.text("secret").map(|secret| (path.clone(), SecretFile { secret: secret.to_owned(), mode })));
+    }
+    files
 }
 
 fn deploy(given: Option<&Values>, scale: u32, findings: &mut Findings) -> DeployPolicy {

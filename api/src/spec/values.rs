@@ -1,6 +1,9 @@
 //! What single values of a spec file look like: amounts, times, and the rules of texts.
 
 use super::name::Name;
+use lapstrake_core::cluster::values::{why_not_a_variable, why_not_called};
+use lapstrake_core::quote::is_acting;
+use lapstrake_core::values::ValueKind;
 
 /// What a text must look like.
 pub(super) struct Rule {
@@ -19,6 +22,14 @@ pub(super) static NAME: Rule = Rule {
     what: "a name",
     check: |text| Name::check(text).map_err(|why| why.to_string()),
     pattern: "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$",
+    may_be_empty: false,
+};
+
+/// The name of a secret, as `lap secret set` takes it.
+pub(super) static SECRET: Rule = Rule {
+    what: "the name of a secret",
+    check: |text| why_not_called(ValueKind::Secret, text).map_or(Ok(()), Err),
+    pattern: NAME.pattern,
     may_be_empty: false,
 };
 
@@ -48,6 +59,11 @@ const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 100
 const BYTE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 /// A path longer than this is no prefix that a person wrote, and the proxy compares it for every request.
 const MAX_PATH_LEN: usize = 1024;
+/// The kernel's longest path (`PATH_MAX` with its end) and the longest name in it (`NAME_MAX`).
+const MAX_FILE_PATH_LEN: usize = 4095;
+const MAX_FILE_NAME_LEN: usize = 255;
+/// Folders that the kernel or the engine fills; what is laid over them is hidden or breaks programs.
+const KERNEL_FOLDERS: [&str; 3] = ["proc", "sys", "dev"];
 /// The longest name in DNS, and its longest label.
 const MAX_HOST_LEN: usize = 253;
 pub(super) const MAX_LABEL_LEN: usize = 63;
@@ -125,14 +141,48 @@ pub(super) fn count(text: &str) -> Option<u64> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// The name of an environment variable: letters, digits and `_`, not first a digit.
+/// The name of an environment variable that is not Lapstrake's own.
 pub(super) fn check_variable(text: &str) -> Result<(), String> {
-    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    let all = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if first && all {
-        return Ok(());
+    why_not_a_variable(text).map_or(Ok(()), Err)
+}
+
+/// Permission bits in octal: `0400` or `400`, at most `0777`. The bits above would let a file change who runs it.
+pub(super) fn mode(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix('0').filter(|rest| !rest.is_empty()).unwrap_or(text);
+    let octal = (1..=3).contains(&digits.len()) && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    if octal { u32::from_str_radix(digits, 8).ok() } else { None }
+}
+
+/// Permission bits as `mode` reads them.
+pub(super) fn print_mode(mode: u32) -> String {
+    format!("{mode:04o}")
+}
+
+/// The path of a file in a container, which every node finds at the same place.
+pub(super) fn check_file_path(text: &str) -> Result<(), String> {
+    let Some(inner) = text.strip_prefix('/') else {
+        return Err("it begins with `/`: where a program runs is the image's affair".to_owned());
+    };
+    if inner.is_empty() {
+        return Err("`/` is a folder".to_owned());
     }
-    Err("it has only letters, digits and `_` and does not start with a digit".to_owned())
+    if inner.ends_with('/') {
+        return Err("it does not end with `/`, because it is a file's".to_owned());
+    }
+    if text.len() > MAX_FILE_PATH_LEN || inner.split('/').any(|part| part.len() > MAX_FILE_NAME_LEN) {
+        return Err(format!("it has at most {MAX_FILE_PATH_LEN} bytes, and each part {MAX_FILE_NAME_LEN}"));
+    }
+    if inner.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("it has no empty part, no `.` and no `..`".to_owned());
+    }
+    if text.contains(is_acting) {
+        return Err("it has no control characters, and none that hide or turn the reading direction".to_owned());
+    }
+    let first = inner.split('/').next().unwrap_or_default();
+    if KERNEL_FOLDERS.contains(&first) {
+        return Err(format!("`/{first}` is the kernel's; `/run/secrets` is a usual place"));
+    }
+    Ok(())
 }
 
 /// `[host[:port]/]repository[:tag][@sha256:...]`, or the id of a local image.
@@ -329,6 +379,46 @@ mod tests {
             prop_assert_eq!(cpu(&print_cpu(value)), Some(value));
             prop_assert_eq!(count(&value.to_string()), Some(value));
         }
+    }
+
+    #[test]
+    fn permission_bits_are_octal_and_none_lets_a_file_change_who_runs_it() {
+        let read = ["0400", "400", "0777", "0000", "0", "7"].map(mode);
+        assert_eq!(read, [0o400, 0o400, 0o777, 0, 0, 7].map(Some));
+        for text in ["", "0o400", "1777", "04755", "00400", "0480", "-400", "r--", "0400 ", "+400"] {
+            assert_eq!(mode(text), None, "{text:?}");
+        }
+        assert_eq!([0o400, 0o7].map(print_mode), ["0400", "0007"]);
+    }
+
+    #[test]
+    fn a_file_has_one_absolute_path_outside_of_the_kernels_folders() {
+        for good in ["/a", "/run/secrets/tls.key", "/etc/a b/ü", "/device/x", "/a/...", "/run/dev"] {
+            assert_eq!(check_file_path(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "a",
+            "./a",
+            "~/a",
+            "//a",
+            "/a//b",
+            "/a/",
+            "/a/./b",
+            "/a/..",
+            "/../a",
+            "/proc/1/x",
+            "/sys",
+            "/dev/shm/x",
+            "/a\n",
+            "/a\u{202e}b",
+            "/a\0",
+        ] {
+            assert!(check_file_path(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_file_path(&format!("/{}", "a".repeat(256))).is_err());
+        assert!(check_file_path(&"/a".repeat(2048)).is_err());
     }
 
     #[test]

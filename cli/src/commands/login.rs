@@ -5,13 +5,13 @@ use crate::args::{Common, Login};
 use crate::client::Client;
 use crate::context::{self, Address, Context, ContextError, Wish};
 use crate::error::LapError;
-use crate::output::{Output, ask, printable};
+use crate::input::{hidden_line, read_up_to};
+use crate::output::{Output, printable};
 use crate::show::table::{Column, Table};
 use lapstrake_api::view;
 use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::token::Token;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::io;
 use std::path::Path;
 
 /// Longer than any token, so that a wrong file is not read whole.
@@ -67,35 +67,19 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
 }
 
 fn read_token(file: &Path) -> Result<String, LapError> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        io::stdin().lock().take(MAX_TOKEN_BYTES).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(MAX_TOKEN_BYTES).read_to_string(&mut text))
-    };
-    read.map_err(|source| LapError::Unreadable { file: file.display().to_string(), source })?;
-    Ok(text)
+    let bytes = read_up_to(file, MAX_TOKEN_BYTES)?;
+    let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not text");
+    String::from_utf8(bytes)
+        .map_err(not_text)
+        .map_err(|source| LapError::Unreadable { file: file.display().to_string(), source })
 }
 
 /// From a person without showing it, or from a pipe.
 fn ask_for_token() -> Result<String, LapError> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return read_token(Path::new("-"));
+    match hidden_line("operator's token (it is not shown): ")? {
+        Some(token) => Ok(token),
+        None => read_token(Path::new("-")),
     }
-    ask("operator's token (it is not shown): ");
-    let failed = |source: io::Error| LapError::Unreadable { file: "the terminal".into(), source };
-    let before = tcgetattr(&stdin).map_err(|error| failed(error.into()))?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(|error| failed(error.into()))?;
-    let mut text = String::new();
-    let read = stdin.lock().read_line(&mut text);
-    let restored = tcsetattr(&stdin, OptionalActions::Flush, &before);
-    ask("\n");
-    read.map_err(failed)?;
-    restored.map_err(|error| failed(error.into()))?;
-    Ok(text)
 }
 
 /// `lap context ls`. Tokens are not shown, not even as JSON.

@@ -3,8 +3,11 @@
 use super::amount::{ago, ahead, bytes, cores, span};
 use super::table::{Cell, Column, Table};
 use super::timeline::took_ms;
+use crate::address::ValueOwner;
 use crate::output::{Style, Surface, printable, without_subject};
-use lapstrake_api::view::{Application, Deployment, Environment, Job, Node, OperatorToken, Quota, Service, Share};
+use lapstrake_api::view::{
+    Application, Deployment, Environment, Job, Node, OperatorToken, Quota, Service, Share, Value,
+};
 
 /// `lap app ls`.
 pub fn applications(applications: &[Application]) -> Table {
@@ -104,6 +107,54 @@ pub fn quotas(quotas: &[Quota]) -> Table {
         ]);
     }
     table
+}
+
+/// `lap secret ls` and `lap var ls`.
+pub fn values(values: &[Value], owner: &ValueOwner, now_ms: u64) -> Table {
+    let mut table = Table::new([
+        Column::new("NAME"),
+        Column::new("KIND").leaves(5),
+        Column::new("VALUE").cut_to(12),
+        Column::new("ORIGIN").leaves(2).cut_to(12),
+        Column::new("VERSION").right().leaves(4),
+        Column::new("SET").leaves(3).cut_to(10),
+        Column::new("STATE").leaves(1).cut_to(16),
+    ]);
+    for value in values {
+        // Of variables nothing else is in the list.
+        let kind = if value.kind == "variable" { "" } else { value.kind.as_str() };
+        let origin = match (value.origin.as_str(), &value.of) {
+            ("inherited", Some(of)) => format!("inherited from {of}"),
+            (origin, _) => origin.to_owned(),
+        };
+        let when = value.changed_ms.map(|at| ago(at, now_ms));
+        let by = value.by.as_ref().map(|by| format!("by {by}"));
+        table.row([
+            (&value.name).into(),
+            kind.into(),
+            value.value.as_deref().unwrap_or("").into(),
+            origin.into(),
+            value.version.map(|version| format!("v{version}")).unwrap_or_default().into(),
+            when.into_iter().chain(by).collect::<Vec<_>>().join(" ").into(),
+            deployed(value, owner),
+        ]);
+    }
+    table
+}
+
+/// Whether the jobs that should have a value have it; of what nobody has set there is no such question.
+fn deployed(value: &Value, owner: &ValueOwner) -> Cell {
+    if let Some(trouble) = &value.trouble {
+        return Cell::styled(trouble, Style::Bad);
+    }
+    let services: Vec<&str> =
+        value.not_deployed.iter().map(|path| owner.short(path)).filter(|path| !path.is_empty()).collect();
+    match (value.not_deployed.is_empty(), services.is_empty()) {
+        (true, _) if value.version.is_none() => Cell::default(),
+        (true, _) => Cell::styled("deployed", Style::Good),
+        (false, true) => Cell::styled("not deployed", Style::Warn),
+        (false, false) => Cell::styled(format!("not deployed: {}", services.join(", ")), Style::Warn),
+    }
 }
 
 /// `lap node ls`.

@@ -32,8 +32,6 @@ pub enum Rule {
     Own,
     /// The verb in the whole organization.
     Organization(Verb),
-    /// The verb in the application that `{app}` names.
-    Application(Verb),
     /// The verb in the environment that `{app}` and `{env}` name.
     Environment(Verb),
     /// The verb in the caller's own scope; the answer is cut to what lies in it.
@@ -218,7 +216,6 @@ fn wanted(rule: Rule, grant: &Grant, (application, environment): (String, String
     Some(match rule {
         Rule::Open | Rule::Own => return None,
         Rule::Organization(verb) => (verb, Scope::Organization),
-        Rule::Application(verb) => (verb, Scope::Application(application)),
         Rule::Environment(verb) => (verb, Scope::Environment(application, environment)),
         Rule::Shown(verb) | Rule::Asked(verb) => (verb, grant.scope.clone()),
     })

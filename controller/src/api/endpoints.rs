@@ -3,11 +3,11 @@
 
 use super::caller::{Rule, guard};
 use super::openapi::About;
-use super::page::Turn;
+use super::page::{Below, Turn};
 use super::{ApiError, Office};
 use super::{
     applications, audit, authority, events, limits, logs, nodes, openapi, problem, quotas, services, spec, tokens,
-    wishes,
+    values, wishes,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -52,7 +52,7 @@ where
 /// `Rule::Asked` leaves the scope to the command that the body makes, which core judges (`Command::needs`).
 pub fn endpoints() -> Vec<Endpoint> {
     use Rule::{Asked, Environment, Open, Organization, Own, Shown};
-    use Verb::{Deploy, ManageAuthority, ManageNodes, ManageTokens, Operate, ReadAudit, See};
+    use Verb::{Deploy, ManageAuthority, ManageNodes, ManageSecrets, ManageTokens, Operate, ReadAudit, See};
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
         endpoint(get.clone(), "/openapi.json", Open, "This description.", openapi::serve)
@@ -146,7 +146,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         .conditional()
         .gives::<view::Noted>(200),
         endpoint(get.clone(), "/v1/quotas", Shown(See), "Quotas, with what is asked for.", quotas::list)
-            .query::<quotas::Below>()
+            .query::<Below>()
             .lists::<view::Quota>(),
         endpoint(
             post.clone(),
@@ -166,6 +166,29 @@ pub fn endpoints() -> Vec<Endpoint> {
         )
         .takes::<ask::Quota>()
         .gives::<view::Noted>(200),
+        endpoint(get.clone(), "/v1/values", Shown(See), "Secrets and variables, with their origin.", values::list)
+            .query::<values::Which>()
+            .lists::<view::Value>(),
+        endpoint(post.clone(), "/v1/values", Asked(ManageSecrets), "Set a secret or a variable.", values::set)
+            .takes::<ask::SetValue>()
+            .gives::<view::Noted>(200),
+        endpoint(
+            delete.clone(),
+            "/v1/values/{kind}/{name}",
+            Asked(ManageSecrets),
+            "Remove a secret or a variable.",
+            values::remove,
+        )
+        .query::<values::Owner>()
+        .gives::<view::Noted>(200),
+        endpoint(
+            post.clone(),
+            "/v1/values/key",
+            Organization(ManageAuthority),
+            "Replace the master key.",
+            values::rotate,
+        )
+        .gives::<view::MasterKey>(200),
         endpoint(
             post.clone(),
             "/v1/nodes/{node}/revoke",
@@ -234,11 +257,9 @@ pub fn endpoints() -> Vec<Endpoint> {
             .takes_spec()
             .conditional()
             .gives::<view::Changes>(200),
-        endpoint(get.clone(), "/v1/jobs", Shown(See), "Jobs.", services::jobs)
-            .query::<services::Below>()
-            .lists::<view::Job>(),
+        endpoint(get.clone(), "/v1/jobs", Shown(See), "Jobs.", services::jobs).query::<Below>().lists::<view::Job>(),
         endpoint(get.clone(), "/v1/services", Shown(See), "Services.", services::list)
-            .query::<services::Below>()
+            .query::<Below>()
             .lists::<view::Service>(),
         endpoint(get.clone(), "/v1/services/{app}/{env}/{service}", Environment(See), "One service.", services::show)
             .shows::<view::Service>(),

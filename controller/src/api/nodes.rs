@@ -14,17 +14,13 @@ use lapstrake_api::{ask, view};
 use lapstrake_core::cluster::command::{Command, NewJoinToken};
 use lapstrake_core::cluster::request::Subject;
 use lapstrake_core::cluster::standing::StandingCommand;
+use lapstrake_core::policy::JOIN_TOKEN_LIFE;
 use lapstrake_core::time::Millis;
 use lapstrake_pki::mint;
 use lapstrake_pki::token::{Kind, Token};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
-
-/// A join token is good for an hour unless its maker says otherwise.
-const DEFAULT_TTL: Millis = Millis::secs(3_600);
-/// And never longer than a week: it is a key that lies about in a shell's history.
-const LONGEST_TTL: Millis = Millis::secs(7 * 24 * 3_600);
 
 /// `GET /v1/nodes`.
 pub async fn list(
@@ -146,13 +142,7 @@ pub async fn create_token(
     body: Body,
 ) -> Result<(StatusCode, Json<view::JoinToken>), ApiError> {
     let ask: ask::CreateJoinToken = body::json(body).await?;
-    let lifetime = ask.ttl_seconds.map_or(DEFAULT_TTL, Millis::secs);
-    if lifetime > LONGEST_TTL || lifetime.0 == 0 {
-        return Err(ApiError::bad_request(format!(
-            "ttl_seconds must be between 1 and {}: a join token is good for a week at most",
-            LONGEST_TTL.0 / 1_000
-        )));
-    }
+    let lifetime = ask.ttl_seconds.map_or(JOIN_TOKEN_LIFE, Millis::secs);
     let environment = ask.environment.map(|path| match path.split_once('/') {
         Some((application, environment)) => Ok((application.to_owned(), environment.to_owned())),
         None => Err(ApiError::bad_request(format!("{path} is no environment; one is written as shop/production"))),

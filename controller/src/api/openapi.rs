@@ -231,7 +231,6 @@ fn needs(rule: Rule) -> String {
         Rule::Open => "Needs no token.".into(),
         Rule::Own => "Needs any token.".into(),
         Rule::Organization(verb) => format!("Needs {} in the organization.", right(verb)),
-        Rule::Application(verb) => format!("Needs {} in the application.", right(verb)),
         Rule::Environment(verb) => format!("Needs {} in the environment.", right(verb)),
         Rule::Shown(verb) => format!("Needs {}; the answer has what lies in the token's scope.", right(verb)),
         Rule::Asked(verb) => format!("Needs {} for everything that the request is about.", right(verb)),

@@ -32,6 +32,19 @@ pub struct Turn {
     pub after: Option<String>,
 }
 
+/// The parameters of a list of what lies in applications and environments.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Below {
+    /// Only those of this path and what lies below: `shop`, `shop/production`.
+    pub below: Option<String>,
+    /// How many a page has, 100 unless it is said, at most 500.
+    #[schemars(range(min = 1, max = 500))]
+    pub limit: Option<u32>,
+    /// The cursor of the page, from the header `Link` of the one before.
+    pub after: Option<String>,
+}
+
 /// Which page is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {

@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::extract::{Path, Query};
-use super::page::{Page, Wanted};
+use super::page::{Below, Page, Wanted};
 use super::problem::ApiError;
 use super::wishes::noted;
 use super::{Office, body, views};
@@ -12,23 +12,8 @@ use axum::extract::State;
 use lapstrake_api::{ask, view};
 use lapstrake_core::cluster::command::Command;
 use lapstrake_core::quota::Good;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Which are listed.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Below {
-    /// Only those of this application or environment, and what lies below.
-    below: Option<String>,
-    /// How many a page has, 100 unless it is said, at most 500.
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    /// The cursor of the page, from the header `Link` of the one before.
-    after: Option<String>,
-}
 
 /// `GET /v1/quotas?below=shop`.
 pub async fn list(

@@ -3,7 +3,7 @@
 use super::caller::Caller;
 use super::conditions::Tagged;
 use super::extract::{Path, Query};
-use super::page::{Page, Turn, Wanted};
+use super::page::{Below, Page, Turn, Wanted};
 use super::problem::ApiError;
 use super::{Office, body, views};
 use crate::engine::Look;
@@ -17,8 +17,6 @@ use lapstrake_core::cluster::Key;
 use lapstrake_core::cluster::command::{Answer, Command};
 use lapstrake_core::cluster::state::{Deployment, Service};
 use lapstrake_core::ids::ServiceId;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use std::sync::Arc;
 
 type At = Path<(String, String, String)>;
@@ -37,19 +35,6 @@ pub async fn look_at<T: Send + 'static>(
     let missing = ApiError::not_found(format!("there is no service {path}"));
     let seen = office.engine.look(move |view| view.cluster.service_at(&path).ok().map(|service| look(view, service)));
     seen.await?.ok_or(missing)
-}
-
-/// Which services or jobs.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Below {
-    /// Only those of this path and what lies below: `shop`, `shop/production`.
-    below: Option<String>,
-    /// How many a page has, 100 unless it is said, at most 500.
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    /// The cursor of the page, from the header `Link` of the one before.
-    after: Option<String>,
 }
 
 /// `GET /v1/services?below=shop/production`.

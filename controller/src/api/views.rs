@@ -371,7 +371,7 @@ fn message_of(look: &Look<'_>, service: &Service, record: &Deployment) -> Option
         Some(DeploymentFailure::Job { slot, node, failure }) => {
             return Some(format!("{} on {node}: {failure}", slot_word(slot)));
         }
-        Some(DeploymentFailure::Image { said }) => return Some(said.clone()),
+        Some(DeploymentFailure::Image { said } | DeploymentFailure::Values { said }) => return Some(said.clone()),
         None => {}
     }
     match record.phase {

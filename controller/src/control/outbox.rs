@@ -6,10 +6,11 @@
 
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::cluster::standing::HelloRefused;
-use lapstrake_core::ids::{JobId, RequestId};
+use lapstrake_core::ids::{JobId, RequestId, ValueId};
 use lapstrake_core::message::{ControllerWord, Elsewhere, LogRange};
 use lapstrake_core::root::RootId;
 use lapstrake_core::spec::ImageSource;
+use lapstrake_core::values::GivenValue;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -84,8 +85,13 @@ impl Outbox {
     }
 
     /// Asks what an image means now; the answer comes as `Hub::resolved`, or never, when the session ends before.
-    pub fn resolve_image(&self, request: RequestId, image: ImageSource) -> Result<(), NotAsked> {
-        self.ask(ControllerWord::ResolveImage { request, image })
+    pub fn resolve_image(
+        &self,
+        request: RequestId,
+        image: ImageSource,
+        login: Option<(ValueId, GivenValue)>,
+    ) -> Result<(), NotAsked> {
+        self.ask(ControllerWord::ResolveImage { request, image, login })
     }
 
     /// Ends the session. Only the first reason counts.
@@ -191,6 +197,7 @@ mod tests {
             generation: Generation { epoch: EpochId(1), number },
             stop_absent: true,
             assignments: Vec::new(),
+            values: Default::default(),
         }
     }
 
@@ -213,10 +220,10 @@ mod tests {
     #[tokio::test]
     async fn questions_are_refused_when_too_many_wait() {
         let outbox = Outbox::default();
-        let put = (0..1000).filter(|n| outbox.resolve_image(RequestId(*n), image()).is_ok()).count();
+        let put = (0..1000).filter(|n| outbox.resolve_image(RequestId(*n), image(), None).is_ok()).count();
         assert_eq!(put, QUESTIONS);
         outbox.next().await.expect("a question");
-        assert_eq!(outbox.resolve_image(RequestId(1), image()), Ok(()));
+        assert_eq!(outbox.resolve_image(RequestId(1), image(), None), Ok(()));
     }
 
     #[tokio::test]
@@ -227,7 +234,7 @@ mod tests {
         outbox.end(SessionOver::Stopping);
         assert_eq!(outbox.next().await, Err(SessionOver::Superseded));
         assert_eq!(outbox.ended().await, SessionOver::Superseded);
-        assert_eq!(outbox.resolve_image(RequestId(1), image()), Err(NotAsked));
+        assert_eq!(outbox.resolve_image(RequestId(1), image(), None), Err(NotAsked));
     }
 
     #[tokio::test]

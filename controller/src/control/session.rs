@@ -5,6 +5,7 @@ use super::outbox::{Outbox, SessionOver};
 use super::sessions::Sessions;
 use super::{Limits, caller, not_renewed};
 use crate::ca::Ca;
+use crate::vault::Vault;
 use lapstrake::convert::LogsWord;
 use lapstrake::v1;
 use lapstrake::v1::agent_service_server::AgentService;
@@ -36,6 +37,7 @@ pub(super) struct AgentDesk<H> {
     pub hub: Arc<H>,
     pub sessions: Arc<Sessions>,
     pub limits: Limits,
+    pub vault: Arc<Vault>,
 }
 
 type Words = Pin<Box<dyn Stream<Item = Result<v1::OpenSessionResponse, Status>> + Send>>;
@@ -67,7 +69,7 @@ impl<H: Hub> AgentService for AgentDesk<H> {
             until,
         };
         tokio::spawn(listener.listen(heard));
-        Ok(Response::new(Outgoing::new(outbox)))
+        Ok(Response::new(Outgoing::new(outbox, self.vault.clone())))
     }
 
     async fn stream_logs(
@@ -274,12 +276,16 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    fn new(outbox: Outbox) -> Outgoing {
-        let words = futures_util::stream::unfold(Some(outbox.clone()), |outbox| async move {
-            let outbox = outbox?;
-            match outbox.next().await {
-                Ok(word) => Some((Ok(word.into()), Some(outbox))),
-                Err(over) => Some((Err(closing(&over)), None)),
+    /// Values are opened here, and nowhere earlier: what waits is sealed.
+    fn new(outbox: Outbox, vault: Arc<Vault>) -> Outgoing {
+        let words = futures_util::stream::unfold(Some(outbox.clone()), move |outbox| {
+            let vault = vault.clone();
+            async move {
+                let outbox = outbox?;
+                match outbox.next().await {
+                    Ok(word) => Some((Ok(vault.open_word(word).into()), Some(outbox))),
+                    Err(over) => Some((Err(closing(&over)), None)),
+                }
             }
         });
         Outgoing { words: Box::pin(words), outbox }

@@ -181,6 +181,7 @@ impl Writer {
                     }
                 }
             }
+            Input::Unreadable(values) => self.live.unreadable = values,
             Input::Refused { entry, recorded } => {
                 self.audit.push(*entry);
                 self.refused.push(recorded);
@@ -372,8 +373,9 @@ impl Writer {
         }
         for (node, word) in self.asks.drain(..) {
             // A question that does not reach the node counts as answered with no when its time is over.
-            if let (Some(session), ControllerWord::ResolveImage { request, image }) = (self.sessions.get(&node), word)
-                && let Err(error) = session.outbox.resolve_image(request, image)
+            if let (Some(session), ControllerWord::ResolveImage { request, image, login }) =
+                (self.sessions.get(&node), word)
+                && let Err(error) = session.outbox.resolve_image(request, image, login)
             {
                 tracing::warn!(%node, %error, "a question about an image was not asked");
             }

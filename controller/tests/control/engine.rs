@@ -4,6 +4,7 @@ use lapstrake_controller::ca::{Ca, LiveTls};
 use lapstrake_controller::control::{
     Applicant, Control, EnrolRefusal, Enrolled, HelloRefusal, Hub, Limits, Outbox, Sessions, Terms,
 };
+use lapstrake_controller::vault::Vault;
 use lapstrake_core::cluster::command::RefusalKind;
 use lapstrake_core::cluster::standing::{AskReturn, HelloRefused};
 use lapstrake_core::cluster::state::Standing;
@@ -176,8 +177,15 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let (sessions, stop) = (Sessions::new(), CancellationToken::new());
-        let control =
-            Control { ca: ca.clone(), tls: tls.control.clone(), hub: hub.clone(), sessions: sessions.clone(), limits };
+        let vault = Vault::open(folder.path(), None, ca.cluster()).expect("master keys");
+        let control = Control {
+            ca: ca.clone(),
+            tls: tls.control.clone(),
+            hub: hub.clone(),
+            sessions: sessions.clone(),
+            limits,
+            vault: Arc::new(vault),
+        };
         tokio::spawn(control.serve(listener, stop.clone()));
         Cluster { ca, hub, sessions, address, stop, _folder: folder }
     }

@@ -8,11 +8,12 @@ use lapstrake_agent::join::{Join, JoinError, join};
 use lapstrake_agent::session::{Host, Node, run};
 use lapstrake_agent::tls::Credentials;
 use lapstrake_core::assignment::AssignmentSet;
-use lapstrake_core::ids::JobId;
+use lapstrake_core::ids::{JobId, ValueId};
 use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage};
 use lapstrake_core::report::{Capacity, NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::{Tick, Wall};
+use lapstrake_core::values::GivenValue;
 use lapstrake_pki::names::NodeIdentity;
 use std::path::Path;
 use std::sync::Arc;
@@ -66,7 +67,11 @@ impl Host for Machine {
     fn set_trouble(&self, sentence: Option<String>) {
         self.told.send_modify(|told| told.trouble = sentence);
     }
-    async fn resolve_image(&self, image: ImageSource) -> Result<ResolvedImage, String> {
+    async fn resolve_image(
+        &self,
+        image: ImageSource,
+        _: Option<(ValueId, GivenValue)>,
+    ) -> Result<ResolvedImage, String> {
         match image.reference.as_str() {
             "absent" => Err("no such image".into()),
             other => Ok(ResolvedImage { pinned: format!("{other}@sha256:1") }),

@@ -21,7 +21,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
 fn set(number: u64) -> AssignmentSet {
-    AssignmentSet { generation: Generation { epoch: EpochId(1), number }, stop_absent: true, assignments: Vec::new() }
+    AssignmentSet {
+        generation: Generation { epoch: EpochId(1), number },
+        stop_absent: true,
+        assignments: Vec::new(),
+        values: Default::default(),
+    }
 }
 
 const ALL: LogRange = LogRange { tail: None, since: None, follow: false };
@@ -56,7 +61,7 @@ async fn a_node_is_told_what_to_run_and_says_how_it_is() {
     let ask = |reference: &str| {
         let request = RequestId(mint::id());
         let image = ImageSource { reference: reference.into(), pull: Pull::Registry };
-        outbox.resolve_image(request, image).expect("asked");
+        outbox.resolve_image(request, image, None).expect("asked");
         request
     };
     let (known, absent) = (ask("shop/web:1"), ask("absent"));

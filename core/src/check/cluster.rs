@@ -2,6 +2,7 @@
 //! other, and over what the store gives back.
 
 use crate::access::Author;
+use crate::assignment::{Assignment, AssignmentSet};
 use crate::check::Violation;
 use crate::cluster::live::Live;
 use crate::cluster::state::*;
@@ -10,6 +11,7 @@ use crate::ids::{JobId, NodeId, SlotId};
 use crate::policy::JOBS_PER_SERVICE;
 use crate::quota::Holder;
 use crate::time::{Tick, Wall};
+use crate::values::{Bound, Place};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -25,6 +27,7 @@ pub fn of_state(cluster: &Cluster) -> Vec<Violation> {
     violations.extend(each_job_in_one_slot(cluster));
     violations.extend(within_policy(cluster));
     violations.extend(each_route_leads_to_one_service(cluster));
+    violations.extend(each_job_has_its_values(cluster));
     violations
 }
 
@@ -56,6 +59,35 @@ fn each_job_in_one_slot(cluster: &Cluster) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// 8: the versions that jobs have are kept, so that a job can be started again with what it had.
+fn each_job_has_its_values(cluster: &Cluster) -> Vec<Violation> {
+    let jobs = cluster.all::<Slot>().flat_map(|slot| slot.job.iter().chain(&slot.previous).map(move |job| (slot, job)));
+    let missing = jobs.filter_map(|(slot, job)| {
+        let bindings = cluster.bindings_of(slot.id.service, job.bound_by);
+        let is_kept = job.bound_by == 0 || cluster.get::<Deployment>(&(slot.id.service, job.bound_by)).is_some();
+        if !is_kept {
+            return Some(broken(8, format!("{} has a job of deployment {}, which is not kept", slot.id, job.bound_by)));
+        }
+        let lost = bindings.iter().find(|one| cluster.version(one).is_none())?;
+        Some(broken(
+            8,
+            format!("{} has the job {}, whose value for {} is not kept", slot.id, job.job, lost.place.name()),
+        ))
+    });
+    missing.collect()
+}
+
+/// 4: a job has the same values for life.
+fn jobs_keep_their_values(before: &Cluster, after: &Cluster) -> Vec<Violation> {
+    let values = |cluster: &Cluster| -> BTreeMap<JobId, Vec<Bound>> {
+        let jobs = cluster.all::<Slot>().filter_map(|slot| Some((slot.id.service, slot.job?)));
+        jobs.map(|(service, job)| (job.job, cluster.bindings_of(service, job.bound_by).to_vec())).collect()
+    };
+    let was = values(before);
+    let changed = values(after).into_iter().filter(|(job, now)| was.get(job).is_some_and(|was| was != now));
+    changed.map(|(job, _)| broken(4, format!("the job {job} has other values than before"))).collect()
 }
 
 fn within_policy(cluster: &Cluster) -> Vec<Violation> {
@@ -110,6 +142,7 @@ pub fn of_change(before: &Cluster, after: &Cluster) -> Vec<Violation> {
     violations.extend(jobs_come_only_where_they_may(before, after));
     violations.extend(sets_have_new_numbers(before, after));
     violations.extend(nothing_outgrows_its_quota(before, after));
+    violations.extend(jobs_keep_their_values(before, after));
     violations
 }
 
@@ -175,6 +208,16 @@ fn jobs_come_only_where_they_may(before: &Cluster, after: &Cluster) -> Vec<Viola
     violations
 }
 
+/// What a set says should run. With which credentials an image is pulled is no part of that: whoever still pulls is told
+/// in a new set, and everybody else has the image.
+fn without_logins(set: &AssignmentSet) -> Vec<Assignment> {
+    let mut assignments = set.assignments.clone();
+    for one in &mut assignments {
+        one.run.values.retain(|binding| binding.place != Place::Registry);
+    }
+    assignments
+}
+
 /// 4: what a node should run never changes without a new number.
 fn sets_have_new_numbers(before: &Cluster, after: &Cluster) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -182,7 +225,7 @@ fn sets_have_new_numbers(before: &Cluster, after: &Cluster) -> Vec<Violation> {
         let (Some(old), Some(new)) = (before.assignments(node.id, true), after.assignments(node.id, true)) else {
             continue;
         };
-        if old.generation == new.generation && old.assignments != new.assignments {
+        if old.generation == new.generation && without_logins(&old) != without_logins(&new) {
             violations.push(broken(4, format!("set {} of {} was changed", old.generation, node.name)));
         }
     }

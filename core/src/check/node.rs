@@ -12,6 +12,7 @@ use crate::node::routes::is_good;
 use crate::node::seen::{Container, NodeConfig, Now, Seen};
 use crate::report::{Health, JobPhase, ReplacementPhase};
 use crate::spec::WhenCutOff;
+use crate::values::Binding;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -52,7 +53,19 @@ pub fn check_ledger(before: &Ledger, after: &Ledger, seen: &Seen, now: Now) -> V
     retired_jobs_are_unwanted(&mut found, before, after, seen, now);
     routes_are_good(&mut found, before, after, seen);
     addresses_are_unique(&mut found, before, after, seen);
+    values_are_held(&mut found, after);
     found.0
+}
+
+/// A job can be started again without asking anybody, with what it had.
+fn values_are_held(found: &mut Findings, after: &Ledger) {
+    for job in after.jobs.values() {
+        for Binding { place, value } in &job.assignment.run.values {
+            found.unless(after.values.contains_key(value), number::ORDER, || {
+                format!("the job {} has lost its value for {}", job.assignment.job, place.name())
+            });
+        }
+    }
 }
 
 /// What no plan may ever say.

@@ -93,8 +93,9 @@ impl Cluster {
             Change::Replace { .. } => "the spec was changed".to_string(),
         };
         let trigger = Trigger { kind: TriggerKind::Apply, by: cx.by(), why };
-        let (revision, renew_from) = same.map_or((None, None), |same| (same.revision, same.renew_from));
-        let order = Order { spec: applied.after.clone(), revision, renew_from, trigger };
+        let (revision, renew_from, bindings) =
+            same.map_or((None, None, None), |same| (same.revision, same.renew_from, same.bindings));
+        let order = Order { spec: applied.after.clone(), revision, renew_from, bindings, trigger };
         applied.deployment = Some(self.queue(service.id, order, cx));
     }
 
@@ -138,6 +139,7 @@ impl Cluster {
             ));
         }
         if let Some(of) = environment.and_then(|id| self.get::<Environment>(&id)) {
+            warnings.extend(self.warn_of_values(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
             warnings.extend(self.warn_of_places(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
         }
         Applied {

@@ -3,8 +3,10 @@
 use crate::assignment::{Assignment, AssignmentSet, Generation, RunSpec};
 use crate::cluster::Cluster;
 use crate::cluster::state::*;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, ValueId};
 use crate::message::Elsewhere;
+use crate::values::{Bound, GivenValue};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 impl Cluster {
@@ -14,12 +16,14 @@ impl Cluster {
     pub fn assignments(&self, node: NodeId, stop_absent: bool) -> Option<AssignmentSet> {
         let number = self.get::<Node>(&node)?.generation;
         let generation = Generation { epoch: self.meta()?.epoch, number };
-        let assignments = self.slots_on(node).filter_map(|slot| self.assignment(slot)).collect();
-        Some(AssignmentSet { generation, stop_absent, assignments })
+        let mut values = BTreeMap::new();
+        let assignments = self.slots_on(node).filter_map(|slot| self.assignment(slot, &mut values)).collect();
+        Some(AssignmentSet { generation, stop_absent, assignments, values })
     }
 
-    /// A slot as its node is told. None if it is being emptied, or if the node is not its environment's any more.
-    fn assignment(&self, slot: &Slot) -> Option<Assignment> {
+    /// A slot as its node is told, and the values that go with it. None if it is being emptied, or if the node is not its
+    /// environment's any more.
+    fn assignment(&self, slot: &Slot, values: &mut BTreeMap<ValueId, GivenValue>) -> Option<Assignment> {
         let job = slot.job?;
         let service = self.get::<Service>(&slot.id.service)?;
         let environment = self.get::<Environment>(&service.environment)?;
@@ -27,6 +31,9 @@ impl Cluster {
             return None;
         }
         let revision = self.get::<Revision>(&(service.id, job.revision))?;
+        let mut bound = self.bindings_of(service.id, job.bound_by).to_vec();
+        bound.extend(self.login_for(service, &revision.spec));
+        values.extend(bound.iter().map(|one| (one.binding().value, self.given(one))));
         let run = RunSpec {
             environment: environment.id,
             application: environment.application,
@@ -35,6 +42,7 @@ impl Cluster {
             image: revision.image.clone(),
             spec: revision.spec.clone(),
             hosts: revision.hosts.clone(),
+            values: bound.iter().map(Bound::binding).collect(),
         };
         Some(Assignment { slot: slot.id.clone(), job: job.job, deployment: job.deployment, run })
     }

@@ -6,6 +6,7 @@ use crate::cluster::live::Live;
 use crate::cluster::request::Subject;
 use crate::cluster::rotation::AuthorityCommand;
 use crate::cluster::standing::StandingCommand;
+use crate::cluster::values::ValueCommand;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
 use crate::quota::Good;
@@ -98,6 +99,8 @@ pub enum Command {
     Standing(StandingCommand),
     /// Replaces the root of the certificate authority.
     Authority(AuthorityCommand),
+    /// Changes secrets and variables.
+    Value(ValueCommand),
     /// Makes services as a file says.
     Apply(Apply),
     /// Another image for a service.
@@ -171,6 +174,7 @@ impl Command {
             | Command::SetQuota { .. }
             | Command::Standing(_)
             | Command::Authority(_)
+            | Command::Value(_)
             | Command::RemoveOperatorToken { .. } => None,
         }
     }
@@ -405,6 +409,7 @@ impl Cluster {
             }
             Command::Standing(command) => self.change_standing(command, cx),
             Command::Authority(command) => self.change_authority(live, command, cx),
+            Command::Value(command) => self.change_values(command, cx),
             Command::Deploy { service, image } => return self.deploy(&service, &image, cx),
             Command::Redeploy { service } => return self.redeploy(&service, cx),
             Command::Rollback { service, to } => return self.rollback(&service, to, cx),

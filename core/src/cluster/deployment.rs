@@ -35,6 +35,9 @@ impl Cluster {
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
+        if deployment.phase == DeploymentPhase::Queued && deployment.bindings.is_none() {
+            return self.bind_values(live, service, deployment, cx, follow);
+        }
         match (deployment.phase, deployment.revision) {
             (DeploymentPhase::Queued, None) => self.enter(service, deployment.number, DeploymentPhase::Resolving, cx),
             (DeploymentPhase::Queued, Some(_)) => self.enter(service, deployment.number, DeploymentPhase::Placing, cx),
@@ -143,7 +146,7 @@ impl Cluster {
     fn without_image(&self, service: &Service, deployment: &Deployment, revision: &Revision) -> Option<String> {
         let wanted = wanted(service, deployment);
         let slot = self.slots_of(service.id).find(|slot| {
-            let stays = slot.job.is_some_and(|job| !is_new(&job, deployment, revision.number))
+            let stays = slot.job.is_some_and(|job| !self.is_new(&job, deployment, revision.number))
                 && self.unmet(revision, slot.node).is_none();
             stays && wanted.contains(&slot.id) && !revision.holders.is_empty() && !revision.holders.contains(&slot.node)
         })?;
@@ -171,7 +174,7 @@ impl Cluster {
         let failed = |slot: &Slot| matches!(slot.outcome, Some(SlotOutcome::Failed { .. }));
         let begun = |slot: &Slot| {
             let of_this = |job: &SlotJob| job.deployment_number == deployment.number;
-            slot.job.is_some_and(|job| is_new(&job, deployment, revision) && (of_this(&job) || !failed(slot)))
+            slot.job.is_some_and(|job| self.is_new(&job, deployment, revision) && (of_this(&job) || !failed(slot)))
         };
         for slot in stay.iter().filter(|slot| begun(slot)) {
             if let Some(SlotOutcome::Failed { failure, .. }) = &slot.outcome {
@@ -274,14 +277,29 @@ impl Cluster {
         true
     }
 
+    /// Whether a job is what the deployment wants in a slot: its revision with its values, and young enough.
+    pub(crate) fn is_new(&self, job: &SlotJob, deployment: &Deployment, revision: u32) -> bool {
+        let has = self.bindings_of(deployment.service, job.bound_by);
+        job.revision == revision
+            && has == deployment.bindings.as_deref().unwrap_or_default()
+            && deployment.renew_from.is_none_or(|from| job.deployment_number >= from)
+    }
+
     /// Forgets deployments and revisions that nobody needs: a limit on everything.
     fn prune(&mut self, service: &Service) {
         let Some(service) = self.get::<Service>(&service.id).cloned() else { return };
         let oldest = service.last_deployment.saturating_sub(DEPLOYMENTS_KEPT);
-        let old: Vec<u32> = self.deployments_of(service.id).map(|it| it.number).filter(|it| *it <= oldest).collect();
+        // A job's values are found by way of its deployment.
+        let mut bound: BTreeSet<u32> = service.active.iter().map(|active| active.deployment_number).collect();
+        for slot in self.slots_of(service.id) {
+            bound.extend(slot.job.iter().chain(&slot.previous).map(|job| job.bound_by));
+        }
+        let is_old = |it: &u32| *it <= oldest && !bound.contains(it);
+        let old: Vec<u32> = self.deployments_of(service.id).map(|it| it.number).filter(is_old).collect();
         for number in old {
             self.remove::<Deployment>((service.id, number));
         }
+        self.tidy_values(service.id);
         let mut used: BTreeSet<u32> = service.active.iter().map(|active| active.revision).collect();
         for slot in self.slots_of(service.id) {
             used.extend(slot.job.iter().chain(&slot.previous).map(|job| job.revision));
@@ -292,11 +310,6 @@ impl Cluster {
             self.remove::<Revision>((service.id, number));
         }
     }
-}
-
-/// Whether a job is what the deployment wants in a slot.
-pub(crate) fn is_new(job: &SlotJob, deployment: &Deployment, revision: u32) -> bool {
-    job.revision == revision && deployment.renew_from.is_none_or(|from| job.deployment_number >= from)
 }
 
 /// The slots that a deployment wants.

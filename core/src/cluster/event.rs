@@ -45,6 +45,8 @@ pub enum EventKind {
     NodeWish,
     /// A node's labels were changed.
     NodeLabels,
+    /// A secret or a variable was set or removed.
+    Value,
     /// A quota was set.
     Quota,
     /// The root of the certificate authority is being replaced, or was.
@@ -58,6 +60,9 @@ pub enum EventKind {
     /// An operator's token was removed.
     OperatorTokenRemoved,
 }
+
+/// The path of what is about the organization.
+pub const ORGANIZATION: &str = "organization";
 
 impl EventKind {
     /// Where it belongs, which says who may read it: what is about nodes and tokens, to the organization, whatever they
@@ -76,8 +81,10 @@ impl EventKind {
             | EventKind::JoinTokenCreated
             | EventKind::OperatorTokenCreated
             | EventKind::OperatorTokenRemoved => Scope::Organization,
+            EventKind::Value if path == ORGANIZATION => Scope::Organization,
             EventKind::ApplicationCreated
             | EventKind::EnvironmentCreated
+            | EventKind::Value
             | EventKind::PolicyChanged
             | EventKind::ServiceCreated
             | EventKind::ServiceChanged

@@ -1,11 +1,12 @@
 //! What the controller knows and does not store: possibly old, possibly unknown. The agents will say it again.
 
-use crate::ids::{JobId, NodeId, RequestId, ServiceId, SessionId, SlotId};
+use crate::ids::{JobId, NodeId, RequestId, ServiceId, SessionId, SlotId, ValueId};
 use crate::liveness::{AWAY_AFTER, Liveness, Pulse};
 use crate::message::{Credentials, ResolvedImage};
 use crate::reason::Waiting;
 use crate::report::{NodeReport, Use};
 use crate::time::{Millis, Tick};
+use crate::values::ValueKey;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -26,6 +27,8 @@ pub struct Live {
     pub waits: BTreeMap<ServiceId, Vec<Waiting>>,
     /// Slots whose job was given up outside of a deployment, which job that was, and when this controller noticed.
     pub(crate) given_up: BTreeMap<SlotId, (JobId, Tick)>,
+    /// Versions of values that the rim could not open when it last looked, and why.
+    pub unreadable: BTreeMap<(ValueKey, ValueId), String>,
     /// Questions about images that wait for their answers.
     pub(crate) asks: BTreeMap<RequestId, Ask>,
     /// Answers about images, until their deployment has used them.
@@ -75,6 +78,7 @@ impl Live {
             nodes: BTreeMap::new(),
             waits: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             asks: BTreeMap::new(),
             answers: BTreeMap::new(),
         }

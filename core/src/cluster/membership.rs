@@ -9,7 +9,7 @@ use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, One, Touched};
 use crate::ids::{ApplicationId, EnvironmentId, NodeId, TokenId};
 use crate::liveness::Liveness;
-use crate::policy::{ApplicationKind, Policy, why_not_a_name};
+use crate::policy::{ApplicationKind, LONGEST_JOIN_TOKEN_LIFE, Policy, why_not_a_name};
 use crate::quota::Quota;
 use crate::time::{Millis, Wall};
 use alloc::collections::BTreeMap;
@@ -189,6 +189,11 @@ impl Cluster {
         };
         if let Some(why) = new.node_name.as_deref().and_then(why_not_a_name) {
             return Err(Refusal::invalid(why));
+        }
+        if new.lifetime > LONGEST_JOIN_TOKEN_LIFE || new.lifetime == Millis(0) {
+            let most = LONGEST_JOIN_TOKEN_LIFE.0 / 1_000;
+            let said = format!("ttl_seconds must be between 1 and {most}: a join token is good for a week at most");
+            return Err(Refusal::invalid(said).at("ttl_seconds"));
         }
         let expires = cx.wall + new.lifetime;
         self.put(JoinToken {

@@ -32,7 +32,7 @@ impl Cluster {
         };
         spec.image.reference = image.to_string();
         let trigger = trigger(TriggerKind::Deploy, why, cx);
-        self.queue_one(service.id, Order { spec, revision: None, renew_from: None, trigger }, cx)
+        self.queue_one(service.id, Order { spec, revision: None, renew_from: None, bindings: None, trigger }, cx)
     }
 
     /// New jobs of what runs or is on its way.
@@ -42,7 +42,7 @@ impl Cluster {
         let Aim { spec, revision, .. } = self.aim(&service).ok_or_else(|| never_ran(path))?;
         let why = revision.map_or("new jobs".to_string(), |number| format!("new jobs of r{number}"));
         let trigger = trigger(TriggerKind::Redeploy, why, cx);
-        self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx)
+        self.queue_one(service.id, Order { spec, revision, renew_from, bindings: None, trigger }, cx)
     }
 
     /// An older revision, as many jobs as now.
@@ -74,8 +74,10 @@ impl Cluster {
         let scale = self.aim(&service).map_or(active.scale, |aim| aim.spec.scale);
         let spec = crate::spec::ServiceSpec { scale, ..revision.spec.clone() };
         self.refuse_reserved_change(path, &service, &spec, cx)?;
+        // Back to what is active is back to the values that it has: those of the deployment under way may be what is wrong.
+        let bindings = (to == active.revision).then(|| self.bindings_of(service.id, active.deployment_number).to_vec());
         let trigger = trigger(TriggerKind::Rollback, format!("back from r{} to r{to}", active.revision), cx);
-        self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, trigger }, cx)
+        self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, bindings, trigger }, cx)
     }
 
     /// Another number of jobs of what runs or is on its way. No job that stays is replaced.
@@ -86,7 +88,8 @@ impl Cluster {
         cx: &mut Context<'_>,
     ) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
-        let Aim { spec: current, revision, renew_from } = self.aim(&service).ok_or_else(|| never_ran(path))?;
+        let Aim { spec: current, revision, renew_from, bindings } =
+            self.aim(&service).ok_or_else(|| never_ran(path))?;
         let from = current.scale;
         let policy = self.get::<Environment>(&service.environment).map(|environment| environment.policy);
         let spec = crate::spec::ServiceSpec { scale, ..current };
@@ -99,7 +102,7 @@ impl Cluster {
             return Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched: [].into() });
         }
         let trigger = trigger(TriggerKind::Scale, format!("scale {from} -> {scale}"), cx);
-        self.queue_one(service.id, Order { spec, revision, renew_from, trigger }, cx)
+        self.queue_one(service.id, Order { spec, revision, renew_from, bindings, trigger }, cx)
     }
 
     /// Ends a service: its slots are emptied, then it is gone. Asked twice, nothing more happens.

@@ -6,6 +6,7 @@ use crate::cluster::command::{Apply, Command, Refusal, RefusalKind};
 use crate::cluster::rotation::AuthorityCommand;
 use crate::cluster::standing::StandingCommand;
 use crate::cluster::state::{Application, Authority, Environment, OperatorToken, TokenScope};
+use crate::cluster::values::ValueCommand;
 use crate::cluster::{Cluster, One};
 use crate::time::Wall;
 use alloc::format;
@@ -106,6 +107,9 @@ impl Command {
                 | StandingCommand::RefuseReturn { .. },
             ) => one(Verb::ManageNodes, Scope::Organization),
             Command::Authority(_) => one(Verb::ManageAuthority, Scope::Organization),
+            // Another key is the authority's affair: whoever has it has every value.
+            Command::Value(ValueCommand::Reseal { .. }) => one(Verb::ManageAuthority, Scope::Organization),
+            Command::Value(command) => one(Verb::ManageSecrets, command.scope()),
             Command::CreateOperatorToken(new) => one(Verb::ManageTokens, new.grant.scope.clone()),
             Command::RemoveOperatorToken { token } => Needs::Rights(cluster.needs_of_token(token)),
         }
@@ -120,8 +124,11 @@ impl Cluster {
             Command::Authority(AuthorityCommand::Adopt(_)) => self.get::<Authority>(&One).is_none(),
             _ => false,
         };
+        // An interrupted rotation of the master key is ended by whoever starts next, and changes no value.
+        let ends_rotation = matches!(command, Command::Value(ValueCommand::Reseal { .. }));
         match author {
             Author::FirstStart if first => Ok(()),
+            Author::Controller if ends_rotation => Ok(()),
             _ => self.permit_needs(author, command.needs(self), now),
         }
     }

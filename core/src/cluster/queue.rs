@@ -6,6 +6,7 @@ use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context};
 use crate::ids::{DeploymentId, ServiceId};
 use crate::spec::ServiceSpec;
+use crate::values::Bound;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -20,6 +21,8 @@ pub(crate) struct Order {
     pub revision: Option<u32>,
     /// As `Deployment::renew_from`.
     pub renew_from: Option<u32>,
+    /// As `Deployment::bindings`: none to bind what is there when it begins.
+    pub bindings: Option<Vec<Bound>>,
     /// Why.
     pub trigger: Trigger,
 }
@@ -33,6 +36,8 @@ pub(crate) struct Aim {
     pub revision: Option<u32>,
     /// From which deployment on jobs are new enough, if a redeploy is under way.
     pub renew_from: Option<u32>,
+    /// The values that its jobs get; none while they are not bound.
+    pub bindings: Option<Vec<Bound>>,
 }
 
 impl Cluster {
@@ -61,6 +66,7 @@ impl Cluster {
             reached: vec![(DeploymentPhase::Queued, cx.wall)],
             failure: None,
             outcomes: Vec::new(),
+            bindings: order.bindings,
         };
         let sentence = format!(
             "deployment {number} is queued: {} by {}, {why}",
@@ -93,13 +99,14 @@ impl Cluster {
     pub(crate) fn aim(&self, service: &Service) -> Option<Aim> {
         let forward = self.unfinished(service).filter(|it| it.phase != DeploymentPhase::Reverting);
         if let Some(deployment) = forward {
-            let Deployment { spec, revision, renew_from, .. } = deployment.clone();
-            return Some(Aim { spec, revision, renew_from });
+            let Deployment { spec, revision, renew_from, bindings, .. } = deployment.clone();
+            return Some(Aim { spec, revision, renew_from, bindings });
         }
         let active = service.active?;
         let revision = self.get::<Revision>(&(service.id, active.revision))?;
         let spec = ServiceSpec { scale: active.scale, ..revision.spec.clone() };
-        Some(Aim { spec, revision: Some(active.revision), renew_from: None })
+        let bindings = self.bindings_of(service.id, active.deployment_number).to_vec();
+        Some(Aim { spec, revision: Some(active.revision), renew_from: None, bindings: Some(bindings) })
     }
 
     /// The deployment under way.

@@ -4,7 +4,7 @@ use crate::cluster::deployment::slots_up_to;
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
-use crate::cluster::slots::{fresh_active_job, fresh_job};
+use crate::cluster::slots::{fresh_active_job, fresh_job, returning_job};
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup, Touched};
 use crate::ids::{NodeId, ServiceId, SlotId};
@@ -150,6 +150,7 @@ impl Cluster {
         for number in deployments {
             self.remove::<Deployment>((service.id, number));
         }
+        self.forget_values_of(service.id);
         self.remove::<Service>(service.id);
         true
     }
@@ -247,7 +248,7 @@ impl Cluster {
             Some((deployment, DeploymentPhase::Reverting, _)) => {
                 let kept = self.slots_to_keep(service).contains(&slot.id);
                 let active = service.active.filter(|_| kept)?;
-                Some(fresh_job(active.revision, deployment, cx))
+                Some(returning_job(&active, deployment, cx))
             }
             Some(_) => Some(SlotJob { job: crate::ids::JobId(cx.ids.mint()), ..job }),
             None => {

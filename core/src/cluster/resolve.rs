@@ -5,11 +5,12 @@ use crate::cluster::live::{Ask, Live, RESOLVE_TIMEOUT};
 use crate::cluster::paths::hosts_of;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
-use crate::ids::{NodeId, RequestId, ServiceId};
+use crate::ids::{NodeId, RequestId, ServiceId, ValueId};
 use crate::message::{ControllerWord, ResolvedImage};
 use crate::reason::Reason;
 use crate::spec::Pull;
 use crate::time::earlier;
+use crate::values::GivenValue;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -48,7 +49,7 @@ impl Cluster {
         match self.verdict(live, key, deployment) {
             Verdict::Bound(image, holders) => {
                 live.answers.remove(&key);
-                self.bind(service, deployment, image, holders, cx);
+                self.bind_image(service, deployment, image, holders, cx);
                 return true;
             }
             Verdict::Nothing(said) => {
@@ -67,7 +68,8 @@ impl Cluster {
             Pull::Local => ready.iter().copied().filter(|node| !known(node)).collect(),
         };
         for node in to_ask {
-            ask(live, key, node, deployment, cx, follow);
+            let login = self.login_of(service, deployment);
+            ask(live, key, node, deployment, login, cx, follow);
         }
         self.wait_for_answers(live, key, service, deployment, cx, follow);
         false
@@ -158,7 +160,7 @@ impl Cluster {
     }
 
     /// Gives the deployment its revision: the active one if nothing but the scale differs, else a new one.
-    fn bind(
+    fn bind_image(
         &mut self,
         service: &Service,
         deployment: &Deployment,
@@ -212,13 +214,14 @@ fn ask(
     key: (ServiceId, u32),
     node: NodeId,
     deployment: &Deployment,
+    login: Option<(ValueId, GivenValue)>,
     cx: &mut Context<'_>,
     follow: &mut Followup,
 ) {
     let Some(session) = live.session(node) else { return };
     let request = RequestId(cx.ids.mint());
     live.asks.insert(request, Ask { deployment: key, node, session, until: cx.tick + RESOLVE_TIMEOUT });
-    follow.asks.push((node, ControllerWord::ResolveImage { request, image: deployment.spec.image.clone() }));
+    follow.asks.push((node, ControllerWord::ResolveImage { request, image: deployment.spec.image.clone(), login }));
 }
 
 /// A question that was not answered in time counts as answered with no.

@@ -6,7 +6,7 @@
 
 use crate::cluster::deployment::slots_up_to;
 use crate::cluster::live::Live;
-use crate::cluster::slots::fresh_job;
+use crate::cluster::slots::returning_job;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
 use crate::ids::SlotId;
@@ -49,7 +49,7 @@ impl Cluster {
                     continue;
                 }
                 Back::Old(job) => Some(job),
-                Back::Fresh => service.active.map(|active| fresh_job(active.revision, deployment, cx)),
+                Back::Fresh => service.active.map(|active| returning_job(&active, deployment, cx)),
                 Back::Empty => None,
             };
             self.give(&slot.id, slot.node, job);
@@ -79,7 +79,9 @@ impl Cluster {
         // It was there and is being emptied: it had nothing left to lose.
         let Some(job) = slot.job else { return Back::Fresh };
         let own = job.deployment_number == deployment.number;
-        let old = |of: &SlotJob| of.revision == active.revision;
+        // What was active is a revision with the values that it had: a redeploy that did not end had others.
+        let had = self.bindings_of(service.id, active.deployment_number);
+        let old = |of: &SlotJob| of.revision == active.revision && self.bindings_of(service.id, of.bound_by) == had;
         match &slot.outcome {
             // Given back already: a kept job that turned out to be gone is followed by a fresh one, which is the last.
             Some(SlotOutcome::Failed { .. }) if slot.reverted_by == Some(deployment.number) && own => Back::There,

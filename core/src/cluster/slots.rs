@@ -95,11 +95,17 @@ impl Cluster {
 
 /// A job that nobody has had before.
 pub(crate) fn fresh_job(revision: u32, deployment: &Deployment, cx: &mut Context<'_>) -> SlotJob {
-    SlotJob { job: JobId(cx.ids.mint()), revision, deployment: deployment.id, deployment_number: deployment.number }
+    let (id, number) = (deployment.id, deployment.number);
+    SlotJob { job: JobId(cx.ids.mint()), revision, deployment: id, deployment_number: number, bound_by: number }
+}
+
+/// A job that goes back to what was active, in a deployment that has failed: with the values that it had.
+pub(crate) fn returning_job(active: &Active, deployment: &Deployment, cx: &mut Context<'_>) -> SlotJob {
+    SlotJob { bound_by: active.deployment_number, ..fresh_job(active.revision, deployment, cx) }
 }
 
 /// The same for what is active, outside of a deployment.
 pub(crate) fn fresh_active_job(active: &Active, cx: &mut Context<'_>) -> SlotJob {
     let Active { revision, deployment, deployment_number, .. } = *active;
-    SlotJob { job: JobId(cx.ids.mint()), revision, deployment, deployment_number }
+    SlotJob { job: JobId(cx.ids.mint()), revision, deployment, deployment_number, bound_by: deployment_number }
 }

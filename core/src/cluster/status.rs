@@ -116,6 +116,8 @@ impl Cluster {
                 }
             }
         }
+        // One that is under way may be just that.
+        sentences.extend(self.say_undeployed(record).filter(|_| record.unfinished.is_none()));
         let stays = |slot: &Slot| Some(self.why_it_stays(slot, &self.misplaced(slot)?));
         sentences.extend(self.slots_of(service).filter_map(stays));
         if sentences.is_empty() {

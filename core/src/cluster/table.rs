@@ -6,6 +6,7 @@
 use crate::cluster::event::Event;
 use crate::cluster::state::*;
 use crate::ids::*;
+use crate::values::{ValueKey, ValueKind, ValueScope};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -145,6 +146,8 @@ tables! {
     join_tokens: JoinToken("join-token"), TokenId, |record| record.id;
     /// By id.
     operator_tokens: OperatorToken("operator-token"), TokenId, |record| record.id;
+    /// By scope, kind and name.
+    values: Value("value"), ValueKey, |record| record.key.clone();
     /// By token and idempotency key.
     done_requests: DoneRequest("request"), (TokenId, String), |record| (record.token, record.key.clone());
 }
@@ -187,6 +190,32 @@ impl KeyPart for String {
     }
     fn read(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| String::from(text))
+    }
+}
+
+impl KeyPart for ValueKey {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '/');
+        let scope = read_scope(parts.next()?)?;
+        let kind = ValueKind::from_word(parts.next()?)?;
+        let name = String::from(parts.next().filter(|name| !name.is_empty())?);
+        Some(ValueKey { scope, kind, name })
+    }
+}
+
+fn read_scope(text: &str) -> Option<ValueScope> {
+    if text == "organization" {
+        return Some(ValueScope::Organization);
+    }
+    let (word, id) = text.split_once('-')?;
+    match word {
+        "application" => Some(ValueScope::Application(id.parse().ok()?)),
+        "environment" => Some(ValueScope::Environment(id.parse().ok()?)),
+        "service" => Some(ValueScope::Service(id.parse().ok()?)),
+        _ => None,
     }
 }
 
@@ -235,7 +264,12 @@ impl Cluster {
     /// The cluster as its store holds it. A record under another key than its own is a broken store.
     pub fn load(records: impl IntoIterator<Item = (Key, Record)>) -> Result<Cluster, String> {
         let mut cluster = Cluster::default();
-        for (key, record) in records {
+        for (key, mut record) in records {
+            // A value is proved to be its record's where it is opened, so one in another's place is found there, by name,
+            // and the rest of the store is as good as it was.
+            if let (Key::Value(own), Record::Value(value)) = (&key, &mut record) {
+                value.key = own.clone();
+            }
             if record.key() != key {
                 return Err(format!("the store holds the record {} under the key {key}", record.key()));
             }

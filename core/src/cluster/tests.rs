@@ -13,5 +13,6 @@ mod random;
 mod requests;
 mod standing;
 mod storing;
+mod valuing;
 mod wishing;
 mod world;

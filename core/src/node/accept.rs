@@ -1,12 +1,13 @@
 //! A newer word of the controller comes into the ledger.
 
 use crate::assignment::AssignmentSet;
-use crate::ids::{BootId, ClusterId, NodeId};
+use crate::ids::{BootId, ClusterId, NodeId, ValueId};
 use crate::message::Elsewhere;
 use crate::node::ledger::{LEDGER_FORMAT, Ledger, NotAccepted, Replacement};
 use crate::node::seen::{NodeConfig, Now};
 use crate::routes::{ROUTES_FORMAT, RouteTable};
-use alloc::collections::BTreeMap;
+use crate::values::{Body, GivenValue};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 impl Ledger {
@@ -22,6 +23,7 @@ impl Ledger {
             wanted: BTreeMap::new(),
             jobs: BTreeMap::new(),
             current: BTreeMap::new(),
+            values: BTreeMap::new(),
             replacements: BTreeMap::new(),
             subnets: BTreeMap::new(),
             table: RouteTable { format: ROUTES_FORMAT, generation: 0, node: config.name.clone(), routes: Vec::new() },
@@ -35,19 +37,58 @@ impl Ledger {
     /// An ended replacement is forgotten when the set no longer wants its new job: the controller has read of it, or has
     /// decided something newer. One that failed and is still wanted stays, so that the agent neither tries it again nor
     /// forgets to report it.
+    ///
+    /// The set that is held already says one thing more than before: values that could not be read here or there, to a node
+    /// that lost its key or whose controller lost its own for a while.
     pub fn accept(&mut self, set: AssignmentSet, _now: Now) -> Result<(), NotAccepted> {
         if !self.is_newer(&set) {
-            return Err(NotAccepted::Older);
+            let is_same = self.generation == Some(set.generation);
+            return if is_same && self.take_missing_values(set.values) { Ok(()) } else { Err(NotAccepted::Older) };
         }
         self.generation = Some(set.generation);
         self.stop_absent = set.stop_absent;
+        self.take_values(set.values);
         self.wanted = set.assignments.into_iter().map(|one| (one.slot.clone(), one)).collect();
         let wanted = &self.wanted;
         self.replacements.retain(|slot, one| {
             let still_wanted = |one: &Replacement| one.new.is_some() && wanted.get(slot).map(|w| w.job) == one.new;
             !one.phase.is_final() || still_wanted(one)
         });
+        self.forget_values();
         Ok(())
+    }
+
+    /// Takes in the values that a set gives. A version never changes, so one that is held is kept as it is, above all where
+    /// the controller cannot read it any more.
+    fn take_values(&mut self, given: BTreeMap<ValueId, GivenValue>) {
+        for (id, value) in given {
+            let held = self.values.get(&id).is_some_and(|held| matches!(held.body, Body::Sealed(_)));
+            if !held {
+                self.values.insert(id, value);
+            }
+        }
+    }
+
+    /// Takes in the values that are wanted and could not be read so far. Says whether there was one.
+    fn take_missing_values(&mut self, mut given: BTreeMap<ValueId, GivenValue>) -> bool {
+        given.retain(|_, value| !matches!(value.body, Body::Unreadable { .. }));
+        let before = self.readable();
+        self.take_values(given);
+        self.forget_values();
+        self.readable() != before
+    }
+
+    /// How many values are held that are not known to be unreadable.
+    fn readable(&self) -> usize {
+        self.values.values().filter(|value| !matches!(value.body, Body::Unreadable { .. })).count()
+    }
+
+    /// Forgets the values that no job here gets and none is wanted with.
+    pub(super) fn forget_values(&mut self) {
+        let wanted = self.wanted.values().map(|one| &one.run);
+        let here = self.jobs.values().map(|job| &job.assignment.run);
+        let used: BTreeSet<ValueId> = wanted.chain(here).flat_map(|run| &run.values).map(|one| one.value).collect();
+        self.values.retain(|id, _| used.contains(id));
     }
 
     /// Takes in where the jobs of other nodes run. Says whether that changed anything.

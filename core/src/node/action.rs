@@ -2,7 +2,7 @@
 //! effect; the rim leaves out one that is still under way.
 
 use crate::assignment::{BoundImage, RunSpec};
-use crate::ids::{EnvironmentId, JobId, SlotId};
+use crate::ids::{EnvironmentId, JobId, SlotId, ValueId};
 use crate::node::seen::Attempt;
 use crate::report::NodeReport;
 use crate::spec::Check;
@@ -41,6 +41,8 @@ pub enum Action {
     Pull {
         /// Which.
         image: BoundImage,
+        /// The credentials for its registry, among the ledger's values.
+        login: Option<ValueId>,
     },
     /// Make the container, unless it is there, and start it. Then `Seen::containers` tells how it went. On a name that is
     /// taken, a corpse of our own is removed and the call repeated.

@@ -3,13 +3,14 @@
 //! Written whole (write, fsync, rename, fsync of the folder) before any action that follows from it.
 
 use crate::assignment::{Assignment, AssignmentSet, Generation};
-use crate::ids::{BootId, ClusterId, DeploymentId, EnvironmentId, JobId, NodeId, SlotId, pairs};
+use crate::ids::{BootId, ClusterId, DeploymentId, EnvironmentId, JobId, NodeId, SlotId, ValueId, pairs};
 use crate::message::Elsewhere;
 use crate::node::action::Subnet;
 use crate::node::seen::{Attempt, Now};
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::routes::RouteTable;
 use crate::time::{Tick, Wall};
+use crate::values::GivenValue;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
@@ -41,6 +42,9 @@ pub struct Ledger {
     /// Who fills each slot: the job that has its traffic.
     #[serde(with = "pairs")]
     pub current: BTreeMap<SlotId, JobId>,
+    /// The values that the wanted jobs and those that are still here get, sealed under this node's key.
+    #[serde(default)]
+    pub values: BTreeMap<ValueId, GivenValue>,
     /// Replacements under way, and ended ones until the next set.
     #[serde(with = "pairs")]
     pub replacements: BTreeMap<SlotId, Replacement>,

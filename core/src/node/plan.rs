@@ -76,7 +76,10 @@ fn pulls(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
             Some(Image::Pulling | Image::Present) => false,
         };
         if is_due && asked.insert(image.pinned()) {
-            actions.push(Action::Pull { image: image.clone() });
+            // The newest word on the job: credentials that were renewed since it came are those to pull with.
+            let wanted = ledger.wanted.get(&job.assignment.slot).filter(|one| one.job == job.assignment.job);
+            let login = wanted.unwrap_or(&job.assignment).run.registry_login();
+            actions.push(Action::Pull { image: image.clone(), login });
         }
     }
 }

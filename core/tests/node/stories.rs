@@ -2,12 +2,13 @@
 
 use crate::world::*;
 use lapstrake_core::assignment::{AssignmentSet, Generation, ServicePath};
-use lapstrake_core::ids::{EpochId, JobId, ServiceId};
+use lapstrake_core::ids::{EpochId, JobId, ServiceId, ValueId};
 use lapstrake_core::message::Elsewhere;
 use lapstrake_core::node::ledger::NotAccepted;
 use lapstrake_core::report::{Failure, JobPhase, ReplacementPhase as Phase};
 use lapstrake_core::spec::{ServiceType, WhenCutOff};
 use lapstrake_core::time::{Millis, Tick};
+use lapstrake_core::values::{Binding, Body, GivenValue, Place, Sealed};
 
 /// A slot whose job 1 of deployment 1 runs and has the traffic.
 fn running() -> World {
@@ -461,11 +462,62 @@ fn an_older_set_is_refused() {
     world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
     let held = world.ledger.generation.unwrap();
     let older = Generation { epoch: held.epoch, number: held.number - 1 };
-    let set = |generation| AssignmentSet { generation, stop_absent: true, assignments: vec![] };
+    let set =
+        |generation| AssignmentSet { generation, stop_absent: true, assignments: vec![], values: Default::default() };
     let now = world.instant();
     assert_eq!(world.ledger.accept(set(older), now), Err(NotAccepted::Older));
     assert_eq!(world.ledger.accept(set(held), now), Err(NotAccepted::Older));
     assert_eq!(world.ledger.accept(set(Generation { epoch: EpochId(2), number: 1 }), now), Ok(()));
+}
+
+#[test]
+fn a_value_that_the_ledger_holds_stays_when_the_controller_cannot_read_it_any_more() {
+    let mut world = running();
+    let held = world.ledger.values.clone();
+    assert_eq!(held.keys().copied().collect::<Vec<_>>(), [ValueId(1)]);
+    let generation = Generation { epoch: EpochId(1), number: world.ledger.generation.unwrap().number + 1 };
+    let assignments = vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)];
+    let unreadable = GivenValue { called: "the secret a".into(), body: Body::Unreadable { said: "altered".into() } };
+    let values = [(ValueId(1), unreadable)].into();
+    let set = AssignmentSet { generation, stop_absent: true, assignments, values };
+    let now = world.instant();
+    world.ledger.accept(set, now).unwrap();
+    assert_eq!(world.ledger.values, held);
+}
+
+#[test]
+fn values_are_kept_as_long_as_a_job_has_them_and_forgotten_after_that() {
+    let mut world = running();
+    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Good)]);
+    assert_eq!(world.ledger.values.len(), 2, "the old job may have to be started again");
+    world.until("done", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good)]);
+    assert_eq!(world.ledger.values.keys().copied().collect::<Vec<_>>(), [ValueId(2), ValueId(3)]);
+}
+
+#[test]
+fn the_set_that_is_held_already_brings_the_values_that_could_not_be_read_and_nothing_else() {
+    let mut world = running();
+    let mut one = assignment(slot(1, 1), 1, 1, Behaviour::Good);
+    let binding = |name: &str, value| Binding { place: Place::Variable(name.into()), value: ValueId(value) };
+    one.run.values = vec![binding("A", 11), binding("B", 12)];
+    let generation = Generation { epoch: EpochId(2), number: 1 };
+    let sealed = |byte| Body::Sealed(Sealed(vec![byte]));
+    let unreadable = || Body::Unreadable { said: "its key is gone".into() };
+    let set = |bodies: [Body; 3]| {
+        let given = |body| GivenValue { called: "it".into(), body };
+        let values = (11..).map(ValueId).zip(bodies.map(given)).collect();
+        AssignmentSet { generation, stop_absent: true, assignments: vec![one.clone()], values }
+    };
+    let now = world.instant();
+    assert_eq!(world.ledger.accept(set([sealed(1), unreadable(), sealed(3)]), now), Ok(()));
+    assert!(!world.ledger.values.contains_key(&ValueId(13)), "no job gets it");
+    let same = set([sealed(9), unreadable(), sealed(3)]);
+    assert_eq!(world.ledger.accept(same, now), Err(NotAccepted::Older), "nothing that was missing");
+    assert_eq!(world.ledger.accept(set([unreadable(), sealed(2), sealed(3)]), now), Ok(()));
+    let held: Vec<Body> = world.ledger.values.range(ValueId(11)..).map(|(_, value)| value.body.clone()).collect();
+    assert_eq!(held, [sealed(1), sealed(2)]);
+    assert_eq!(world.ledger.accept(set([sealed(9), sealed(9), sealed(9)]), now), Err(NotAccepted::Older));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use lapstrake_core::report::{Capacity, ReplacementPhase};
 use lapstrake_core::routes::RouteTable;
 use lapstrake_core::spec::*;
 use lapstrake_core::time::{Millis, Tick, Wall};
+use lapstrake_core::values::{Binding, Body, GivenValue, Place, Sealed};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How a revision's process behaves; its image is named after it.
@@ -141,6 +142,8 @@ pub fn assignment(slot: SlotId, job: u128, deployment: u128, behaviour: Behaviou
         health: vec![check],
         deploy,
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        files: BTreeMap::new(),
         replace_after: Millis(0),
         when_cut_off: WhenCutOff::Keep,
         init: true,
@@ -159,8 +162,14 @@ pub fn assignment(slot: SlotId, job: u128, deployment: u128, behaviour: Behaviou
         image,
         spec,
         hosts: vec![Some(format!("s{service}.example"))],
+        values: vec![Binding { place: Place::Variable("KEY".into()), value: ValueId(job) }],
     };
     Assignment { slot, job: JobId(job), deployment: DeploymentId(deployment), run }
+}
+
+/// A value as the agent's rim gives it to the ledger.
+pub fn sealed(value: ValueId) -> GivenValue {
+    GivenValue { called: format!("the secret {value}"), body: Body::Sealed(Sealed(value.0.to_be_bytes().to_vec())) }
 }
 
 impl Default for World {
@@ -217,7 +226,9 @@ impl World {
         self.set_number += 1;
         let generation = Generation { epoch: EpochId(1), number: self.set_number };
         let before = self.ledger.clone();
-        let set = AssignmentSet { generation, stop_absent, assignments };
+        let values = assignments.iter().flat_map(|one| &one.run.values).map(|one| (one.value, sealed(one.value)));
+        let values = values.collect();
+        let set = AssignmentSet { generation, stop_absent, assignments, values };
         self.ledger.accept(set, self.instant()).expect("a newer set");
         self.judge(check_ledger(&before, &self.ledger, &self.seen, self.instant()));
         self.decide();
@@ -334,7 +345,7 @@ impl World {
                 assert!(!is_used, "a bridge went while jobs use it");
                 self.engine_is_up && self.seen.networks.remove(environment)
             }
-            Action::Pull { image } => {
+            Action::Pull { image, .. } => {
                 let is_there = self.registry_is_up && image.pinned() != Behaviour::NoImage.image();
                 let outcome = match is_there {
                     true => Image::Present,

@@ -23,7 +23,7 @@ pub struct Node {
     pub identity: Identity,
     pub config: Config,
     agent: Option<Process>,
-    _folder: TempDir,
+    _folders: [TempDir; 2],
 }
 
 /// Joins a cluster with a token.
@@ -37,10 +37,14 @@ impl Node {
         let token = controller.join_token(serde_json::json!({ "environment": "shop/production" })).await;
         let folder = tempfile::Builder::new().prefix("lapt-").tempdir().expect("a folder");
         let (state_dir, run_dir) = (folder.path().join("state"), folder.path().join("run"));
-        let config = Config { name: name.into(), state_dir, run_dir, ..Config::default() };
+        // The folder's own disk holds no secrets.
+        let memory = tempfile::Builder::new().prefix("lapt-").tempdir_in("/dev/shm").expect("a folder in memory");
+        let memory_dir = memory.path().join("files");
+        let config = Config { name: name.into(), state_dir, run_dir, memory_dir, ..Config::default() };
         let config = config.completed().expect("a good configuration");
         let identity = join_with(&token.token, &token.address, name, &config.state_dir).await.expect("joined");
-        let mut node = Node { engine: FakeRuntime::default(), identity, config, agent: None, _folder: folder };
+        let mut node =
+            Node { engine: FakeRuntime::default(), identity, config, agent: None, _folders: [folder, memory] };
         node.start();
         until(&format!("{name} is ready"), || async {
             let seen = controller.client.node(name).await;

@@ -1,10 +1,10 @@
 //! Making and starting containers, with the hardening that every job gets.
 
 use super::{DockerRuntime, WORK, wire, within};
-use crate::runtime::{Look, RunOrder, RuntimeError};
+use crate::runtime::{BoundFile, Look, RunOrder, RuntimeError};
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
-    NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+    MountType, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions};
 use std::collections::HashMap;
@@ -78,7 +78,7 @@ impl DockerRuntime {
             hostname: Some(hostname(order)),
             image: Some(order.run.image.pinned().to_owned()),
             cmd: (!spec.command.is_empty()).then(|| spec.command.clone()),
-            env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            env: Some(order.environment().into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
             labels: Some(wire::labels(self.owner, order)),
             // The checks are ours; the image's own would start a process in the container at every interval.
             healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
@@ -112,6 +112,18 @@ fn host_config(order: &RunOrder, network: &str) -> HostConfig {
         }),
         init: Some(spec.init),
         readonly_rootfs: Some(spec.read_only),
+        mounts: Some(order.given.files.iter().map(mount).collect()),
+        ..Default::default()
+    }
+}
+
+/// A file of the machine in the container. Bound, not copied: a copy would be on the engine's disk.
+fn mount(file: &BoundFile) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(file.source.to_string_lossy().into_owned()),
+        target: Some(file.path.clone()),
+        read_only: Some(true),
         ..Default::default()
     }
 }

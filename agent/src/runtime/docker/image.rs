@@ -2,7 +2,7 @@
 
 use super::{ASK, DockerRuntime, WORK, wire, within};
 use crate::network::bridge_name;
-use crate::runtime::RuntimeError;
+use crate::runtime::{RegistryLogin, RuntimeError};
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use bollard::query_parameters::{CreateImageOptionsBuilder, ListNetworksOptionsBuilder};
 use futures_util::StreamExt;
@@ -24,7 +24,11 @@ const REGISTRY: Duration = Duration::from_secs(30);
 const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
 
 impl DockerRuntime {
-    pub(super) async fn get_image(&self, image: &BoundImage) -> Result<(), RuntimeError> {
+    pub(super) async fn get_image(
+        &self,
+        image: &BoundImage,
+        login: Option<&RegistryLogin>,
+    ) -> Result<(), RuntimeError> {
         let docker = self.engine().await?;
         match within(ASK, "inspect image", docker.inspect_image(image.pinned())).await {
             Ok(_) => return Ok(()),
@@ -33,17 +37,17 @@ impl DockerRuntime {
         }
         match image {
             BoundImage::Id { id, .. } => Err(RuntimeError::NoSuchImage(format!("the node does not hold {id}"))),
-            BoundImage::Digest { pinned, .. } => match tokio::time::timeout(PULL, self.download(pinned)).await {
-                Ok(outcome) => outcome,
+            BoundImage::Digest { pinned, .. } => match tokio::time::timeout(PULL, self.download(pinned, login)).await {
+                Ok(outcome) => outcome.map_err(|error| wire::refused_by_registry(error, login)),
                 Err(_) => Err(RuntimeError::Refused(format!("not done within {} min", PULL.as_secs() / 60))),
             },
         }
     }
 
-    async fn download(&self, pinned: &str) -> Result<(), RuntimeError> {
+    async fn download(&self, pinned: &str, login: Option<&RegistryLogin>) -> Result<(), RuntimeError> {
         let options = CreateImageOptionsBuilder::default().from_image(pinned).build();
         let docker = self.engine().await?.clone();
-        let mut progress = Box::pin(docker.create_image(Some(options), None, None));
+        let mut progress = Box::pin(docker.create_image(Some(options), None, wire::credentials(login)));
         loop {
             match tokio::time::timeout(PULL_SILENCE, progress.next()).await {
                 Ok(None) => return Ok(()),
@@ -61,7 +65,11 @@ impl DockerRuntime {
         }
     }
 
-    pub(super) async fn meaning_of(&self, image: &ImageSource) -> Result<String, RuntimeError> {
+    pub(super) async fn meaning_of(
+        &self,
+        image: &ImageSource,
+        login: Option<&RegistryLogin>,
+    ) -> Result<String, RuntimeError> {
         let docker = self.engine().await?;
         match image.pull {
             Pull::Local => {
@@ -77,8 +85,9 @@ impl DockerRuntime {
                 found.id.ok_or_else(|| RuntimeError::Refused("the engine told no id of the image".into()))
             }
             Pull::Registry => {
-                let asked = docker.inspect_registry_image(&image.reference, None);
-                let told = within(REGISTRY, "the registry", asked).await?;
+                let asked = docker.inspect_registry_image(&image.reference, wire::credentials(login));
+                let told = within(REGISTRY, "the registry", asked).await;
+                let told = told.map_err(|error| wire::refused_by_registry(error, login))?;
                 let digest = told.descriptor.digest;
                 let digest = digest.ok_or_else(|| RuntimeError::Refused("the registry told no digest".into()))?;
                 Ok(format!("{}@{digest}", repository(&image.reference)))

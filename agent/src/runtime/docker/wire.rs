@@ -1,22 +1,21 @@
 //! Between the engine's words and ours: names, labels, states and errors.
 
-use crate::runtime::{Brief, Hint, Listed, Look, Owner, RunOrder, RuntimeError};
+pub use crate::runtime::container_name;
+use crate::runtime::{Brief, Hint, Listed, Look, Owner, RegistryLogin, RunOrder, RuntimeError};
+use bollard::BollardRequest;
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
     EventMessage,
 };
+use http::HeaderValue;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::time::Millis;
 use std::collections::HashMap;
 use std::error::Error as _;
 
 const PREFIX: &str = "dev.lapstrake.";
-
-/// The container's name: unique for an attempt, so that a repeated call meets its own earlier work.
-pub fn container_name(attempt: Attempt) -> String {
-    format!("lap-{}-{}", attempt.job, attempt.number)
-}
 
 /// The label of this word.
 pub fn label(word: &str) -> String {
@@ -136,6 +135,62 @@ pub fn hint(message: EventMessage) -> Option<Hint> {
     Some(Hint { attempt, at: message.time.unwrap_or(0) })
 }
 
+/// The header that carries a registry's credentials.
+const CREDENTIALS: &str = "x-registry-auth";
+
+/// The credentials of a pull, as the crate takes them.
+pub fn credentials(login: Option<&RegistryLogin>) -> Option<DockerCredentials> {
+    let credentials = |login: &RegistryLogin| DockerCredentials {
+        username: Some(login.user.clone()),
+        password: Some(login.password.clone()),
+        ..Default::default()
+    };
+    login.map(credentials)
+}
+
+/// Engines read the credentials in the alphabet for addresses (RFC 4648, section 5), the crate writes the ordinary one:
+/// whoever's password leads to a `+` or `/` there would be refused, or, worse, taken for nobody.
+pub fn with_readable_credentials(mut request: BollardRequest) -> BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut(CREDENTIALS) {
+        let readable: Vec<u8> = value.as_bytes().iter().map(|byte| in_the_alphabet_for_addresses(*byte)).collect();
+        // What was a header's value is one still.
+        if let Ok(mut readable) = HeaderValue::from_bytes(&readable) {
+            readable.set_sensitive(true);
+            *value = readable;
+        }
+    }
+    request
+}
+
+const fn in_the_alphabet_for_addresses(byte: u8) -> u8 {
+    match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => other,
+    }
+}
+
+/// Says so when it was the registry that refused, and whom. A registry that repeats a password in its answer is not
+/// repeated.
+pub fn refused_by_registry(error: RuntimeError, login: Option<&RegistryLogin>) -> RuntimeError {
+    let (RuntimeError::Refused(said) | RuntimeError::NotThere(said) | RuntimeError::NoSuchImage(said)) = &error else {
+        return error;
+    };
+    let lower = said.to_lowercase();
+    let words =
+        ["unauthorized", "no basic auth credentials", "authentication required", "access denied", "incorrect username"];
+    if !words.iter().any(|word| lower.contains(word)) {
+        return error;
+    }
+    RuntimeError::Refused(match login {
+        Some(login) if !login.password.is_empty() && said.contains(&login.password) => {
+            "the registry refused the credentials".into()
+        }
+        Some(_) => format!("the registry refused the credentials: {said}"),
+        None => format!("the registry wants credentials, and there are none for it: {said}"),
+    })
+}
+
 /// An error of the crate, in our words.
 pub struct Failed(pub RuntimeError);
 
@@ -199,6 +254,17 @@ mod tests {
         ]);
         assert_eq!(attempt_of(&labels), Some(Attempt { job: JobId(7), number: 3 }));
         assert_eq!(owner_of(&labels), None, "a cluster id that is none is not ours");
+    }
+
+    #[test]
+    fn a_password_that_the_registry_repeats_is_not_told() {
+        let login = RegistryLogin { user: "ci".into(), password: "hunter2".into() };
+        let told = |said: &str, login| refused_by_registry(RuntimeError::Refused(said.into()), login).to_string();
+        assert_eq!(told("unauthorized: not ci:hunter2", Some(&login)), "the registry refused the credentials");
+        let said = told("unauthorized: authentication required", Some(&login));
+        assert_eq!(said, "the registry refused the credentials: unauthorized: authentication required");
+        assert!(told("no basic auth credentials", None).starts_with("the registry wants credentials"));
+        assert_eq!(told("manifest unknown", Some(&login)), "manifest unknown");
     }
 
     #[test]

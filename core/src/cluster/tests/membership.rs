@@ -150,3 +150,21 @@ fn a_join_token_is_forgotten_a_week_after_its_end() {
     assert_eq!(kept_at(&mut world, ends + week), 0, "the used one too");
     assert_eq!(world.cluster.all::<Node>().count(), 1);
 }
+
+#[test]
+fn a_join_token_is_good_for_a_week_at_most_and_not_for_no_time() {
+    let mut world = World::with_nodes(1);
+    let token = |seconds| NewJoinToken {
+        id: TokenId(77),
+        hash: "h".into(),
+        lifetime: Millis::secs(seconds),
+        environment: None,
+        node_name: None,
+        cidr: None,
+    };
+    for seconds in [0, 7 * 24 * 3_600 + 1] {
+        let refused = world.run(Command::CreateJoinToken(token(seconds))).unwrap_err();
+        assert!(refused[0].sentence.contains("between 1 and 604800"), "{}", refused[0]);
+    }
+    world.run(Command::CreateJoinToken(token(7 * 24 * 3_600))).unwrap();
+}

@@ -3,10 +3,12 @@
 use super::world::*;
 use crate::cluster::command::*;
 use crate::cluster::state::*;
-use crate::ids::NodeId;
+use crate::cluster::values::{SetValue, ValueCommand};
+use crate::ids::{NodeId, ValueId};
 use crate::report::NodeReport;
 use crate::spec::ServiceSpec;
 use crate::time::Millis;
+use crate::values::{Sealed, ValueKey, ValueKind, ValueScope};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -18,7 +20,9 @@ const SERVICES: [&str; 3] = ["web", "api", "mail"];
 
 #[derive(Debug, Clone)]
 enum Input {
-    Apply(usize, u8, u32, bool),
+    Apply(usize, u8, u32, bool, bool),
+    SetValue(ValueKind, bool, u128),
+    RemoveValue(ValueKind, bool),
     Label(u128, bool),
     Deploy(usize, u8),
     Redeploy(usize),
@@ -43,7 +47,10 @@ fn any_input() -> impl Strategy<Value = Input> {
     let service = 0..SERVICES.len();
     let node = 1..=NODES;
     prop_oneof![
-        4 => (service.clone(), 1u8..5, 1u32..5, prop::bool::weighted(0.2)).prop_map(|(a, b, c, d)| Input::Apply(a, b, c, d)),
+        4 => (service.clone(), 1u8..5, 1u32..5, prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(a, b, c, d, e)| Input::Apply(a, b, c, d, e)),
+        3 => (kind(), any::<bool>(), any::<u128>()).prop_map(|(a, b, c)| Input::SetValue(a, b, c)),
+        1 => (kind(), any::<bool>()).prop_map(|(a, b)| Input::RemoveValue(a, b)),
         1 => (node.clone(), any::<bool>()).prop_map(|(a, b)| Input::Label(a, b)),
         4 => (service.clone(), 1u8..5).prop_map(|(a, b)| Input::Deploy(a, b)),
         2 => service.clone().prop_map(Input::Redeploy),
@@ -65,6 +72,25 @@ fn any_input() -> impl Strategy<Value = Input> {
     ]
 }
 
+fn kind() -> impl Strategy<Value = ValueKind> {
+    prop_oneof![Just(ValueKind::Secret), Just(ValueKind::Variable), Just(ValueKind::Registry)]
+}
+
+/// One name of a kind, in the environment or in its application.
+fn set_value(world: &World, kind: ValueKind, far: bool, id: u128) -> Command {
+    let at = if far { "shop" } else { "shop/production" };
+    let key = ValueKey { scope: world.cluster.value_scope(at).unwrap(), kind, name: name_of(kind).into() };
+    Command::Value(ValueCommand::Set(SetValue { at: at.into(), key, id: ValueId(id), body: Sealed(vec![1]) }))
+}
+
+fn name_of(kind: ValueKind) -> &'static str {
+    match kind {
+        ValueKind::Secret => "api-key",
+        ValueKind::Variable => "LEVEL",
+        ValueKind::Registry => "docker.io",
+    }
+}
+
 fn service(index: usize) -> crate::assignment::ServicePath {
     path(&format!("shop/production/{}", SERVICES[index]))
 }
@@ -78,9 +104,15 @@ fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) 
     let node = |number: u128| format!("node-{number}");
     let of = || (String::from("shop"), String::from("production"));
     let command = match input {
-        Input::Apply(index, tag, scale, bound) => {
+        Input::SetValue(kind, far, id) => set_value(world, kind, far, id),
+        Input::RemoveValue(kind, far) => {
+            let at = String::from(if far { "shop" } else { "shop/production" });
+            Command::Value(ValueCommand::Remove { at, kind, name: name_of(kind).into() })
+        }
+        Input::Apply(index, tag, scale, bound, secret) => {
             let constraints = if bound { vec!["zone == a".parse().unwrap()] } else { vec![] };
-            let spec = ServiceSpec { constraints, ..web(&format!("hello:{tag}"), scale) };
+            let secrets = if secret { [("API_KEY".into(), "api-key".into())].into() } else { [].into() };
+            let spec = ServiceSpec { constraints, secrets, ..web(&format!("hello:{tag}"), scale) };
             Command::Apply(file("production", &[(SERVICES[index], spec)]))
         }
         Input::Deploy(index, tag) => Command::Deploy { service: service(index), image: format!("hello:{tag}") },
@@ -141,6 +173,12 @@ fn at_rest(world: &mut World) {
         world.attach(number);
     }
     world.broken.clear();
+    // Whoever waits for the secret gets it; what is deployed already is left alone.
+    let scope = ValueScope::Environment(world.cluster.environment_named("shop", "production").unwrap().id);
+    if !world.cluster.values_for(scope, ValueKind::Secret).contains_key("api-key") {
+        let command = set_value(world, ValueKind::Secret, false, u128::MAX);
+        world.run(command).unwrap();
+    }
     world.wait(Millis::secs(70));
     world.settle();
     let services: Vec<Service> = world.cluster.all::<Service>().cloned().collect();
@@ -152,6 +190,14 @@ fn at_rest(world: &mut World) {
         assert_eq!(slots.len() as u32, wanted, "{}", service.name);
         for slot in slots {
             let job = slot.job.unwrap();
+            let bindings = |number| world.cluster.bindings_of(service.id, number);
+            let active = service.active.unwrap();
+            assert_eq!(
+                bindings(job.bound_by),
+                bindings(active.deployment_number),
+                "{}: all jobs have the same",
+                slot.id
+            );
             let running = world.agents[&slot.node].current.get(&slot.id);
             // A job that failed for good, outside of a deployment, is told and left to its operator.
             if slot.outcome == Some(SlotOutcome::Settled) {

@@ -58,6 +58,8 @@ pub struct World {
     pub images: BTreeMap<String, Result<String, String>>,
     /// Pinned images whose jobs do not get ready.
     pub broken: BTreeSet<String>,
+    /// The credentials with which nodes were asked for images.
+    pub logins: Vec<ValueId>,
     before: Cluster,
     asks: Vec<(NodeId, RequestId, ImageSource)>,
 }
@@ -82,6 +84,8 @@ pub fn web(image: &str, scale: u32) -> ServiceSpec {
             max_attempts: 3,
         },
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        files: BTreeMap::new(),
         replace_after: Millis(0),
         when_cut_off: WhenCutOff::Keep,
         init: true,
@@ -148,6 +152,7 @@ impl World {
             images: BTreeMap::new(),
             broken: BTreeSet::new(),
             asks: vec![],
+            logins: vec![],
         };
         for tag in 1..=9 {
             world.images.insert(format!("hello:{tag}"), Ok(format!("hello@sha256:{tag}")));
@@ -350,7 +355,8 @@ impl World {
             None => self.wakes.remove(&service),
         };
         for (node, word) in follow.asks {
-            if let ControllerWord::ResolveImage { request, image } = word {
+            if let ControllerWord::ResolveImage { request, image, login } = word {
+                self.logins.extend(login.map(|(id, _)| id));
                 self.asks.push((node, request, image));
             }
         }

@@ -343,7 +343,10 @@ pub(super) fn forget(ledger: &mut Ledger, seen: &Seen) {
     };
     let over = |job: &Job| job.phase.is_final() && job.address.is_none() && is_gone(job, seen) && !is_told(job);
     let forgotten: Vec<JobId> = ledger.jobs.values().filter(|job| over(job)).map(|job| job.assignment.job).collect();
-    for id in forgotten {
-        ledger.jobs.remove(&id);
+    for id in &forgotten {
+        ledger.jobs.remove(id);
+    }
+    if !forgotten.is_empty() {
+        ledger.forget_values();
     }
 }

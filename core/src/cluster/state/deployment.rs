@@ -1,0 +1,163 @@
+//! Deployments as they are stored.
+
+use crate::cluster::paths::slot_word;
+use crate::ids::{DeploymentId, ServiceId, SlotId};
+use crate::report::{Failure, ReplacementReport};
+use crate::spec::ServiceSpec;
+use crate::time::Wall;
+use crate::values::Bound;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// What an operator did to cause a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TriggerKind {
+    /// Applied a spec file.
+    Apply,
+    /// Named another image.
+    Deploy,
+    /// Asked for new jobs of the same revision.
+    Redeploy,
+    /// Went back to an older revision.
+    Rollback,
+    /// Changed the number of jobs.
+    Scale,
+}
+
+impl TriggerKind {
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            TriggerKind::Apply => "apply",
+            TriggerKind::Deploy => "deploy",
+            TriggerKind::Redeploy => "redeploy",
+            TriggerKind::Rollback => "rollback",
+            TriggerKind::Scale => "scale",
+        }
+    }
+}
+
+/// Why there is a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// What was done.
+    pub kind: TriggerKind,
+    /// By whom.
+    pub by: String,
+    /// In words: `image shop/web:1.4 -> shop/web:1.5`.
+    pub why: String,
+}
+
+/// Where a deployment stands. Only moves forward; the last three are ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentPhase {
+    /// Recorded.
+    Queued,
+    /// A node is asked what the image means now.
+    Resolving,
+    /// The revision has its number; new slots look for nodes. Nothing was changed so far.
+    Placing,
+    /// Slots get their new jobs, node after node.
+    Rolling,
+    /// A job failed; slots get back what they had.
+    Reverting,
+    /// Every slot runs the revision.
+    Complete,
+    /// A newer deployment took over.
+    Superseded,
+    /// It did not work; the service is what it was before.
+    Failed,
+}
+
+impl DeploymentPhase {
+    /// Whether it has ended.
+    pub const fn is_final(self) -> bool {
+        matches!(self, DeploymentPhase::Complete | DeploymentPhase::Superseded | DeploymentPhase::Failed)
+    }
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            DeploymentPhase::Queued => "queued",
+            DeploymentPhase::Resolving => "resolving",
+            DeploymentPhase::Placing => "placing",
+            DeploymentPhase::Rolling => "rolling",
+            DeploymentPhase::Reverting => "reverting",
+            DeploymentPhase::Complete => "complete",
+            DeploymentPhase::Superseded => "superseded",
+            DeploymentPhase::Failed => "failed",
+        }
+    }
+}
+
+/// Bringing a service to a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Its id, which assignments and reports carry.
+    pub id: DeploymentId,
+    /// Whose.
+    pub service: ServiceId,
+    /// Counts the service's deployments from 1.
+    pub number: u32,
+    /// Why.
+    pub trigger: Trigger,
+    /// What shall run; the scale in it is the wanted number of jobs.
+    pub spec: ServiceSpec,
+    /// The revision, once it is known. From the start when no image has to be resolved.
+    pub revision: Option<u32>,
+    /// Jobs of deployments before this one are replaced even if they run the revision: a redeploy gives every slot a new
+    /// job. None when a job that runs the revision may stay.
+    pub renew_from: Option<u32>,
+    /// The revision that was active when it was recorded.
+    pub from: Option<u32>,
+    /// Where it stands.
+    pub phase: DeploymentPhase,
+    /// When it entered each phase, oldest first.
+    pub reached: Vec<(DeploymentPhase, Wall)>,
+    /// Why it failed or had to revert.
+    pub failure: Option<DeploymentFailure>,
+    /// The last report of each slot's replacement. Sorted by slot.
+    pub outcomes: Vec<ReplacementReport>,
+    /// The versions of the secrets and variables that its jobs get; none until they are bound.
+    #[serde(default)]
+    pub bindings: Option<Vec<Bound>>,
+}
+
+/// Why a deployment failed: the first failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum DeploymentFailure {
+    /// A job did not get ready or did not stay so.
+    Job {
+        /// The slot.
+        slot: SlotId,
+        /// The node's name.
+        node: String,
+        /// Why.
+        failure: Failure,
+    },
+    /// Its secrets and variables could not be bound.
+    Values {
+        /// The whole sentence.
+        said: String,
+    },
+    /// The image could not be bound.
+    Image {
+        /// The whole sentence.
+        said: String,
+    },
+}
+
+impl fmt::Display for DeploymentFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeploymentFailure::Job { slot, node, failure } => {
+                write!(f, "{} on {node}: {failure}", slot_word(slot))
+            }
+            DeploymentFailure::Image { said } | DeploymentFailure::Values { said } => f.write_str(said),
+        }
+    }
+}
