@@ -2,14 +2,17 @@
 //!
 //! A bridge counts as standing only with its rules: without them no job is started on it.
 
+mod bridge;
 pub mod nft;
+
+pub use bridge::{Bridge, Bridges, NotOurs};
 
 use crate::observe::View;
 use crate::runtime::{Runtime, RuntimeError};
-use lapstrake_core::ids::{EnvironmentId, NodeId};
+use lapstrake_core::ids::EnvironmentId;
 use lapstrake_core::node::action::Subnet;
 use nft::{Nft, NftError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +42,7 @@ pub enum Fence {
 }
 
 impl Fence {
-    async fn stand(&self, bridges: &BTreeSet<String>) -> Result<(), NftError> {
+    async fn stand(&self, bridges: &BTreeSet<Bridge>) -> Result<(), NftError> {
         match self {
             Fence::Nftables(nft) => nft.stand(bridges).await,
             Fence::Open => Ok(()),
@@ -67,7 +70,7 @@ impl Networks {
         let fence = self.fence.lock().await;
         let made = async {
             let bridge = self.runtime.ensure_network(environment, subnet).await.map_err(NetworkError::Bridge)?;
-            let mut bridges = self.bridges().await?;
+            let mut bridges = self.bridges().await?.own;
             bridges.insert(environment, bridge);
             fence.stand(&bridges.into_values().collect()).await.map_err(NetworkError::Rules)
         };
@@ -97,7 +100,7 @@ impl Networks {
             seen.network_trouble.remove(&environment);
             seen.networks.remove(&environment)
         });
-        let bridges = self.bridges().await?;
+        let bridges = self.bridges().await?.own;
         fence.stand(&bridges.into_values().collect()).await.map_err(NetworkError::Rules)
     }
 
@@ -119,6 +122,9 @@ impl Networks {
     async fn audit(&self) -> Result<(), NetworkError> {
         let fence = self.fence.lock().await;
         let bridges = self.bridges().await?;
+        // Its jobs have no rules, and nobody but a person can tell what the bridge is.
+        self.view.trouble("bridges", bridges.trouble());
+        let bridges = bridges.own;
         let outcome = fence.stand(&bridges.values().cloned().collect()).await.map_err(NetworkError::Rules);
         for bridge in bridges.values() {
             turn_hairpin_on(bridge);
@@ -133,24 +139,15 @@ impl Networks {
         outcome
     }
 
-    async fn bridges(&self) -> Result<BTreeMap<EnvironmentId, String>, NetworkError> {
+    async fn bridges(&self) -> Result<Bridges, NetworkError> {
         self.runtime.networks().await.map_err(NetworkError::Bridge)
     }
 }
 
-/// The interface of an environment's bridge. The kernel allows 15 bytes. Ids begin with the time of their birth, which
-/// environments made together share, so the name comes from their random ends; the node is in it because several agents
-/// may share a kernel.
-pub fn bridge_name(node: NodeId, environment: EnvironmentId) -> String {
-    const KEPT: usize = 11;
-    let text = EnvironmentId(node.0 ^ environment.0).to_string();
-    format!("lap{}", &text[text.len() - KEPT..])
-}
-
 /// A port in hairpin mode sends a frame back where it came from; without it a job cannot reach itself through an address
 /// that the kernel leads back to it. Ports come with every container, so this is part of the audit.
-fn turn_hairpin_on(bridge: &str) {
-    let ports = Path::new("/sys/class/net").join(bridge).join("brif");
+fn turn_hairpin_on(bridge: &Bridge) {
+    let ports = Path::new("/sys/class/net").join(bridge.name()).join("brif");
     let Ok(entries) = std::fs::read_dir(&ports) else { return };
     for entry in entries.flatten() {
         let switch = entry.path().join("hairpin_mode");
@@ -159,19 +156,5 @@ fn turn_hairpin_on(bridge: &str) {
         {
             tracing::debug!(%error, path = %switch.display(), "hairpin mode cannot be set");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn environments_that_were_made_in_the_same_millisecond_get_bridges_of_their_own() {
-        let time = 0x0193_4c5a_0000_u128 << 80;
-        let names: BTreeSet<String> =
-            (1..=3).map(|n| bridge_name(NodeId(time | 99), EnvironmentId(time | n))).collect();
-        assert_eq!(names.len(), 3);
-        assert!(names.iter().all(|name| name.len() <= 15));
     }
 }

@@ -243,7 +243,7 @@ async fn a_network_stands_once_with_one_subnet_until_it_is_removed(bench: &impl 
     let other = Subnet { prefix: 25, ..bench.subnet() };
     let refused = runtime.ensure_network(environment, other).await;
     assert!(matches!(refused, Err(RuntimeError::Refused(_))), "{refused:?}");
-    assert_eq!(runtime.networks().await.expect("listed").get(&environment), Some(&bridge));
+    assert_eq!(runtime.networks().await.expect("listed").own.get(&environment), Some(&bridge));
     runtime.remove_network(environment).await.expect("removed");
     let again = runtime.remove_network(environment).await;
     assert!(matches!(again, Err(RuntimeError::NotThere(_))), "{again:?}");

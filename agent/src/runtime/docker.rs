@@ -10,6 +10,7 @@ mod wire;
 
 use super::oom::OomLog;
 use super::{ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner, RunOrder, Runtime, RuntimeError};
+use crate::network::{Bridge, Bridges};
 use bollard::Docker;
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
@@ -190,13 +191,13 @@ impl Runtime for DockerRuntime {
     fn resolve<'a>(&'a self, image: &'a ImageSource) -> Outcome<'a, String> {
         Box::pin(self.meaning_of(image))
     }
-    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String> {
+    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, Bridge> {
         Box::pin(self.make_network(environment, subnet))
     }
     fn remove_network(&self, environment: EnvironmentId) -> Outcome<'_, ()> {
         Box::pin(self.drop_network(environment))
     }
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>> {
+    fn networks(&self) -> Outcome<'_, Bridges> {
         Box::pin(self.bridges())
     }
     fn root(&self) -> Outcome<'_, PathBuf> {

@@ -1,10 +1,12 @@
 //! An engine in memory, for tests of everything above it. Its images behave as scripted, by reference.
 
 use super::{Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RunOrder, Runtime, RuntimeError};
+use crate::network::{Bridge, Bridges};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use lapstrake_core::assignment::BoundImage;
-use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::ids::{EnvironmentId, NodeId};
+use lapstrake_core::image::repository;
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
@@ -61,6 +63,9 @@ impl Default for Script {
         }
     }
 }
+
+/// Its bridges are no interfaces of a kernel, so that no other agent can have the same.
+const NO_NODE: NodeId = NodeId(0);
 
 /// The engine. A clone is the same engine, so that a restarted agent meets what the earlier one left.
 #[derive(Clone)]
@@ -379,15 +384,15 @@ impl Runtime for FakeRuntime {
             }
             Ok(match image.pull {
                 Pull::Local => digest(&image.reference),
-                Pull::Registry => format!("{}@{}", image.reference.replace(':', "-"), digest(&image.reference)),
+                Pull::Registry => format!("{}@{}", repository(&image.reference), digest(&image.reference)),
             })
         })
     }
-    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String> {
+    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, Bridge> {
         Box::pin(async move {
             let stands = *self.up()?.networks.entry(environment).or_insert(subnet);
             if stands == subnet {
-                Ok(environment.to_string())
+                Ok(Bridge::of(NO_NODE, environment))
             } else {
                 Err(RuntimeError::Refused("another subnet".into()))
             }
@@ -403,8 +408,8 @@ impl Runtime for FakeRuntime {
             removed.map(drop).ok_or_else(|| RuntimeError::NotThere("no such network".into()))
         })
     }
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>> {
-        Box::pin(async { Ok(self.up()?.networks.keys().map(|id| (*id, id.to_string())).collect()) })
+    fn networks(&self) -> Outcome<'_, Bridges> {
+        Box::pin(async { Ok(self.up()?.networks.keys().map(|id| (*id, Ok(Bridge::of(NO_NODE, *id)))).collect()) })
     }
     fn root(&self) -> Outcome<'_, PathBuf> {
         Box::pin(async { Ok(PathBuf::from("/")) })
