@@ -14,6 +14,7 @@ mod failing;
 mod hostile;
 mod joining;
 mod membership;
+mod own_certificate;
 mod policy;
 mod requests;
 mod surviving;
