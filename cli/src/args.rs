@@ -115,7 +115,13 @@ pub enum Verb {
     ///
     /// The token names the controller's certificate authority: it is only ever sent to that controller. Without TOKEN and
     /// --token-file it is asked for. It is stored under --context, or else under the current context's name.
-    #[command(after_help = "Example:\n  lap login https://controller.example.com:7400 --token-file operator.token")]
+    ///
+    /// Where something with another certificate stands before the controller, --ca-file or --system-roots says which roots
+    /// lead to that one; then it must be for the address's own name, and the token is sent to that address alone.
+    #[command(
+        after_help = "Example:\n  lap login https://controller.example.com:7400 --token-file operator.token\n  lap login \
+                      https://lap.example.com --token-file operator.token --ca-file company-root.pem"
+    )]
     Login(Login),
     /// Controllers that `lap login` stored
     #[command(subcommand, after_help = "Example:\n  lap context use staging")]
@@ -211,6 +217,13 @@ pub struct Login {
     /// The fingerprint of the controller's root, where it is another one than the token names; `lap ca show` prints it
     #[arg(long, value_name = "SHA256")]
     pub fingerprint: Option<String>,
+    /// A file of roots, PEM, that are trusted for this address instead of the authority that the token names
+    #[arg(long, value_name = "FILE", conflicts_with = "fingerprint")]
+    pub ca_file: Option<PathBuf>,
+    /// Trust this system's roots for this address (those of SSL_CERT_FILE, if it is set) instead of the authority that the
+    /// token names
+    #[arg(long, conflicts_with_all = ["fingerprint", "ca_file"])]
+    pub system_roots: bool,
 }
 
 /// `lap context`.
