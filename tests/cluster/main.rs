@@ -12,6 +12,7 @@ mod audit;
 mod deploying;
 mod failing;
 mod hostile;
+mod hostile_agent;
 mod joining;
 mod membership;
 mod own_certificate;
