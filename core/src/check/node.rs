@@ -284,7 +284,13 @@ fn action_is_allowed(found: &mut Findings, ledger: &Ledger, seen: &Seen, action:
             });
         }
         Action::RemoveNetwork { environment } => {
-            let is_empty = !ledger.jobs.values().any(|job| job.assignment.run.environment == *environment);
+            // A job that has ended uses it until its container is gone and no proxy can send to its address any more.
+            let uses = |job: &Job| {
+                let has_container = seen.attempts_of(job.assignment.job).next().is_some();
+                !job.phase.is_final() || job.address.is_some() || has_container
+            };
+            let of = |job: &&Job| job.assignment.run.environment == *environment;
+            let is_empty = !ledger.jobs.values().filter(of).any(uses);
             found.unless(is_empty, number::ORDER, || format!("the bridge of {environment} shall go while jobs use it"));
         }
         Action::EnsureNetwork { .. }

@@ -469,6 +469,24 @@ fn an_older_set_is_refused() {
 }
 
 #[test]
+fn the_bridge_of_an_environment_whose_last_job_has_ended_leaves_without_another_set() {
+    let mut world = running();
+    assert_eq!(world.seen.networks.len(), 1);
+    world.proxies[0].stuck = true;
+    world.accept(vec![]);
+    let number = world.set_number;
+    world.pass(30_000);
+    assert_eq!(world.seen.networks.len(), 1, "a proxy may still send to its address");
+    world.proxies[0].stuck = false;
+    world.until("the bridge is gone", |world| world.seen.networks.is_empty() && world.ledger.subnets.is_empty());
+    assert_eq!(world.set_number, number, "the controller said nothing more");
+    // A new set for the same environment makes it again.
+    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Good)]);
+    world.until("job 2 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    assert_eq!(world.seen.networks.len(), 1);
+}
+
+#[test]
 fn a_public_service_that_runs_elsewhere_has_a_route_that_names_the_nodes() {
     let mut world = running();
     let elsewhere = Elsewhere {

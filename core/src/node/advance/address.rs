@@ -3,7 +3,7 @@
 use crate::ids::{EnvironmentId, JobId};
 use crate::node::action::Subnet;
 use crate::node::health::is_gone;
-use crate::node::ledger::Ledger;
+use crate::node::ledger::{Job, Ledger};
 use crate::node::routes;
 use crate::node::seen::{NodeConfig, Seen};
 use crate::report::JobPhase;
@@ -50,13 +50,15 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig) {
     }
 }
 
-/// Environments that have a subnet or a bridge here and no job left or to come.
+/// Environments that have a subnet or a bridge here and no job left or to come. A job that has ended is in the ledger until
+/// the next set; it needs no bridge any more once its container is gone and its address was given back.
 pub fn unused_networks<'a>(ledger: &'a Ledger, seen: &'a Seen) -> impl Iterator<Item = EnvironmentId> + 'a {
     let knows_all = seen.engine_answers && seen.containers.keys().all(|one| ledger.jobs.contains_key(&one.job));
     let ours: BTreeSet<EnvironmentId> = ledger.subnets.keys().chain(&seen.networks).copied().collect();
     ours.into_iter().filter(move |environment| {
         let of = |run: &crate::assignment::RunSpec| run.environment == *environment;
-        let has_job = ledger.jobs.values().any(|job| of(&job.assignment.run));
+        let is_over = |job: &Job| job.phase.is_final() && job.address.is_none() && is_gone(job, seen);
+        let has_job = ledger.jobs.values().any(|job| of(&job.assignment.run) && !is_over(job));
         let is_wanted = ledger.wanted.values().any(|one| of(&one.run));
         knows_all && ledger.generation.is_some() && ledger.stop_absent && !has_job && !is_wanted
     })
