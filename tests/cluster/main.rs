@@ -18,5 +18,6 @@ mod membership;
 mod own_certificate;
 mod policy;
 mod requests;
+mod restoring;
 mod surviving;
 mod watching;

@@ -8,7 +8,7 @@ mod node;
 
 pub use client::{Answer, Client, Words};
 pub use controller::{Controller, Stored};
-pub use node::{Node, join_with};
+pub use node::{Node, id, join_with};
 
 use std::future::Future;
 use std::time::Duration;
