@@ -1,6 +1,6 @@
 //! By what a controller is recognised before the token is shown to it.
 
-use crate::context::{Address, ContextError};
+use crate::context::Address;
 use lapstrake_core::quote::quoted;
 use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::names::server_name;
