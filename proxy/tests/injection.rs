@@ -141,7 +141,7 @@ const CUT: u16 = 0;
 /// A request that is read wrongly somewhere: nobody may see it.
 const WRONG: Fate = Refused(&[400]);
 
-/// The bytes with `H` as the host of the service, ended by the words after which nothing more comes.
+/// A request to the service with these headers, after which nothing more comes on the connection.
 fn request(first: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("{first}\r\nHost: {HOST}\r\n{headers}Connection: close\r\n\r\n{body}").into_bytes()
 }
