@@ -240,19 +240,19 @@ impl Parts {
                 let looked = self.containers.look_at(attempt).await;
                 told("look", looked)
             }
-            Err(RuntimeError::NoSuchImage(said)) => {
-                tracing::warn!(said, "the image is gone; it is got again");
-                self.view.change(|seen| seen.images.remove(order.run.image.pinned()).is_some());
-                true
-            }
             Err(RuntimeError::Unreachable(said)) => {
                 tracing::warn!(said, "the engine did not answer to a start");
                 true
             }
             Err(error) => {
                 let (said, at) = (error.to_string(), self.clock.tick());
+                let image_is_gone = matches!(error, RuntimeError::NoSuchImage(_));
                 tracing::warn!(said, job = %attempt.job, attempt = attempt.number, "the engine refused to start a container");
                 self.view.decide(attempt, |seen| {
+                    if image_is_gone {
+                        // Somebody removed it since it was got: this attempt is over, and the next one gets it again.
+                        seen.images.remove(order.run.image.pinned());
+                    }
                     seen.containers.insert(attempt, Container::Refused { said, at });
                 });
                 false

@@ -183,3 +183,41 @@ async fn a_job_that_dies_gets_a_new_attempt() {
     agent.report("it is healthy", |report| is_healthy(report, OLD)).await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn an_image_that_was_pruned_after_it_was_pulled_is_got_again() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = start(&node, &fake);
+    let image = BoundImage::Digest { reference: "v1".into(), pinned: "v1@sha256:1".into() };
+    agent.link.apply(set(1, vec![assignment(ENVIRONMENT, OLD, 1, image.clone(), &[])])).await;
+    peer.routes_to(OLD).await;
+    agent.report("it is healthy", |report| is_healthy(report, OLD)).await;
+    fake.prune(&image);
+    fake.crash(first(OLD), 1);
+    let said = |report: &NodeReport| {
+        let failure = report.jobs.iter().find_map(|job| job.failure.as_ref());
+        failure.is_some_and(|failure| failure.to_string().contains("No such image"))
+    };
+    agent.report("the attempt without an image is told", said).await;
+    agent.report("it is healthy again", |report| is_healthy(report, OLD)).await;
+    assert_eq!(fake.running(), [Attempt { job: OLD, number: 3 }], "{:?}", fake.done());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_local_image_that_was_pruned_is_told_in_words() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    fake.prune(&image("v1"));
+    fake.crash(first(OLD), 1);
+    let said = |report: &NodeReport| {
+        let failure = report.jobs.iter().find_map(|job| job.failure.as_ref());
+        failure.is_some_and(|failure| {
+            failure.to_string() == "the image v1 cannot be pulled: the node does not hold sha256:v1"
+        })
+    };
+    agent.report("it is told where the image is missing", said).await;
+    agent.stop().await;
+}

@@ -93,6 +93,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "machine reboot",
             "engine silence",
             "registry down",
+            "images pruned",
             "container exits",
             "container sick",
             "container removed",

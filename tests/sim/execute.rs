@@ -357,6 +357,8 @@ impl World {
                 }
                 Returned::NoImage => {
                     agent.seen.images.remove(run.image.pinned());
+                    let refused = Container::Refused { said: "No such image".into(), at: tick };
+                    agent.seen.containers.insert(*attempt, refused);
                 }
                 Returned::Unreachable => {}
             },

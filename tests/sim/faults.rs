@@ -9,6 +9,7 @@ use lapstrake_core::cluster::state::Node;
 use lapstrake_core::ids::BootId;
 use lapstrake_core::liveness::{AWAY_AFTER, LOST_AFTER};
 use lapstrake_core::node::seen::Attempt;
+use std::collections::BTreeSet;
 
 /// At which point a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub enum Fault {
     EngineSilent(MachineNumber),
     /// The registry gives nothing.
     RegistryDown,
+    /// Somebody removes all images that no container uses.
+    ImagesPruned(MachineNumber),
     /// A process ends by itself.
     ContainerExits(MachineNumber),
     /// A process answers its checks badly.
@@ -106,6 +109,7 @@ impl Fault {
             Fault::Reboot(_) => "machine reboot",
             Fault::EngineSilent(_) => "engine silence",
             Fault::RegistryDown => "registry down",
+            Fault::ImagesPruned(_) => "images pruned",
             Fault::ContainerExits(_) => "container exits",
             Fault::ContainerSick(_) => "container sick",
             Fault::ContainerRemoved(_) => "container removed",
@@ -159,6 +163,7 @@ impl World {
             Fault::Reboot(machine),
             Fault::EngineSilent(machine),
             Fault::RegistryDown,
+            Fault::ImagesPruned(machine),
             Fault::ContainerExits(machine),
             Fault::ContainerSick(machine),
             Fault::ContainerRemoved(machine),
@@ -219,6 +224,7 @@ impl World {
                 return !streams.is_empty();
             }
             Fault::JoinsAgain(machine) => return self.joins_again(machine),
+            Fault::ImagesPruned(machine) => return self.prune(machine),
             Fault::ControllerAway => {
                 let until = self.at + self.rng.between(1_000, 30_000);
                 self.controller_goes_away(until);
@@ -265,6 +271,15 @@ impl World {
         for one in self.machines[machine].engine.containers.values_mut() {
             one.ended_in_health = false;
         }
+    }
+
+    /// Those that are bound to their machine are left: nobody could bring them back.
+    fn prune(&mut self, machine: MachineNumber) -> bool {
+        let engine = &mut self.machines[machine].engine;
+        let before = engine.images.len();
+        let used: BTreeSet<&str> = engine.containers.values().map(|one| one.run.image.pinned()).collect();
+        engine.images.retain(|pinned| pinned.starts_with("sha256:") || used.contains(pinned.as_str()));
+        engine.images.len() < before
     }
 
     fn proxy_sticks(&mut self, machine: MachineNumber) -> bool {

@@ -73,6 +73,8 @@ pub struct FakeRuntime {
 struct Inner {
     scripts: BTreeMap<String, Script>,
     images: BTreeSet<String>,
+    /// Images that were there and that somebody removed.
+    pruned: BTreeSet<String>,
     containers: BTreeMap<Attempt, Made>,
     networks: BTreeMap<EnvironmentId, Subnet>,
     down: Option<String>,
@@ -126,6 +128,13 @@ impl FakeRuntime {
     pub fn running(&self) -> Vec<Attempt> {
         let runs = |made: &Made| made.look.brief() == Brief::Running;
         self.lock().containers.iter().filter(|(_, made)| runs(made)).map(|(attempt, _)| *attempt).collect()
+    }
+
+    /// Removes an image as `docker image prune` does. One that is bound to the node is gone for good.
+    pub fn prune(&self, image: &BoundImage) {
+        let mut inner = self.lock();
+        inner.images.remove(image.pinned());
+        inner.pruned.insert(image.pinned().to_owned());
     }
 
     /// Ends a running container as by a crash of its process.
@@ -248,13 +257,17 @@ impl FakeRuntime {
         let script = self.up()?.scripts.get(image.reference()).cloned().unwrap_or_default();
         tokio::time::sleep(script.pull_takes).await;
         let mut inner = self.up()?;
-        match script.pull_fails {
-            Some(said) => Err(RuntimeError::Refused(said)),
-            None => {
-                inner.images.insert(image.pinned().to_owned());
-                Ok(())
-            }
+        if let Some(said) = script.pull_fails {
+            return Err(RuntimeError::Refused(said));
         }
+        match image {
+            BoundImage::Id { id, .. } if inner.pruned.contains(id) => {
+                return Err(RuntimeError::NoSuchImage(format!("the node does not hold {id}")));
+            }
+            BoundImage::Id { .. } | BoundImage::Digest { .. } => {}
+        }
+        inner.images.insert(image.pinned().to_owned());
+        Ok(())
     }
 
     fn lines_of(&self, attempt: Attempt) -> Result<Vec<Written>, RuntimeError> {
