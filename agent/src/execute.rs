@@ -174,17 +174,16 @@ impl Parts {
     async fn carry_out(&self, key: Key, action: Action, table: Option<RouteTable>) {
         let word = action.word();
         tracing::debug!(action = word, about = ?key, "begins");
+        let mut under_way = UnderWay { parts: self, key, word, failed: true };
         lapstrake_crash::point_of(word, "before");
-        let failed = match action {
+        under_way.failed = match action {
             Action::EnsureNetwork { environment, subnet } => {
                 told(word, self.networks.ensure(environment, subnet).await)
             }
             Action::RemoveNetwork { environment } => told(word, self.networks.remove(environment).await),
             Action::Pull { image } => self.pull(&image).await,
             Action::Run { attempt, slot, address, subnet: _, run } => {
-                let failed = self.run(RunOrder { attempt, slot, address, run: *run }).await;
-                self.view.change(|seen| seen.starting.remove(&attempt));
-                failed
+                self.run(RunOrder { attempt, slot, address, run: *run }).await
             }
             Action::Terminate { attempt } => self.terminate(attempt).await,
             Action::Kill { attempt } => {
@@ -200,8 +199,6 @@ impl Parts {
             Action::Watch { .. } | Action::Unwatch { .. } => false,
         };
         lapstrake_crash::point_of(word, "after");
-        self.desk().put_down(key, word, failed, self.clock.tick());
-        self.view.wake();
     }
 
     async fn pull(&self, image: &BoundImage) -> bool {
@@ -319,6 +316,32 @@ impl Parts {
             Ok(()) | Err(RuntimeError::NotThere(_)) => looked,
             Err(error) => told(word, Err::<(), _>(error)),
         }
+    }
+}
+
+/// An action under way. However it ends, be it by a panic, it is put down: nothing else could be done about the same thing.
+struct UnderWay<'a> {
+    parts: &'a Parts,
+    key: Key,
+    word: &'static str,
+    failed: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(action = self.word, about = ?self.key, "a mistake in the agent ended an action; it is tried again");
+        }
+        let parts = self.parts;
+        parts.view.change(|seen| match &self.key {
+            Key::Attempt(attempt) => seen.starting.remove(attempt),
+            Key::Image(pinned) if seen.images.get(pinned) == Some(&Image::Pulling) => {
+                seen.images.remove(pinned).is_some()
+            }
+            Key::Image(_) | Key::Network(_) | Key::Table => false,
+        });
+        parts.desk().put_down(self.key.clone(), self.word, self.failed, parts.clock.tick());
+        parts.view.wake();
     }
 }
 

@@ -221,3 +221,13 @@ async fn a_local_image_that_was_pruned_is_told_in_words() {
     agent.report("it is told where the image is missing", said).await;
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_panic_in_an_action_does_not_keep_it_from_being_done() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    fake.panic_once();
+    let agent = with_old_job(&node, &fake, &peer).await;
+    assert_eq!(fake.done(), [("run", first(OLD))]);
+    agent.stop().await;
+}

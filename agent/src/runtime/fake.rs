@@ -78,6 +78,8 @@ struct Inner {
     containers: BTreeMap<Attempt, Made>,
     networks: BTreeMap<EnvironmentId, Subnet>,
     down: Option<String>,
+    panics: bool,
+    mute: BTreeMap<Attempt, String>,
     done: Vec<(&'static str, Attempt)>,
 }
 
@@ -117,6 +119,27 @@ impl FakeRuntime {
     /// Lets every call fail with this, until `None`.
     pub fn set_down(&self, said: Option<&str>) {
         self.lock().down = said.map(str::to_owned);
+    }
+
+    /// Lets every look at one container fail with this, until `None`; it is listed all the same.
+    pub fn set_mute(&self, attempt: Attempt, said: Option<&str>) {
+        let mut inner = self.lock();
+        match said {
+            Some(said) => inner.mute.insert(attempt, said.to_owned()),
+            None => inner.mute.remove(&attempt),
+        };
+        drop(inner);
+        self.tell(attempt);
+    }
+
+    /// Lets somebody else's bridge stand on these addresses.
+    pub fn add_foreign_bridge(&self, subnet: Subnet) {
+        self.lock().foreign.insert(subnet);
+    }
+
+    /// Lets the next start end in a panic, which stands for a mistake in the agent's own code.
+    pub fn panic_once(&self) {
+        self.lock().panics = true;
     }
 
     /// Every `run`, `terminate`, `kill` and `remove` that took effect, oldest first.
@@ -190,6 +213,10 @@ impl FakeRuntime {
 
     fn start(&self, order: &RunOrder) -> Result<(), RuntimeError> {
         let mut inner = self.up()?;
+        if std::mem::take(&mut inner.panics) {
+            drop(inner);
+            panic!("the test wants a mistake here");
+        }
         let attempt = order.attempt;
         if inner.containers.get(&attempt).is_some_and(|made| made.look != Look::Created) {
             return Ok(());
