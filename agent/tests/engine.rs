@@ -231,3 +231,21 @@ async fn a_panic_in_an_action_does_not_keep_it_from_being_done() {
     assert_eq!(fake.done(), [("run", first(OLD))]);
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_proxy_that_takes_no_table_is_tried_less_and_less_often() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let socket = node.config.proxy.control_dir.join(format!("{}.sock", std::process::id()));
+    let listener = tokio::net::UnixListener::bind(socket).expect("bound");
+    let agent = start(&node, &fake);
+    let mut dialled = Vec::new();
+    while dialled.len() < 6 {
+        let accepted = tokio::time::timeout(Duration::from_secs(60), listener.accept()).await.expect("is dialled");
+        drop(accepted.expect("a connection"));
+        dialled.push(std::time::Instant::now());
+    }
+    // 50, 100, 200, 400, and 800 ms, each at least.
+    let last = dialled[5] - dialled[4];
+    assert!(last >= Duration::from_millis(700), "{last:?}");
+    agent.stop().await;
+}
