@@ -234,6 +234,10 @@ impl Engine {
         }
         changed |= advance(&mut next, seen, &self.config, now);
         if !changed {
+            // What could not be written is not due any more: a retry of nothing would wake the loop again and again.
+            if self.retry.take().is_some() {
+                self.view.trouble("ledger", None);
+            }
             return outcome;
         }
         if let Some(retry) = &self.retry
@@ -253,7 +257,8 @@ impl Engine {
             Err(said) => {
                 let pause =
                     self.retry.as_ref().map_or(FIRST_RETRY, |retry| Millis((retry.pause.0 * 2).min(LONGEST_RETRY.0)));
-                self.retry = Some(Retry { at: now.tick + pause, pause, said: said.clone() });
+                // Counted from the end of the attempt: a disk that hangs must not be written to without a pause.
+                self.retry = Some(Retry { at: self.clock.tick() + pause, pause, said: said.clone() });
                 self.view.trouble("ledger", Some(format!("the ledger cannot be written: {said}")));
                 SetOutcome::NotWritten(said)
             }

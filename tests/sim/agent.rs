@@ -157,6 +157,9 @@ impl World {
         let wake = lapstrake_core::time::earlier(wake, rest).unwrap_or(now.tick + LONGEST_SLEEP);
         let clock = machine.clock;
         self.judge(home.machine, broken);
+        if wake <= now.tick {
+            self.broken(0, format!("node-{} wants to be awake at {wake:?}, and it is {:?}", home.machine, now.tick));
+        }
         if mute {
             self.broken(0, format!("node-{} waits and does not say why", home.machine));
         }
@@ -202,6 +205,9 @@ impl World {
         }
         if changed {
             return self.write_ledger(home, next, now);
+        }
+        if let Some(agent) = self.agent(home) {
+            agent.retry = None;
         }
         true
     }

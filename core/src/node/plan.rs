@@ -177,18 +177,17 @@ fn wait_of(ledger: &Ledger, seen: &Seen, slot: &SlotId, now: Tick) -> Option<Rea
     }
 }
 
-/// The earliest instant at which time alone changes something.
+/// The earliest instant at which time alone changes something. A step that is due was taken by `advance`, or the ledger
+/// could not be written; then its writer knows when to try again, and being awake would not help.
 fn wake(ledger: &Ledger, seen: &Seen, now: Tick) -> Option<Tick> {
     let of_slot = |slot: &SlotId| match advance::replacement::next(ledger, seen, slot, now) {
         Next::Wait(_, wake) => wake,
-        Next::Rest => None,
-        Next::Go(_) => Some(now),
+        Next::Rest | Next::Go(_) => None,
     };
     let of_job = |job: &Job| {
         let own = match advance::job::next(ledger, seen, job, now) {
             Next::Wait(_, wake) => wake,
-            Next::Rest => None,
-            Next::Go(_) => Some(now),
+            Next::Rest | Next::Go(_) => None,
         };
         earlier(own, advance::cut_off::deadline(&job.assignment.run, seen, now))
     };

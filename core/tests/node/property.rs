@@ -38,6 +38,8 @@ enum Event {
     EngineAnswers,
     RegistryFails,
     RegistryAnswers,
+    DiskFills,
+    DiskEmpties,
     AgentCrashes,
     AgentCrashesAfter(usize),
     MachineRestarts,
@@ -66,6 +68,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::EngineAnswers),
         1 => Just(Event::RegistryFails),
         1 => Just(Event::RegistryAnswers),
+        1 => Just(Event::DiskFills),
+        2 => Just(Event::DiskEmpties),
         1 => Just(Event::AgentCrashes),
         2 => (0usize..6).prop_map(Event::AgentCrashesAfter),
         1 => Just(Event::MachineRestarts),
@@ -193,6 +197,8 @@ impl Controller {
             Event::EngineAnswers => world.engine_is_up = true,
             Event::RegistryFails => world.registry_is_up = false,
             Event::RegistryAnswers => world.registry_is_up = true,
+            Event::DiskFills => world.disk_is_full = true,
+            Event::DiskEmpties => world.disk_is_full = false,
             Event::AgentCrashes => world.crash_agent(),
             Event::AgentCrashesAfter(effects) => world.dies_after = Some(*effects),
             Event::MachineRestarts => world.reboot(),
@@ -206,6 +212,8 @@ impl Controller {
     fn faults_stop(&mut self) {
         let world = &mut self.world;
         (world.engine_is_up, world.registry_is_up, world.dies_after) = (true, true, None);
+        world.disk_is_full = false;
+        world.mute.clear();
         world.seen.lease_ends = Some(Tick(u64::MAX));
         for proxy in &mut world.proxies {
             proxy.stuck = false;
@@ -214,6 +222,8 @@ impl Controller {
         for process in world.processes.values_mut() {
             process.sick = process.behaviour == Behaviour::Sick;
         }
+        // What was decided while the ledger could not be written is written first.
+        self.world.decide();
         self.say(true);
         self.world.settle();
     }

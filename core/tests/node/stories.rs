@@ -400,6 +400,24 @@ fn a_silent_engine_ends_nothing() {
 }
 
 #[test]
+fn while_the_ledger_cannot_be_written_the_node_serves_on_and_sleeps() {
+    let mut world = running();
+    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Good)]);
+    world.until("overlap", |world| world.phase(&slot(1, 1)) == Some(Phase::Overlapping));
+    world.disk_is_full = true;
+    // The world asks after each decision that the node does not want to be woken at once, again and again.
+    world.pass(20_000);
+    assert_eq!(world.phase(&slot(1, 1)), Some(Phase::Overlapping), "the overlap is over, and that cannot be written");
+    assert!(world.is_up(1) && world.is_up(2));
+    world.process(2).exit = Some((1, false));
+    world.pass(20_000);
+    assert!(world.is_up(1), "and nothing follows from what is not written");
+    world.disk_is_full = false;
+    world.until("switched back", |world| world.phase(&slot(1, 1)) == Some(Phase::SwitchedBack));
+    assert_eq!(world.routed(), [1]);
+}
+
+#[test]
 fn a_lost_ledger_adopts_what_is_wanted_and_stops_what_is_not() {
     let mut world = running();
     world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)]);

@@ -92,6 +92,12 @@ pub struct World {
     pub proxies: Vec<ProxyProcess>,
     pub engine_is_up: bool,
     pub registry_is_up: bool,
+    /// What stands, whoever made it; it outlives reboots.
+    pub bridges: Bridges,
+    /// Jobs whose containers the engine lists and cannot be asked about.
+    pub mute: BTreeSet<JobId>,
+    /// The ledger cannot be written: nothing that `advance` says takes effect.
+    pub disk_is_full: bool,
     pub set_number: u64,
     /// What was done, for stories.
     pub done: Vec<(u64, &'static str, Option<JobId>)>,
@@ -190,6 +196,9 @@ impl World {
             proxies: (0..proxies).map(|n| ProxyProcess { pid: 100 + n, ..ProxyProcess::default() }).collect(),
             engine_is_up: true,
             registry_is_up: true,
+            bridges: Bridges::default(),
+            mute: BTreeSet::new(),
+            disk_is_full: false,
             set_number: 0,
             done: Vec::new(),
             last_plan: None,
@@ -218,6 +227,9 @@ impl World {
         let generation = Generation { epoch: EpochId(1), number: self.set_number };
         let before = self.ledger.clone();
         let set = AssignmentSet { generation, stop_absent, assignments };
+        if self.disk_is_full {
+            return self.decide();
+        }
         self.ledger.accept(set, self.instant()).expect("a newer set");
         self.judge(check_ledger(&before, &self.ledger, &self.seen, self.instant()));
         self.decide();
@@ -270,6 +282,9 @@ impl World {
             advance(&mut self.ledger, &self.seen, &self.config, now);
             self.judge(check_ledger(&before, &self.ledger, &self.seen, self.instant()));
             self.judge(check_settled(&self.ledger, &self.seen, &self.config, self.instant()));
+            if self.disk_is_full {
+                self.ledger = before;
+            }
             self.note_switches();
             let plan = plan(&self.ledger, &self.seen, &self.config, self.instant());
             self.judge(check_plan(&self.ledger, &self.seen, &plan));
