@@ -101,8 +101,8 @@ impl Executor {
     pub fn execute(&self, actions: Vec<Action>, table: &RouteTable) {
         for action in actions {
             let key = match &action {
-                Action::Watch { attempt, address, checks } => {
-                    self.parts.prober.watch(*attempt, *address, checks.clone());
+                Action::Watch { attempt, address, checks, was_good } => {
+                    self.parts.prober.watch(*attempt, *address, checks.clone(), *was_good);
                     continue;
                 }
                 Action::Unwatch { attempt } => {

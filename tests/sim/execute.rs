@@ -134,9 +134,9 @@ impl World {
     fn watch(&mut self, home: Home, action: &Action) {
         self.coverage.count("action", action.word());
         match action {
-            Action::Watch { attempt, checks, .. } => {
+            Action::Watch { attempt, checks, was_good, .. } => {
                 let Some(agent) = self.agent(home) else { return };
-                let readings = vec![Reading::default(); checks.len()];
+                let readings = vec![Reading::unasked(*was_good); checks.len()];
                 let delays: Vec<u64> = checks.iter().zip(&readings).map(|(check, one)| one.delay(check).0).collect();
                 agent.seen.checks.insert(*attempt, readings);
                 for (index, delay) in delays.into_iter().enumerate() {

@@ -64,6 +64,8 @@ pub enum Action {
         address: Ipv4Addr,
         /// What to ask.
         checks: Vec<Check>,
+        /// Whether they were all good once: then the grace time after the start is over, whoever asks now.
+        was_good: bool,
     },
     /// Stop asking and forget the readings.
     Unwatch {

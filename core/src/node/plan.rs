@@ -119,7 +119,7 @@ fn watches(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
     for (attempt, job) in watched.iter().filter(|(attempt, _)| !seen.checks.contains_key(attempt)) {
         let Some(address) = job.address else { continue };
         let checks = checks_of(&job.assignment.run.spec);
-        actions.push(Action::Watch { attempt: *attempt, address, checks });
+        actions.push(Action::Watch { attempt: *attempt, address, checks, was_good: job.was_good });
     }
     let needless = seen.checks.keys().filter(|attempt| !watched.contains_key(attempt));
     actions.extend(needless.map(|attempt| Action::Unwatch { attempt: *attempt }));

@@ -126,6 +126,45 @@ fn a_check_that_fails_restart_after_times_starts_a_new_attempt_of_the_same_job()
 }
 
 #[test]
+fn a_bad_job_is_restarted_only_when_no_proxy_sends_to_it_any_more_if_another_one_can_serve() {
+    let mut world = World::default();
+    world.accept((1..=2).map(|n| assignment(slot(1, n), n.into(), 1, Behaviour::Good)).collect());
+    world.until("two jobs run", |world| world.routed() == [1, 2]);
+    world.proxies[0].stuck = true;
+    world.process(1).sick = true;
+    world.pass(20_000);
+    assert_eq!(world.ledger.table.routes[0].backends.len(), 1, "the newest table is without it");
+    assert_eq!(world.when("terminate", 1), None, "but the proxy still sends it requests");
+    let why = format!("waits for proxy 100 to acknowledge route table {}", world.ledger.table.generation);
+    assert_eq!(world.why(&slot(1, 1)), why);
+    world.proxies[0].stuck = false;
+    world.until("a new attempt", |world| world.job(1).attempt == 2 && world.routed() == [1, 2]);
+}
+
+#[test]
+fn a_bad_job_that_nobody_can_stand_in_for_is_restarted_at_once() {
+    let mut world = running();
+    world.proxies[0].stuck = true;
+    world.process(1).sick = true;
+    world.until("a new attempt", |world| world.job(1).attempt == 2 && world.is_up(1));
+}
+
+#[test]
+fn after_a_restart_of_the_agent_a_job_that_had_been_good_has_no_grace_once_more() {
+    let mut world = World::default();
+    let mut patient = assignment(slot(1, 1), 1, 1, Behaviour::Good);
+    patient.run.spec.health[0].grace = Millis(600_000);
+    world.accept(vec![patient]);
+    world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    world.crash_agent();
+    world.process(1).sick = true;
+    world.process(1).started = world.now;
+    let died = world.now;
+    world.until("a new attempt", |world| world.job(1).attempt == 2);
+    assert!(world.now - died < 10_000, "its grace was over long ago: {} ms", world.now - died);
+}
+
+#[test]
 fn a_job_that_was_healthy_is_started_again_for_ever_at_most_a_minute_apart() {
     let mut world = running();
     for attempt in 2..12 {

@@ -358,8 +358,8 @@ impl World {
                 self.engine_is_up && self.seen.images.insert(image.pinned().into(), outcome.clone()) != Some(outcome)
             }
             Action::Run { attempt, address, run, .. } => self.run(*attempt, *address, run),
-            Action::Watch { attempt, checks, .. } => {
-                self.seen.checks.insert(*attempt, vec![Reading::default(); checks.len()]).is_none()
+            Action::Watch { attempt, checks, was_good, .. } => {
+                self.seen.checks.insert(*attempt, vec![Reading::unasked(*was_good); checks.len()]).is_none()
             }
             Action::Unwatch { attempt } => self.seen.checks.remove(attempt).is_some(),
             Action::Terminate { attempt } => self.terminate(*attempt),

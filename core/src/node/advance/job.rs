@@ -167,10 +167,14 @@ fn running(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> 
     }
 }
 
-/// Bad checks start a new attempt of a job that lasts. An old job in its overlap keeps what it has open instead.
+/// Bad checks start a new attempt of a job that lasts, as soon as those that can stand in for it have its requests. An old
+/// job in its overlap keeps what it has open instead.
 fn running_well(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     if let Some(failure) = failed_check(job, seen).filter(|_| ledger.lasts(job)) {
-        return Next::Go(JobStep::StopAttempt(failure));
+        return match routes::not_relieved(job, ledger, seen) {
+            Some(reason) => Next::Wait(reason, None),
+            None => Next::Go(JobStep::StopAttempt(failure)),
+        };
     }
     let (Some(good), Some(ready)) = (good_since(job, seen), ready_at(job, seen)) else {
         let answered = last_bad_answer(job, seen);
