@@ -249,3 +249,29 @@ async fn a_proxy_that_takes_no_table_is_tried_less_and_less_often() {
     assert!(last >= Duration::from_millis(700), "{last:?}");
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_container_that_cannot_be_looked_at_hides_none_of_the_others_and_is_left_alone() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    with_old_job(&node, &fake, &peer).await.stop().await;
+    fake.set_mute(first(OLD), Some("no answer to inspect within 10 s"));
+    let agent = start(&node, &fake);
+    let old = assignment(ENVIRONMENT, OLD, 1, image("v1"), &[]);
+    let mut beside = assignment(ENVIRONMENT, NEW, 1, image("v1"), &[]);
+    beside.slot.number = 2;
+    agent.link.apply(set(2, vec![old, beside])).await;
+    let told = |report: &NodeReport| {
+        let said = "the container engine does not tell how the container of job";
+        report.troubles.iter().any(|trouble| trouble.starts_with(said))
+    };
+    let report = agent.report("the other one is healthy", |report| is_healthy(report, NEW) && told(report)).await;
+    let old = report.jobs.iter().find(|job| job.job == OLD).expect("its report");
+    assert_eq!((old.phase, old.health), (JobPhase::Running, Health::Unknown));
+    fake.set_mute(first(OLD), None);
+    agent
+        .report("both are healthy", |report| is_healthy(report, OLD) && is_healthy(report, NEW) && !told(report))
+        .await;
+    assert_eq!(fake.done(), [("run", first(OLD)), ("run", first(NEW))]);
+    agent.stop().await;
+}

@@ -356,7 +356,13 @@ impl Runtime for FakeRuntime {
         })
     }
     fn look(&self, attempt: Attempt) -> Outcome<'_, Option<Look>> {
-        Box::pin(async move { Ok(self.up()?.containers.get(&attempt).map(|made| made.look.clone())) })
+        Box::pin(async move {
+            let inner = self.up()?;
+            match inner.mute.get(&attempt) {
+                Some(said) => Err(RuntimeError::Unreachable(said.clone())),
+                None => Ok(inner.containers.get(&attempt).map(|made| made.look.clone())),
+            }
+        })
     }
     fn hints(&self, _since: Option<i64>) -> Outcome<'_, BoxStream<'static, Result<Hint, RuntimeError>>> {
         Box::pin(async {

@@ -14,6 +14,11 @@ pub enum Reason {
         /// What it said last.
         trouble: Option<String>,
     },
+    /// The engine lists the container and does not tell how it is: that is unknown, and nothing is done about it.
+    Unclear {
+        /// What it said instead.
+        said: String,
+    },
     /// The controller's lease is over, and the service is to stop then.
     CutOff,
     /// The node lacks room for the new job beside the others.
@@ -120,6 +125,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Engine { trouble: Some(trouble) } => write!(f, "the container engine does not answer: {trouble}"),
             Reason::Engine { trouble: None } => f.write_str("the container engine does not answer"),
+            Reason::Unclear { said } => write!(f, "the container engine does not tell how the container is: {said}"),
             Reason::CutOff => f.write_str("stopped until the controller answers again, as the spec says"),
             Reason::Room { short } => write!(f, "waits for room on the node: {short}"),
             Reason::Surge { limit } => {

@@ -38,6 +38,9 @@ pub struct Seen {
     pub engine_trouble: Option<String>,
     /// Containers that carry our cluster's labels, by the attempt that the labels name.
     pub containers: BTreeMap<Attempt, Container>,
+    /// Containers that the engine lists and tells no more about, and why not: how they are is unknown, and they are not gone.
+    /// What `containers` has of one is its last reading.
+    pub unclear: BTreeMap<Attempt, String>,
     /// Attempts whose containers are being made or started just now: an engine that does not list one yet may list it in the
     /// next moment, so it is not gone.
     pub starting: BTreeSet<Attempt>,
@@ -72,7 +75,11 @@ pub struct Seen {
 impl Seen {
     /// The attempts of a job that have a container, or may have one in the next moment.
     pub fn attempts_of(&self, job: JobId) -> impl Iterator<Item = &Attempt> {
-        self.containers.keys().chain(&self.starting).filter(move |attempt| attempt.job == job)
+        self.containers
+            .keys()
+            .chain(self.unclear.keys())
+            .chain(&self.starting)
+            .filter(move |attempt| attempt.job == job)
     }
 }
 

@@ -35,6 +35,7 @@ enum Event {
     ProxySticks(Index),
     ProxiesRecover,
     EngineFallsSilent,
+    EngineFallsSilentAbout(Index),
     EngineAnswers,
     RegistryFails,
     RegistryAnswers,
@@ -65,6 +66,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<Index>().prop_map(Event::ProxySticks),
         2 => Just(Event::ProxiesRecover),
         1 => Just(Event::EngineFallsSilent),
+        1 => any::<Index>().prop_map(Event::EngineFallsSilentAbout),
         2 => Just(Event::EngineAnswers),
         1 => Just(Event::RegistryFails),
         1 => Just(Event::RegistryAnswers),
@@ -194,7 +196,14 @@ impl Controller {
             }
             Event::ProxiesRecover => world.proxies.iter_mut().for_each(|proxy| proxy.stuck = false),
             Event::EngineFallsSilent => world.engine_is_up = false,
-            Event::EngineAnswers => world.engine_is_up = true,
+            Event::EngineFallsSilentAbout(which) => {
+                let jobs: Vec<JobId> = world.processes.keys().map(|attempt| attempt.job).collect();
+                world.mute.extend(pick(jobs.into_iter(), which));
+            }
+            Event::EngineAnswers => {
+                world.engine_is_up = true;
+                world.mute.clear();
+            }
             Event::RegistryFails => world.registry_is_up = false,
             Event::RegistryAnswers => world.registry_is_up = true,
             Event::DiskFills => world.disk_is_full = true,

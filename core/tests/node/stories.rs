@@ -428,6 +428,40 @@ fn a_restarted_agent_keeps_routing_to_jobs_that_it_has_not_asked_yet() {
 }
 
 #[test]
+fn a_container_that_the_engine_does_not_tell_about_is_unknown_and_not_gone() {
+    let mut world = World::default();
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)]);
+    world.until("both run", |world| world.routed() == [1, 2]);
+    world.mute.insert(JobId(1));
+    world.pass(20_000);
+    assert_eq!(world.routed(), [1, 2], "its last reading counts");
+    world.crash_agent();
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 3, 3, Behaviour::Good)]);
+    world.until("the other one is replaced", |world| world.routed() == [1, 3] && !world.is_up(2));
+    let why = "the container engine does not tell how the container is: no answer to inspect within 10 s";
+    assert_eq!(world.why(&slot(1, 1)), why);
+    let told = &world.last_plan.as_ref().unwrap().report.troubles;
+    assert!(told.iter().any(|said| said.contains("does not tell how the container of job")), "{told:?}");
+    world.mute.clear();
+    world.pass(20_000);
+    assert_eq!((world.routed(), world.count("run", 1)), (vec![1, 3], 1), "it was left alone");
+}
+
+#[test]
+fn what_a_lost_ledger_has_forgotten_and_the_engine_does_not_tell_about_is_not_started_beside_itself() {
+    let mut world = running();
+    world.lose_ledger();
+    world.set_number = 10;
+    world.mute.insert(JobId(1));
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    world.pass(20_000);
+    assert!(world.why(&slot(1, 1)).contains("does not tell how the container is"), "{}", world.why(&slot(1, 1)));
+    world.mute.clear();
+    world.pass(5_000);
+    assert_eq!((world.routed(), world.count("run", 1), world.count("terminate", 1)), (vec![1], 1, 0), "taken over");
+}
+
+#[test]
 fn a_silent_engine_ends_nothing() {
     let mut world = running();
     world.engine_is_up = false;

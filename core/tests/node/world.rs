@@ -505,8 +505,14 @@ impl World {
             return;
         }
         let was = std::mem::take(&mut self.seen.containers);
+        self.seen.unclear.clear();
         self.seen.addresses = self.processes.iter().map(|(attempt, one)| (*attempt, one.address)).collect();
         for (attempt, process) in &self.processes {
+            if self.mute.contains(&attempt.job) {
+                self.seen.unclear.insert(*attempt, "no answer to inspect within 10 s".into());
+                self.seen.containers.extend(was.get_key_value(attempt).map(|(attempt, last)| (*attempt, last.clone())));
+                continue;
+            }
             let terminated = matches!(was.get(attempt), Some(Container::Running { terminated: true, .. }));
             let since = match was.get(attempt) {
                 Some(Container::Running { since, .. }) => *since,

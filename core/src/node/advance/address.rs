@@ -52,7 +52,8 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig) {
 
 /// Environments that have a subnet or a bridge here and no job left or to come.
 pub fn unused_networks<'a>(ledger: &'a Ledger, seen: &'a Seen) -> impl Iterator<Item = EnvironmentId> + 'a {
-    let knows_all = seen.engine_answers && seen.containers.keys().all(|one| ledger.jobs.contains_key(&one.job));
+    let mut containers = seen.containers.keys().chain(seen.unclear.keys());
+    let knows_all = seen.engine_answers && containers.all(|one| ledger.jobs.contains_key(&one.job));
     let ours: BTreeSet<EnvironmentId> = ledger.subnets.keys().chain(&seen.networks).copied().collect();
     ours.into_iter().filter(move |environment| {
         let of = |run: &crate::assignment::RunSpec| run.environment == *environment;

@@ -8,6 +8,7 @@ use crate::node::reason::Reason;
 use crate::node::seen::{Attempt, Container, NodeConfig, Now, Seen};
 use crate::report::{Failure, JobPhase};
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What a slot that has no replacement under way does.
@@ -70,6 +71,10 @@ pub fn next(ledger: &Ledger, seen: &Seen, slot: &SlotId) -> Next<Begin> {
         Some(earlier) if !earlier.phase.is_final() => return Next::Wait(Reason::EarlierAttempt, None),
         Some(_) => {}
         None => {
+            // It may run, and then it is taken over and not started beside itself.
+            if let Some(said) = unclear(seen, job) {
+                return Next::Wait(Reason::Unclear { said }, None);
+            }
             let adoptable = adoptable(ledger, seen, job).filter(|_| current.is_none());
             if let Some(attempt) = adoptable {
                 return Next::Go(Begin::Adopt(attempt));
@@ -119,6 +124,12 @@ fn empty(ledger: &mut Ledger, slot: &SlotId, now: Now) {
     let Some(old) = ledger.current.get(slot).copied() else { return };
     let Some(deployment) = ledger.jobs.get(&old).map(|job| job.assignment.deployment) else { return };
     ledger.replacements.insert(slot.clone(), Replacement::new(deployment, Some(old), None, now));
+}
+
+/// Why the engine does not tell about a container of this job of which nothing is known.
+fn unclear(seen: &Seen, job: JobId) -> Option<String> {
+    let of_job = seen.unclear.iter().filter(|(attempt, _)| attempt.job == job);
+    of_job.filter(|(attempt, _)| !seen.containers.contains_key(attempt)).map(|(_, said)| said.clone()).next()
 }
 
 /// The newest running container of a job that the ledger does not know. One whose end is decided is not taken back: it may
