@@ -14,7 +14,7 @@ use crate::report::{Health, JobPhase, ReplacementPhase};
 use crate::spec::WhenCutOff;
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// The invariants' numbers, as `docs/ARCHITECTURE.md` lists them.
@@ -62,7 +62,7 @@ pub fn check_plan(ledger: &Ledger, seen: &Seen, plan: &Plan) -> Vec<Violation> {
         action_is_allowed(&mut found, ledger, seen, action);
     }
     let explained: BTreeSet<&SlotId> =
-        plan.waits.iter().filter(|(_, why)| !why.is_empty()).map(|(slot, _)| slot).collect();
+        plan.waits.iter().filter(|(_, why)| !why.to_string().is_empty()).map(|(slot, _)| slot).collect();
     for (slot, one) in ledger.replacements.iter().filter(|(_, one)| !one.phase.is_final()) {
         let word = one.phase.word();
         found.unless(explained.contains(slot), number::ORDER, || format!("slot {slot} is {word} and nobody knows why"));

@@ -3,12 +3,12 @@
 
 use crate::assignment::{BoundImage, RunSpec};
 use crate::ids::{EnvironmentId, JobId, SlotId};
+use crate::node::reason::Reason;
 use crate::node::seen::Attempt;
 use crate::report::NodeReport;
 use crate::spec::Check;
 use crate::time::Tick;
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
@@ -116,8 +116,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// When to decide again even if nothing changes.
     pub wake: Option<Tick>,
-    /// What waits, and the sentence why.
-    pub waits: Vec<(SlotId, String)>,
+    /// What waits, and why.
+    pub waits: Vec<(SlotId, Reason)>,
     /// The picture for the controller.
     pub report: NodeReport,
     /// Jobs that are watched, so that the rim can tell which watchers to keep after its own restart.

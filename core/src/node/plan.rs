@@ -15,7 +15,6 @@ use crate::report::JobPhase;
 use crate::time::{Tick, earlier};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
 /// What follows from the ledger as it is written and from what is seen.
@@ -28,11 +27,10 @@ pub fn plan(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Now) -> Plan
     watches(ledger, seen, &mut actions);
     stops(ledger, seen, now.tick, &mut actions);
     removals(ledger, seen, &mut actions);
-    let waits = waits(ledger, seen, now.tick);
     Plan {
         actions,
         wake: wake(ledger, seen, now.tick),
-        waits: waits.into_iter().map(|(slot, reason)| (slot, reason.to_string())).collect(),
+        waits: waits(ledger, seen, now.tick),
         report: report(ledger, seen, config, now),
         watched: ledger.jobs.values().filter(|job| is_watched(job)).map(|job| job.assignment.job).collect(),
     }

@@ -5,6 +5,7 @@ use crate::report::Failure;
 use crate::time::Millis;
 use alloc::string::String;
 use core::fmt;
+use core::mem::{Discriminant, discriminant};
 
 /// Why nothing more happens to a slot just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +112,15 @@ pub enum Reason {
     NextStep,
 }
 
-/// A time left, in whole seconds and never less than it is: a sentence that changed with every look would fill the log.
+impl Reason {
+    /// Of which kind it is, whatever the numbers and names in it: for a log that tells when a slot begins to wait for
+    /// something else.
+    pub fn kind(&self) -> Discriminant<Reason> {
+        discriminant(self)
+    }
+}
+
+/// A time left, in whole seconds and never less than it is: a sentence that changed with every look would change the report each time.
 struct Left(Millis);
 
 impl fmt::Display for Left {

@@ -603,7 +603,7 @@ impl World {
     }
     pub fn why(&self, slot: &SlotId) -> String {
         let waits = &self.last_plan.as_ref().expect("a plan").waits;
-        waits.iter().find(|(other, _)| other == slot).map(|(_, why)| why.clone()).unwrap_or_default()
+        waits.iter().find(|(other, _)| other == slot).map(|(_, why)| why.to_string()).unwrap_or_default()
     }
     /// When this was done to the job, in milliseconds.
     pub fn when(&self, word: &str, job: u128) -> Option<u64> {
