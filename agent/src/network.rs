@@ -5,11 +5,12 @@
 pub mod nft;
 
 use crate::observe::View;
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{Runtime, RuntimeError, Standing};
 use lapstrake_core::ids::{EnvironmentId, NodeId};
 use lapstrake_core::node::action::Subnet;
+use lapstrake_core::node::seen::Bridges;
 use nft::{Nft, NftError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,9 @@ use tokio::time::MissedTickBehavior;
 
 /// Between two audits. Somebody who flushes all rules opens the fence for so long at most.
 const AUDIT_PERIOD: Duration = Duration::from_secs(10);
+
+/// After the engine failed. A restarting engine is back within a few seconds.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why an environment has no network.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +70,17 @@ impl Networks {
     pub async fn ensure(&self, environment: EnvironmentId, subnet: Subnet) -> Result<(), NetworkError> {
         let fence = self.fence.lock().await;
         let made = async {
-            let bridge = self.runtime.ensure_network(environment, subnet).await.map_err(NetworkError::Bridge)?;
-            let mut bridges = self.bridges().await?;
-            bridges.insert(environment, bridge);
-            fence.stand(&bridges.into_values().collect()).await.map_err(NetworkError::Rules)
+            let interface = self.runtime.ensure_network(environment, subnet).await.map_err(NetworkError::Bridge)?;
+            let mut interfaces = interfaces(&self.standing().await?);
+            interfaces.insert(interface);
+            fence.stand(&interfaces).await.map_err(NetworkError::Rules)
         };
         let outcome = made.await;
+        if outcome.is_err() {
+            // What is in the way may have come since the last look; with it in the picture another subnet can be chosen. An
+            // engine that does not answer is told by the observer of containers.
+            let _ = self.standing().await;
+        }
         self.view.change(|seen| match &outcome {
             Ok(()) => {
                 seen.network_trouble.remove(&environment);
@@ -97,8 +106,8 @@ impl Networks {
             seen.network_trouble.remove(&environment);
             seen.networks.remove(&environment)
         });
-        let bridges = self.bridges().await?;
-        fence.stand(&bridges.into_values().collect()).await.map_err(NetworkError::Rules)
+        let standing = self.standing().await?;
+        fence.stand(&interfaces(&standing)).await.map_err(NetworkError::Rules)
     }
 
     /// Compares bridges and rules with what they should be and repairs the rules, until it is dropped.
@@ -109,8 +118,9 @@ impl Networks {
             period.tick().await;
             match self.audit().await {
                 Ok(()) => self.view.trouble("rules", None),
-                // The engine's silence is told by the observer of containers.
-                Err(NetworkError::Bridge(_)) => {}
+                // The engine's silence is told by the observer of containers. No subnet is chosen before it has told the
+                // bridges, so it is asked again soon.
+                Err(NetworkError::Bridge(_)) => period.reset_after(PAUSE),
                 Err(error @ NetworkError::Rules(_)) => self.view.trouble("rules", Some(error.to_string())),
             }
         }
@@ -118,13 +128,13 @@ impl Networks {
 
     async fn audit(&self) -> Result<(), NetworkError> {
         let fence = self.fence.lock().await;
-        let bridges = self.bridges().await?;
-        let outcome = fence.stand(&bridges.values().cloned().collect()).await.map_err(NetworkError::Rules);
-        for bridge in bridges.values() {
-            turn_hairpin_on(bridge);
+        let bridges = self.standing().await?;
+        let outcome = fence.stand(&interfaces(&bridges)).await.map_err(NetworkError::Rules);
+        for bridge in bridges.own.values() {
+            turn_hairpin_on(&bridge.interface);
         }
         let standing: BTreeSet<EnvironmentId> =
-            if outcome.is_ok() { bridges.into_keys().collect() } else { BTreeSet::new() };
+            if outcome.is_ok() { bridges.own.into_keys().collect() } else { BTreeSet::new() };
         self.view.change(|seen| {
             let changed = seen.networks != standing;
             seen.networks = standing;
@@ -133,9 +143,22 @@ impl Networks {
         outcome
     }
 
-    async fn bridges(&self) -> Result<BTreeMap<EnvironmentId, String>, NetworkError> {
-        self.runtime.networks().await.map_err(NetworkError::Bridge)
+    /// The bridges that stand, which the picture learns too.
+    async fn standing(&self) -> Result<Standing, NetworkError> {
+        let standing = self.runtime.networks().await.map_err(NetworkError::Bridge)?;
+        let own = standing.own.iter().filter_map(|(environment, bridge)| Some((*environment, bridge.subnet?)));
+        let bridges = Some(Bridges { own: own.collect(), others: standing.others.clone() });
+        self.view.change(|seen| {
+            let changed = seen.bridges != bridges;
+            seen.bridges = bridges;
+            changed
+        });
+        Ok(standing)
     }
+}
+
+fn interfaces(standing: &Standing) -> BTreeSet<String> {
+    standing.own.values().map(|bridge| bridge.interface.clone()).collect()
 }
 
 /// The interface of an environment's bridge. The kernel allows 15 bytes. Ids begin with the time of their birth, which

@@ -17,7 +17,7 @@ use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
 use lapstrake_core::spec::{Check, ImageSource};
 use lapstrake_core::time::{Millis, Wall};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -75,6 +75,24 @@ pub enum Brief {
     Running,
     /// Its process has ended.
     Exited,
+}
+
+/// The bridge of an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its interface.
+    pub interface: String,
+    /// Its addresses, if the engine tells them.
+    pub subnet: Option<Subnet>,
+}
+
+/// The bridges that stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// This owner's.
+    pub own: BTreeMap<EnvironmentId, Bridge>,
+    /// The addresses of everybody else's: an engine makes no bridge that overlaps one of them.
+    pub others: BTreeSet<Subnet>,
 }
 
 /// An entry of a list.
@@ -196,8 +214,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// The environment's bridge is gone. `NotThere` when it was already.
     fn remove_network(&self, environment: EnvironmentId) -> Outcome<'_, ()>;
 
-    /// The interfaces of all of this owner's bridges.
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>>;
+    /// All bridges that stand, this owner's and others'.
+    fn networks(&self) -> Outcome<'_, Standing>;
 
     /// The folder that holds images and containers, for the disk's numbers.
     fn root(&self) -> Outcome<'_, std::path::PathBuf>;

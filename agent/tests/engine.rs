@@ -9,8 +9,9 @@ use lapstrake_agent::network::Fence;
 use lapstrake_agent::runtime::fake::{FakeRuntime, Script};
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::{EnvironmentId, JobId};
+use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
-use lapstrake_core::report::{Health, NodeReport, ReplacementPhase};
+use lapstrake_core::report::{Health, JobPhase, NodeReport, ReplacementPhase};
 use node::{Agent, Node, Peer, assignment, set};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -273,5 +274,15 @@ async fn a_container_that_cannot_be_looked_at_hides_none_of_the_others_and_is_le
         .report("both are healthy", |report| is_healthy(report, OLD) && is_healthy(report, NEW) && !told(report))
         .await;
     assert_eq!(fake.done(), [("run", first(OLD)), ("run", first(NEW))]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_subnet_on_which_somebody_elses_bridge_stands_is_not_chosen() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let pool = node.config.for_decisions("n1");
+    fake.add_foreign_bridge(Subnet::around(pool.pool, pool.subnet_prefix));
+    let agent = with_old_job(&node, &fake, &peer).await;
     agent.stop().await;
 }

@@ -4,7 +4,7 @@ mod support;
 
 use futures_util::StreamExt;
 use lapstrake_agent::runtime::fake::{Exit, FakeRuntime, Script};
-use lapstrake_agent::runtime::{Brief, LogRange, Look, RunOrder, Runtime, RuntimeError};
+use lapstrake_agent::runtime::{Bridge, Brief, LogRange, Look, RunOrder, Runtime, RuntimeError};
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::EnvironmentId;
 use lapstrake_core::node::action::Subnet;
@@ -243,7 +243,12 @@ async fn a_network_stands_once_with_one_subnet_until_it_is_removed(bench: &impl 
     let other = Subnet { prefix: 25, ..bench.subnet() };
     let refused = runtime.ensure_network(environment, other).await;
     assert!(matches!(refused, Err(RuntimeError::Refused(_))), "{refused:?}");
-    assert_eq!(runtime.networks().await.expect("listed").get(&environment), Some(&bridge));
+    let standing = runtime.networks().await.expect("listed");
+    let stands = Bridge { interface: bridge, subnet: Some(bench.subnet()) };
+    assert_eq!(standing.own.get(&environment), Some(&stands));
+    assert!(!standing.others.iter().any(|other| other.overlaps(bench.subnet())), "{standing:?}");
+    let overlapping = runtime.ensure_network(EnvironmentId(fresh()), other).await;
+    assert!(matches!(overlapping, Err(RuntimeError::Refused(_))), "{overlapping:?}");
     runtime.remove_network(environment).await.expect("removed");
     let again = runtime.remove_network(environment).await;
     assert!(matches!(again, Err(RuntimeError::NotThere(_))), "{again:?}");

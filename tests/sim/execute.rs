@@ -11,7 +11,7 @@ use crate::world::World;
 use lapstrake_core::assignment::RunSpec;
 use lapstrake_core::ids::{BootId, EnvironmentId};
 use lapstrake_core::node::action::Action;
-use lapstrake_core::node::seen::{Attempt, Container, Image};
+use lapstrake_core::node::seen::{Attempt, Bridges, Container, Image};
 use lapstrake_core::probe::Reading;
 use lapstrake_core::routes::RouteTable;
 use lapstrake_core::time::{Millis, Tick};
@@ -171,9 +171,10 @@ impl World {
                 }
                 returned
             }
-            Action::EnsureNetwork { environment, .. } => {
-                self.machines[home.machine].engine.networks.insert(*environment);
-                Returned::Done
+            Action::EnsureNetwork { environment, subnet } => {
+                let machine = &mut self.machines[home.machine];
+                let made = machine.node.is_some_and(|node| machine.engine.make_bridge(node, *environment, *subnet));
+                if made { Returned::Done } else { Returned::Refused }
             }
             Action::RemoveNetwork { environment } => self.network_goes(home.machine, *environment),
             Action::Pull { image } => self.pull(home.machine, image.pinned()),
@@ -190,13 +191,18 @@ impl World {
     fn make(&mut self, number: usize, attempt: Attempt, address: Ipv4Addr, run: &RunSpec) -> Returned {
         let at = self.at;
         let life = self.number();
-        let engine = &mut self.machines[number].engine;
+        let machine = &mut self.machines[number];
+        let engine = &mut machine.engine;
         let pinned = run.image.pinned();
         if engine.containers.contains_key(&attempt) {
             return Returned::Done;
         }
         if !engine.images.contains(pinned) {
             return Returned::NoImage;
+        }
+        let stands = machine.node.and_then(|node| engine.networks.get(&(node, run.environment)));
+        if !stands.is_some_and(|subnet| subnet.contains(address)) {
+            return Returned::Refused;
         }
         let behaviour = Behaviour::of(pinned);
         let made = Vessel {
@@ -266,10 +272,18 @@ impl World {
         Returned::Done
     }
 
+    fn bridges(&self, number: usize) -> Option<Bridges> {
+        let machine = &self.machines[number];
+        machine.node.map(|node| machine.engine.bridges(node))
+    }
+
     fn network_goes(&mut self, number: usize, environment: EnvironmentId) -> Returned {
-        let engine = &mut self.machines[number].engine;
+        let machine = &mut self.machines[number];
+        let engine = &mut machine.engine;
         let used = engine.containers.values().any(|one| one.run.environment == environment && one.runs());
-        engine.networks.remove(&environment);
+        if let Some(node) = machine.node {
+            engine.networks.remove(&(node, environment));
+        }
         if used {
             self.broken(10, format!("a bridge of node-{number} went while jobs use it"));
         }
@@ -322,14 +336,19 @@ impl World {
     /// What the call came back with is seen.
     pub fn action_returns(&mut self, home: Home, action: &Action, returned: Returned) {
         let tick = self.machines[home.machine].clock.tick(self.at);
+        let bridges = self.bridges(home.machine);
         let Some(agent) = self.agent(home) else { return };
         let unreachable = returned == Returned::Unreachable;
+        let is_bridge = matches!(action, Action::EnsureNetwork { .. } | Action::RemoveNetwork { .. });
+        if is_bridge && !unreachable {
+            agent.seen.bridges = bridges;
+        }
         let mut look = None;
         if let Action::Run { attempt, .. } = action {
             agent.seen.starting.remove(attempt);
         }
         match action {
-            Action::EnsureNetwork { environment, .. } if !unreachable => {
+            Action::EnsureNetwork { environment, .. } if returned == Returned::Done => {
                 agent.seen.networks.insert(*environment);
             }
             Action::RemoveNetwork { environment } if !unreachable => {
@@ -378,7 +397,7 @@ impl World {
             _ => {}
         }
         if let Some(key) = key_of(action) {
-            let failed = unreachable || returned == Returned::NoImage;
+            let failed = unreachable || is_bridge && returned == Returned::Refused;
             agent.desk.put_down(key, action.word(), failed, tick);
         }
         if let Some(attempt) = look {

@@ -365,7 +365,6 @@ impl World {
         machine.proxies.clear();
         machine.boot = boot;
         (machine.clock.booted, machine.clock.offset) = (at, 500);
-        machine.engine.networks.clear();
         for one in machine.engine.containers.values_mut().filter(|one| one.runs()) {
             one.state = State::Exited { code: 255, out_of_memory: false, cause: Cause::Machine, at };
         }

@@ -83,7 +83,9 @@ impl World {
         attempts.extend(machine.engine.containers.keys());
         let addresses: Vec<_> =
             machine.engine.containers.iter().map(|(attempt, one)| (*attempt, one.address)).collect();
-        agent.seen.networks = machine.engine.networks.clone();
+        let bridges = machine.engine.bridges(agent.ledger.node);
+        agent.seen.networks = bridges.own.keys().copied().collect();
+        agent.seen.bridges = Some(bridges);
         for attempt in attempts {
             self.look_at(home, attempt);
         }

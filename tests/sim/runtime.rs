@@ -2,8 +2,9 @@
 
 use crate::images::Behaviour;
 use lapstrake_core::assignment::RunSpec;
-use lapstrake_core::ids::{EnvironmentId, JobId};
-use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::ids::{EnvironmentId, JobId, NodeId};
+use lapstrake_core::node::action::Subnet;
+use lapstrake_core::node::seen::{Attempt, Bridges};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -92,13 +93,33 @@ pub struct Engine {
     pub silent: bool,
     /// What it has.
     pub containers: BTreeMap<Attempt, Vessel>,
-    /// Bridges.
-    pub networks: BTreeSet<EnvironmentId>,
+    /// Bridges, by the node that made them: a machine that joined again is another node. They outlive reboots.
+    pub networks: BTreeMap<(NodeId, EnvironmentId), Subnet>,
     /// Images by the name that it is asked for.
     pub images: BTreeSet<String>,
 }
 
 impl Engine {
+    /// The bridges as a node sees them.
+    pub fn bridges(&self, node: NodeId) -> Bridges {
+        let mut bridges = Bridges::default();
+        for ((owner, environment), subnet) in &self.networks {
+            if *owner == node {
+                bridges.own.insert(*environment, *subnet);
+            } else {
+                bridges.others.insert(*subnet);
+            }
+        }
+        bridges
+    }
+
+    /// Makes a bridge, unless it stands; false when another one is in the way.
+    pub fn make_bridge(&mut self, node: NodeId, environment: EnvironmentId, subnet: Subnet) -> bool {
+        let key = (node, environment);
+        let is_free = !self.networks.iter().any(|(other, stands)| *other != key && stands.overlaps(subnet));
+        is_free && *self.networks.entry(key).or_insert(subnet) == subnet
+    }
+
     /// The running container of a job.
     pub fn running(&self, job: JobId) -> Option<(&Attempt, &Vessel)> {
         self.of_job(job).find(|(_, one)| one.runs())

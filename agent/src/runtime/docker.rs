@@ -9,7 +9,9 @@ mod output;
 mod wire;
 
 use super::oom::OomLog;
-use super::{ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner, RunOrder, Runtime, RuntimeError};
+use super::{
+    ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner, RunOrder, Runtime, RuntimeError, Standing,
+};
 use bollard::Docker;
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
@@ -196,8 +198,8 @@ impl Runtime for DockerRuntime {
     fn remove_network(&self, environment: EnvironmentId) -> Outcome<'_, ()> {
         Box::pin(self.drop_network(environment))
     }
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>> {
-        Box::pin(self.bridges())
+    fn networks(&self) -> Outcome<'_, Standing> {
+        Box::pin(self.standing())
     }
     fn root(&self) -> Outcome<'_, PathBuf> {
         Box::pin(async {

@@ -1,6 +1,8 @@
 //! An engine in memory, for tests of everything above it. Its images behave as scripted, by reference.
 
-use super::{Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RunOrder, Runtime, RuntimeError};
+use super::{
+    Bridge, Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RunOrder, Runtime, RuntimeError, Standing,
+};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use lapstrake_core::assignment::BoundImage;
@@ -77,6 +79,8 @@ struct Inner {
     pruned: BTreeSet<String>,
     containers: BTreeMap<Attempt, Made>,
     networks: BTreeMap<EnvironmentId, Subnet>,
+    /// Somebody else's bridges.
+    foreign: BTreeSet<Subnet>,
     down: Option<String>,
     panics: bool,
     mute: BTreeMap<Attempt, String>,
@@ -431,7 +435,13 @@ impl Runtime for FakeRuntime {
     }
     fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String> {
         Box::pin(async move {
-            let stands = *self.up()?.networks.entry(environment).or_insert(subnet);
+            let mut inner = self.up()?;
+            let others = inner.networks.iter().filter(|(other, _)| **other != environment).map(|(_, subnet)| subnet);
+            if others.chain(&inner.foreign).any(|other| other.overlaps(subnet)) {
+                let said = "Pool overlaps with other one on this address space";
+                return Err(RuntimeError::Refused(said.into()));
+            }
+            let stands = *inner.networks.entry(environment).or_insert(subnet);
             if stands == subnet {
                 Ok(environment.to_string())
             } else {
@@ -449,8 +459,13 @@ impl Runtime for FakeRuntime {
             removed.map(drop).ok_or_else(|| RuntimeError::NotThere("no such network".into()))
         })
     }
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>> {
-        Box::pin(async { Ok(self.up()?.networks.keys().map(|id| (*id, id.to_string())).collect()) })
+    fn networks(&self) -> Outcome<'_, Standing> {
+        Box::pin(async {
+            let inner = self.up()?;
+            let bridge = |id: &EnvironmentId, subnet| Bridge { interface: id.to_string(), subnet: Some(subnet) };
+            let own = inner.networks.iter().map(|(id, subnet)| (*id, bridge(id, *subnet))).collect();
+            Ok(Standing { own, others: inner.foreign.clone() })
+        })
     }
     fn root(&self) -> Outcome<'_, PathBuf> {
         Box::pin(async { Ok(PathBuf::from("/")) })

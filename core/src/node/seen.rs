@@ -1,6 +1,7 @@
 //! What the agent sees of its node: possibly old, possibly unknown, which is a value of its own.
 
 use crate::ids::{BootId, EnvironmentId, JobId};
+use crate::node::action::Subnet;
 use crate::report::{Capacity, Use};
 use crate::time::{Millis, Tick, Wall};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -52,6 +53,8 @@ pub struct Seen {
     pub images: BTreeMap<String, Image>,
     /// Bridges of environments that stand with their rules, by environment.
     pub networks: BTreeSet<EnvironmentId>,
+    /// All bridges of the engine, with and without rules; none while they were not listed.
+    pub bridges: Option<Bridges>,
     /// Why an environment's bridge could not be made, for people.
     pub network_trouble: BTreeMap<EnvironmentId, String>,
     /// Readings of checks, per attempt, in the order of `spec.health` (or the one default check).
@@ -133,6 +136,15 @@ pub enum Image {
         /// When.
         at: Tick,
     },
+}
+
+/// The bridges of a container engine, which never overlap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bridges {
+    /// Of this node's environments.
+    pub own: BTreeMap<EnvironmentId, Subnet>,
+    /// Of everybody else: the engine's own, another product's, those of the node that this machine was before.
+    pub others: BTreeSet<Subnet>,
 }
 
 /// A live proxy process.

@@ -4,10 +4,13 @@ use crate::world::*;
 use lapstrake_core::assignment::{AssignmentSet, Generation, ServicePath};
 use lapstrake_core::ids::{EpochId, JobId, ServiceId};
 use lapstrake_core::message::Elsewhere;
+use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::ledger::NotAccepted;
+use lapstrake_core::node::seen::Bridges;
 use lapstrake_core::report::{Failure, JobPhase, ReplacementPhase as Phase};
 use lapstrake_core::spec::{ServiceType, WhenCutOff};
 use lapstrake_core::time::{Millis, Tick};
+use std::net::Ipv4Addr;
 
 /// A slot whose job 1 of deployment 1 runs and has the traffic.
 fn running() -> World {
@@ -574,6 +577,75 @@ fn a_public_service_that_runs_elsewhere_has_a_route_that_names_the_nodes() {
     let route = &world.ledger.table.routes[0];
     assert_eq!((route.host.as_str(), route.backends.len()), ("api.example", 0));
     assert_eq!(route.elsewhere, ["n2", "n3"]);
+}
+
+fn subnet(third: u8, prefix: u8) -> Subnet {
+    Subnet { base: Ipv4Addr::new(10, 201, third, 0), prefix }
+}
+
+#[test]
+fn an_environment_gets_addresses_that_overlap_no_bridge_that_stands() {
+    let mut world = World::default();
+    world.bridges.others.extend([subnet(0, 23), Subnet { base: Ipv4Addr::new(172, 17, 0, 0), prefix: 16 }]);
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    assert_eq!(world.bridges.own.values().collect::<Vec<_>>(), [&subnet(2, 24)]);
+}
+
+#[test]
+fn after_a_lost_ledger_and_a_new_boot_each_environment_finds_its_own_bridge() {
+    let mut world = World::default();
+    let both = || vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)];
+    world.accept(both());
+    world.until("both run", |world| world.routed() == [1, 2]);
+    let before = world.bridges.clone();
+    assert_eq!(before.own.len(), 2, "two environments");
+    // Somebody cleans up: no container is left to tell which addresses are taken.
+    world.reboot();
+    world.lose_ledger();
+    world.processes.clear();
+    world.seen.networks.clear();
+    world.set_number = 10;
+    // The other one comes first this time.
+    world.accept(vec![assignment(slot(2, 1), 4, 4, Behaviour::Good)]);
+    world.until("it runs", |world| world.routed() == [4]);
+    world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good), assignment(slot(2, 1), 4, 4, Behaviour::Good)]);
+    world.until("both run", |world| world.routed() == [3, 4]);
+    assert_eq!(world.bridges, before);
+}
+
+#[test]
+fn another_prefix_in_the_configuration_leaves_the_bridges_that_stand() {
+    let mut world = running();
+    world.config.subnet_prefix = 20;
+    world.lose_ledger();
+    world.set_number = 10;
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)]);
+    world.until("both run", |world| world.routed() == [1, 2]);
+    world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)]);
+    world.until("the next one too", |world| world.routed() == [2, 3]);
+    let stand: Vec<Subnet> = world.bridges.own.values().copied().collect();
+    assert_eq!(stand.iter().map(|subnet| subnet.prefix).collect::<Vec<_>>(), [20, 24]);
+    assert_eq!(world.count("run", 1), 1, "a healthy container is never restarted");
+}
+
+#[test]
+fn a_subnet_that_somebody_elses_bridge_has_taken_is_given_up() {
+    let mut world = running();
+    let mut twin = World::default();
+    // The machine joins anew: the bridges of the node that it was before stand, and are not its own.
+    twin.bridges.others = world.bridges.own.values().copied().collect();
+    twin.ledger.subnets = world.ledger.subnets.clone();
+    twin.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    twin.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    let chosen = *twin.bridges.own.values().next().expect("a bridge");
+    assert!(world.bridges.own.values().all(|other| !other.overlaps(chosen)));
+    // The same after a reboot in which another product was quicker to make its bridge.
+    world.reboot();
+    world.seen.networks.clear();
+    world.bridges = Bridges { own: [].into(), others: [subnet(0, 24)].into() };
+    world.until("job 1 is back", |world| world.routed() == [1]);
+    assert_eq!(world.bridges.own.values().collect::<Vec<_>>(), [&subnet(1, 24)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
 use lapstrake_core::check::node::{check_ledger, check_plan, check_settled};
 use lapstrake_core::ids::*;
-use lapstrake_core::node::action::{Action, Plan};
+use lapstrake_core::node::action::{Action, Plan, Subnet};
 use lapstrake_core::node::ledger::{Job, Ledger, Replacement};
 use lapstrake_core::node::routes::named;
 use lapstrake_core::node::seen::*;
@@ -343,10 +343,13 @@ impl World {
 
     fn effect(&mut self, action: &Action) -> bool {
         match action {
-            Action::EnsureNetwork { environment, .. } => self.engine_is_up && self.seen.networks.insert(*environment),
+            Action::EnsureNetwork { environment, subnet } => self.make_bridge(*environment, *subnet),
             Action::RemoveNetwork { environment } => {
                 let is_used = self.processes.values().any(|one| one.environment == *environment);
                 assert!(!is_used, "a bridge went while jobs use it");
+                if self.engine_is_up {
+                    self.bridges.own.remove(environment);
+                }
                 self.engine_is_up && self.seen.networks.remove(environment)
             }
             Action::Pull { image } => {
@@ -390,6 +393,8 @@ impl World {
         let routed_elsewhere = self.proxies.iter().any(|proxy| proxy.routed.contains(&attempt.job));
         let fresh = self.processes.iter().all(|(other, _)| other.job != attempt.job);
         assert!(fresh || !routed_elsewhere, "a new attempt gets the requests of the last one");
+        let stands = self.bridges.own.get(&run.environment).expect("no container without its bridge");
+        assert!(stands.contains(address), "{address} is not in {stands:?}");
         let process = Process {
             behaviour,
             address,
@@ -403,6 +408,19 @@ impl World {
             stop_grace: run.spec.deploy.stop_grace.0,
         };
         self.processes.insert(attempt, process).is_none()
+    }
+
+    /// An engine makes no bridge that overlaps another one.
+    fn make_bridge(&mut self, environment: EnvironmentId, subnet: Subnet) -> bool {
+        if !self.engine_is_up {
+            return false;
+        }
+        let own = self.bridges.own.iter().filter(|(other, _)| **other != environment).map(|(_, subnet)| subnet);
+        if own.chain(&self.bridges.others).any(|other| other.overlaps(subnet)) {
+            return false;
+        }
+        let stands = *self.bridges.own.entry(environment).or_insert(subnet);
+        stands == subnet && self.seen.networks.insert(environment)
     }
 
     /// The promises about a stop: no proxy sends the job anything, and the overlap since the switch is over.
@@ -504,6 +522,7 @@ impl World {
         if !self.engine_is_up {
             return;
         }
+        self.seen.bridges = Some(self.bridges.clone());
         let was = std::mem::take(&mut self.seen.containers);
         self.seen.unclear.clear();
         self.seen.addresses = self.processes.iter().map(|(attempt, one)| (*attempt, one.address)).collect();

@@ -2,15 +2,15 @@
 
 use super::{ASK, DockerRuntime, WORK, wire, within};
 use crate::network::bridge_name;
-use crate::runtime::RuntimeError;
+use crate::runtime::{Bridge, RuntimeError, Standing};
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
-use bollard::query_parameters::{CreateImageOptionsBuilder, ListNetworksOptionsBuilder};
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListNetworksOptions, ListNetworksOptionsBuilder};
 use futures_util::StreamExt;
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::EnvironmentId;
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::spec::{ImageSource, Pull};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -94,16 +94,25 @@ impl DockerRuntime {
         let filters = HashMap::from([("label".to_owned(), wire::owner_filter(self.owner))]);
         let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
         let listed = within(ASK, "list networks", self.engine().await?.list_networks(Some(options))).await?;
-        let environment = |network: &Network| -> Option<EnvironmentId> {
-            network.labels.as_ref()?.get(&wire::label("environment"))?.parse().ok()
-        };
         Ok(listed.into_iter().filter_map(|network| Some((environment(&network)?, network))).collect())
     }
 
-    pub(super) async fn bridges(&self) -> Result<BTreeMap<EnvironmentId, String>, RuntimeError> {
-        let listed = self.own_networks().await?;
-        let bridge = |network: Network| network.options?.get(BRIDGE_OPTION).cloned();
-        Ok(listed.into_iter().filter_map(|(environment, network)| Some((environment, bridge(network)?))).collect())
+    pub(super) async fn standing(&self) -> Result<Standing, RuntimeError> {
+        let asked = self.engine().await?.list_networks(None::<ListNetworksOptions>);
+        let listed = within(ASK, "list networks", asked).await?;
+        let mut standing = Standing::default();
+        for network in listed {
+            let is_own = network.labels.as_ref().and_then(wire::owner_of) == Some(self.owner);
+            let interface = network.options.as_ref().and_then(|options| options.get(BRIDGE_OPTION)).cloned();
+            let subnets = subnets(&network);
+            match (environment(&network).filter(|_| is_own), interface) {
+                (Some(environment), Some(interface)) => {
+                    standing.own.insert(environment, Bridge { interface, subnet: subnets.first().copied() });
+                }
+                _ => standing.others.extend(subnets),
+            }
+        }
+        Ok(standing)
     }
 
     pub(super) async fn make_network(
@@ -148,6 +157,23 @@ impl DockerRuntime {
     }
 }
 
+/// Which environment labels name.
+fn environment(network: &Network) -> Option<EnvironmentId> {
+    network.labels.as_ref()?.get(&wire::label("environment"))?.parse().ok()
+}
+
+/// The IPv4 addresses of a network.
+fn subnets(network: &Network) -> Vec<Subnet> {
+    let ranges = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
+    ranges.filter_map(|range| subnet(range.subnet.as_deref()?)).collect()
+}
+
+fn subnet(text: &str) -> Option<Subnet> {
+    let (base, prefix) = text.split_once('/')?;
+    let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+    Some(Subnet::around(base.parse().ok()?, prefix))
+}
+
 /// The reference without its tag and digest.
 fn repository(reference: &str) -> &str {
     let reference = reference.split_once('@').map_or(reference, |(before, _)| before);
@@ -160,7 +186,15 @@ fn repository(reference: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::repository;
+    use super::{Subnet, repository, subnet};
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn the_addresses_of_a_bridge_are_read_and_those_of_ipv6_are_left_out() {
+        let read = Subnet { base: Ipv4Addr::new(172, 17, 0, 0), prefix: 16 };
+        assert_eq!(subnet("172.17.0.0/16"), Some(read));
+        assert_eq!(["fd00::/64", "10.0.0.0/33", "10.0.0.0"].map(subnet), [None; 3]);
+    }
 
     #[test]
     fn a_repository_is_a_reference_without_tag_and_digest() {

@@ -76,6 +76,9 @@ pub fn next(ledger: &Ledger, seen: &Seen, slot: &SlotId) -> Next<Begin> {
                 return Next::Wait(Reason::Unclear { said }, None);
             }
             let adoptable = adoptable(ledger, seen, job).filter(|_| current.is_none());
+            if adoptable.is_some() && seen.bridges.is_none() {
+                return Next::Wait(Reason::Network { trouble: None }, None);
+            }
             if let Some(attempt) = adoptable {
                 return Next::Go(Begin::Adopt(attempt));
             }
@@ -146,7 +149,11 @@ fn adoptable(ledger: &Ledger, seen: &Seen, job: JobId) -> Option<Attempt> {
 fn adopt(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, slot: &SlotId, attempt: Attempt, now: Now) {
     let Some(assignment) = ledger.wanted.get(slot).cloned() else { return };
     let Some(address) = seen.addresses.get(&attempt).copied() else { return };
-    ledger.subnets.entry(assignment.run.environment).or_insert(Subnet::around(address, config.subnet_prefix));
+    let environment = assignment.run.environment;
+    let stands = seen.bridges.as_ref().and_then(|bridges| bridges.own.get(&environment)).copied();
+    let stands = stands.filter(|stands| stands.contains(address));
+    let subnet = stands.unwrap_or_else(|| Subnet::around(address, config.subnet_prefix));
+    ledger.subnets.entry(environment).or_insert(subnet);
     let mut job = Job::new(assignment, now.tick);
     job.attempt = attempt.number;
     job.address = Some(address);

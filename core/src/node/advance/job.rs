@@ -137,7 +137,9 @@ fn starting(seen: &Seen, job: &Job) -> Next<JobStep> {
 fn what_the_container_needs(seen: &Seen, job: &Job) -> Reason {
     let environment = job.assignment.run.environment;
     let has_older_container = seen.attempts_of(job.assignment.job).any(|one| *one != job.key());
-    if job.address.is_none() {
+    if job.address.is_none() && seen.bridges.is_none() {
+        Reason::Network { trouble: None }
+    } else if job.address.is_none() {
         Reason::Address
     } else if !seen.networks.contains(&environment) {
         Reason::Network { trouble: seen.network_trouble.get(&environment).cloned() }
