@@ -126,8 +126,13 @@ impl View {
         });
     }
 
-    /// Takes in that the engine lists a container and did not tell about it: what was read of it last stays.
-    pub fn cannot_tell(&self, attempt: Attempt, said: String) {
+    /// Takes in that the engine listed a container, asked at `mark`, and did not tell about it: what was read of it last
+    /// stays. What was learned of it since is better than that.
+    pub fn cannot_tell(&self, attempt: Attempt, mark: Mark, said: String) {
+        let order = self.order();
+        if order.is_older(attempt, mark.0) {
+            return;
+        }
         self.change(|seen| {
             let changed = seen.unclear.get(&attempt) != Some(&said);
             if changed {
@@ -161,9 +166,14 @@ impl Order {
         self.clock
     }
 
-    /// Whether nothing newer is known about this container than what was asked or done then.
+    /// Whether something newer is known about this container than what was asked or done then.
+    fn is_older(&self, attempt: Attempt, then: u64) -> bool {
+        self.settled.get(&attempt).is_some_and(|settled| *settled > then)
+    }
+
+    /// Remembers what was asked or done then, unless something newer is known.
     fn note(&mut self, attempt: Attempt, then: u64) -> bool {
-        if self.settled.get(&attempt).is_some_and(|settled| *settled > then) {
+        if self.is_older(attempt, then) {
             return false;
         }
         self.settled.insert(attempt, then);
@@ -245,10 +255,21 @@ mod tests {
     fn what_the_engine_does_not_tell_leaves_the_last_reading_until_it_tells_again() {
         let view = View::new(Seen::default());
         view.settle(ATTEMPT, view.mark(), Some(running()));
-        view.cannot_tell(ATTEMPT, "no answer".into());
+        view.cannot_tell(ATTEMPT, view.mark(), "no answer".into());
         assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&running()));
         assert!(view.snapshot().unclear.contains_key(&ATTEMPT));
         view.settle(ATTEMPT, view.mark(), Some(running()));
+        assert!(view.snapshot().unclear.is_empty());
+    }
+
+    #[test]
+    fn a_container_that_was_removed_while_it_was_looked_at_in_vain_is_gone() {
+        let view = View::new(Seen::default());
+        let listed = view.mark();
+        view.decide(ATTEMPT, |seen| {
+            seen.containers.remove(&ATTEMPT);
+        });
+        view.cannot_tell(ATTEMPT, listed, "no answer".into());
         assert!(view.snapshot().unclear.is_empty());
     }
 

@@ -127,7 +127,7 @@ impl Containers {
         let mut looks = stream::iter(changed).map(look).buffer_unordered(LOOKS);
         while let Some((attempt, outcome)) = looks.next().await {
             if let Err(error) = outcome {
-                self.view.cannot_tell(attempt, error.to_string());
+                self.view.cannot_tell(attempt, mark, error.to_string());
             }
         }
         self.view.change(|seen| {
