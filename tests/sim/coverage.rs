@@ -97,6 +97,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "container exits",
             "container sick",
             "container removed",
+            "container started by hand",
             "proxy death",
             "proxy birth",
             "proxy stuck",

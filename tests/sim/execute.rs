@@ -215,6 +215,7 @@ impl World {
             listens: u64::MAX,
             sick: None,
             terminated: None,
+            by_hand: false,
             ended_in_health: false,
         };
         engine.containers.insert(attempt, made);
@@ -233,7 +234,13 @@ impl World {
         let slow = self.rng.between(1_500, 4_000);
         let soon = self.rng.between(20, 900);
         let later = self.rng.between(2_000, 12_000);
+        // An engine starts nothing on an address that is in use: here of a container that somebody started by hand.
+        let in_use = self.machines[number].engine.address_in_use(attempt);
         let Some(made) = self.machines[number].engine.containers.get_mut(&attempt) else { return };
+        if in_use && made.state == State::Created && !silent {
+            self.queue.push(at + 5, Event::ActionReturns { home, action, returned: Returned::Refused });
+            return;
+        }
         let is_first = made.state == State::Created && !silent;
         if is_first {
             made.state = State::Running;
@@ -325,6 +332,9 @@ impl World {
     fn remove(&mut self, number: usize, attempt: Attempt) -> Returned {
         let engine = &mut self.machines[number].engine;
         let running = engine.containers.get(&attempt).is_some_and(Vessel::runs);
+        if running && engine.containers.get(&attempt).is_some_and(|one| one.by_hand) {
+            return Returned::Refused;
+        }
         if running {
             self.broken(10, format!("the running container {attempt:?} of node-{number} was removed"));
         } else {
@@ -389,6 +399,7 @@ impl World {
                 }
             }
             Action::Kill { attempt } if !unreachable => look = Some(*attempt),
+            Action::Remove { attempt } if returned == Returned::Refused => look = Some(*attempt),
             Action::Remove { attempt } if !unreachable => {
                 agent.seen.containers.remove(attempt);
                 agent.seen.addresses.remove(attempt);

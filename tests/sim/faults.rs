@@ -3,7 +3,7 @@
 use crate::event::{Event, MachineNumber};
 use crate::machine::Machine;
 use crate::proxy::Proxy;
-use crate::runtime::{Cause, State};
+use crate::runtime::{Cause, State, Vessel};
 use crate::world::World;
 use lapstrake_core::cluster::state::Node;
 use lapstrake_core::ids::BootId;
@@ -55,6 +55,8 @@ pub enum Fault {
     ContainerSick(MachineNumber),
     /// Somebody removes a container by hand.
     ContainerRemoved(MachineNumber),
+    /// Somebody starts a container again that has ended.
+    ContainerStartedByHand(MachineNumber),
     /// A proxy dies.
     ProxyDeath(MachineNumber),
     /// Another proxy starts.
@@ -113,6 +115,7 @@ impl Fault {
             Fault::ContainerExits(_) => "container exits",
             Fault::ContainerSick(_) => "container sick",
             Fault::ContainerRemoved(_) => "container removed",
+            Fault::ContainerStartedByHand(_) => "container started by hand",
             Fault::ProxyDeath(_) => "proxy death",
             Fault::ProxyBirth(_) => "proxy birth",
             Fault::ProxyStuck(_) => "proxy stuck",
@@ -167,6 +170,7 @@ impl World {
             Fault::ContainerExits(machine),
             Fault::ContainerSick(machine),
             Fault::ContainerRemoved(machine),
+            Fault::ContainerStartedByHand(machine),
             Fault::ProxyDeath(machine),
             Fault::ProxyBirth(machine),
             Fault::ProxyStuck(machine),
@@ -215,6 +219,7 @@ impl World {
                 return was_up;
             }
             Fault::ContainerExits(_) | Fault::ContainerSick(_) | Fault::ContainerRemoved(_) => return self.hurt(fault),
+            Fault::ContainerStartedByHand(machine) => return self.start_by_hand(machine),
             Fault::ProxyDeath(machine) => return self.proxy_dies(machine),
             Fault::ProxyBirth(machine) => return self.proxy_is_born(machine),
             Fault::ProxyStuck(machine) => return self.proxy_sticks(machine),
@@ -280,6 +285,23 @@ impl World {
         let used: BTreeSet<&str> = engine.containers.values().map(|one| one.run.image.pinned()).collect();
         engine.images.retain(|pinned| pinned.starts_with("sha256:") || used.contains(pinned.as_str()));
         engine.images.len() < before
+    }
+
+    /// The newest container that has ended and whose address is free.
+    fn start_by_hand(&mut self, number: MachineNumber) -> bool {
+        let at = self.at;
+        let life = self.number();
+        let engine = &mut self.machines[number].engine;
+        let used: BTreeSet<_> = engine.containers.values().filter(|one| one.runs()).map(|one| one.address).collect();
+        let has_ended = |one: &Vessel| matches!(one.state, State::Exited { .. }) && !used.contains(&one.address);
+        let Some((attempt, one)) = engine.containers.iter_mut().rfind(|(_, one)| has_ended(one)) else { return false };
+        let attempt = *attempt;
+        one.state = State::Running;
+        (one.life, one.started, one.listens, one.terminated) = (life, at, at + 50, None);
+        (one.by_hand, one.ended_in_health) = (true, false);
+        self.trace.line(at, format_args!("node-{number}: {attempt:?} is started by hand"));
+        self.hint(number, attempt);
+        true
     }
 
     fn proxy_sticks(&mut self, machine: MachineNumber) -> bool {

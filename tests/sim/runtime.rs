@@ -60,7 +60,9 @@ pub struct Vessel {
     pub sick: Option<(u64, u64)>,
     /// When it first got its stop signal, in ticks of its machine.
     pub terminated: Option<u64>,
-    /// Whether that was the end of a job in good health: then nobody may send it a request any more.
+    /// Whether somebody started it again when it had ended.
+    pub by_hand: bool,
+    /// Whether its stop signal was the end of a job in good health: then nobody may send it a request any more.
     pub ended_in_health: bool,
 }
 
@@ -100,6 +102,13 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Whether another running container has this one's address; only somebody's hand brings that about.
+    pub fn address_in_use(&self, attempt: Attempt) -> bool {
+        let Some(this) = self.containers.get(&attempt) else { return false };
+        let mut others = self.containers.iter().filter(|(other, one)| **other != attempt && one.runs());
+        others.any(|(_, one)| one.address == this.address && (one.by_hand || this.by_hand))
+    }
+
     /// The bridges as a node sees them.
     pub fn bridges(&self, node: NodeId) -> Bridges {
         let mut bridges = Bridges::default();
