@@ -90,14 +90,15 @@ fn give_back(ledger: &mut Ledger, seen: &Seen) {
 }
 
 /// Lets the ledger's subnets follow the bridges that stand: our own bridge of an environment is taken as it is, whatever the
-/// configuration says now, and a subnet that somebody else's bridge overlaps is given up. Jobs that leave an address behind
+/// configuration says now, and a subnet that another bridge overlaps is given up. Jobs that leave an address behind
 /// have no container and get no request there.
 fn align(ledger: &mut Ledger, seen: &Seen) {
     let Some(bridges) = seen.bridges.as_ref().filter(|_| seen.engine_answers) else { return };
     let held: Vec<(EnvironmentId, Subnet)> = ledger.subnets.iter().map(|(id, subnet)| (*id, *subnet)).collect();
     for (environment, subnet) in held {
         let stands = bridges.own.get(&environment).copied();
-        let is_taken = stands.is_none() && bridges.others.iter().any(|other| other.overlaps(subnet));
+        let mut others = bridges.own.values().chain(&bridges.others);
+        let is_taken = stands.is_none() && others.any(|other| other.overlaps(subnet));
         if !is_taken && stands.is_none_or(|stands| stands == subnet) {
             continue;
         }
