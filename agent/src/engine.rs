@@ -140,7 +140,6 @@ impl Engine {
         let link = EngineLink {
             runtime,
             view: view.clone(),
-            clock,
             sets,
             elsewhere,
             reports: reports_now,

@@ -1,6 +1,5 @@
 //! What a session with the controller uses of the engine: it brings sets, and takes reports away.
 
-use crate::clock::Clock;
 use crate::observe::View;
 use crate::runtime::{LogLine, LogRange, Runtime, RuntimeError};
 use futures_util::StreamExt;
@@ -48,7 +47,6 @@ pub(crate) struct SetOrder {
 pub struct EngineLink {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) view: View,
-    pub(crate) clock: Clock,
     pub(crate) sets: mpsc::Sender<SetOrder>,
     pub(crate) elsewhere: watch::Sender<Option<Vec<Elsewhere>>>,
     pub(crate) reports: watch::Receiver<NodeReport>,
@@ -87,11 +85,6 @@ impl EngineLink {
     /// What the machine uses; read it for each heartbeat.
     pub fn used(&self) -> Use {
         *self.used.borrow()
-    }
-
-    /// The clock that leases are told in.
-    pub const fn clock(&self) -> Clock {
-        self.clock
     }
 
     /// What an image reference means now, or in words why that is not known.

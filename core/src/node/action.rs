@@ -2,7 +2,7 @@
 //! effect; the rim leaves out one that is still under way.
 
 use crate::assignment::{BoundImage, RunSpec};
-use crate::ids::{EnvironmentId, JobId, SlotId};
+use crate::ids::{EnvironmentId, SlotId};
 use crate::node::reason::Reason;
 use crate::node::seen::Attempt;
 use crate::report::NodeReport;
@@ -120,6 +120,4 @@ pub struct Plan {
     pub waits: Vec<(SlotId, Reason)>,
     /// The picture for the controller.
     pub report: NodeReport,
-    /// Jobs that are watched, so that the rim can tell which watchers to keep after its own restart.
-    pub watched: Vec<JobId>,
 }

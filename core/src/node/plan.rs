@@ -32,7 +32,6 @@ pub fn plan(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Now) -> Plan
         wake: wake(ledger, seen, now.tick),
         waits: waits(ledger, seen, now.tick),
         report: report(ledger, seen, config, now),
-        watched: ledger.jobs.values().filter(|job| is_watched(job)).map(|job| job.assignment.job).collect(),
     }
 }
 

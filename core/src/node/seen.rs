@@ -2,7 +2,7 @@
 
 use crate::ids::{BootId, EnvironmentId, JobId};
 use crate::node::action::Subnet;
-use crate::report::{Capacity, Use};
+use crate::report::Capacity;
 use crate::time::{Millis, Tick, Wall};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -65,8 +65,6 @@ pub struct Seen {
     pub table_written: u64,
     /// What the machine offers to jobs.
     pub capacity: Capacity,
-    /// What the machine uses.
-    pub used: Use,
     /// When the lease that the controller gave ends; none while no session was ever answered since the agent started.
     pub lease_ends: Option<Tick>,
     /// When this agent process started: the lease of one that was never answered counts from here.
