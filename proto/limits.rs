@@ -27,6 +27,10 @@ pub const LOG_LINES: usize = 16 << 10;
 /// largest nodes run a few hundred jobs.
 pub const JOBS: usize = 16 << 10;
 
+/// The number of an assignment set. A thousand sets a second do not come so far in the age of the earth; whoever says more
+/// wants the next number to be none.
+pub const GENERATION: u64 = 1 << 62;
+
 /// A name of an application, environment, service or target: each is a label of a DNS name.
 pub const NAME_BYTES: usize = 63;
 

@@ -21,10 +21,13 @@ use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::SlotId;
 use lapstrake_core::message::Elsewhere;
 use lapstrake_core::node::ledger::{Ledger, NotAccepted};
+use lapstrake_core::node::reason::Reason;
 use lapstrake_core::node::seen::{NodeConfig, Now, Seen};
 use lapstrake_core::node::{advance, plan};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::time::{Millis, Tick, earlier};
+use std::collections::BTreeMap;
+use std::mem::Discriminant;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +91,8 @@ pub struct Engine {
     elsewhere: watch::Receiver<Option<Vec<Elsewhere>>>,
     reports: watch::Sender<NodeReport>,
     waits: watch::Sender<Vec<(SlotId, String)>>,
+    /// What each slot was last told to wait for.
+    told: BTreeMap<SlotId, Discriminant<Reason>>,
     retry: Option<Retry>,
     _observers: JoinSet<()>,
     _stop: DropGuard,
@@ -153,11 +158,10 @@ impl Engine {
         let (sets, orders) = mpsc::channel(1);
         let (elsewhere, told_elsewhere) = watch::channel(None);
         let (reports, reports_now) = watch::channel(first.report);
-        let (waits, waits_now) = watch::channel(first.waits);
+        let (waits, waits_now) = watch::channel(sentences(&first.waits));
         let link = EngineLink {
             runtime,
             view: view.clone(),
-            clock,
             vault,
             sets,
             elsewhere,
@@ -178,6 +182,7 @@ impl Engine {
             elsewhere: told_elsewhere,
             reports,
             waits,
+            told: BTreeMap::new(),
             retry: None,
             _observers: observers,
             _stop: stop.drop_guard(),
@@ -225,17 +230,20 @@ impl Engine {
         let plan = plan(&self.ledger, &seen, &self.config, now);
         self.executor.execute(plan.actions, &self.ledger.table, &self.ledger.values);
         self.reports.send_if_modified(|report| replace(report, plan.report));
-        self.waits.send_if_modified(|waits| {
-            let changed = replace(waits, plan.waits);
-            if changed {
-                for (slot, why) in waits.iter() {
-                    tracing::info!(%slot, "waits: {why}");
-                }
-            }
-            changed
-        });
+        self.tell_waits(&plan.waits);
+        self.waits.send_if_modified(|waits| replace(waits, sentences(&plan.waits)));
         let retry = self.retry.as_ref().map(|retry| retry.at);
         earlier(earlier(plan.wake, self.executor.next_try()), retry)
+    }
+
+    /// The log tells when a slot begins to wait for something else, and not each second that is left.
+    fn tell_waits(&mut self, waits: &[(SlotId, Reason)]) {
+        for (slot, why) in waits {
+            if self.told.get(slot) != Some(&why.kind()) {
+                tracing::info!(%slot, "waits: {why}");
+            }
+        }
+        self.told = waits.iter().map(|(slot, why)| (slot.clone(), why.kind())).collect();
     }
 
     /// Takes in a set and what is seen, and writes the ledger if that changed it. What became of the pending set.
@@ -257,6 +265,10 @@ impl Engine {
         }
         changed |= advance(&mut next, seen, &self.config, now);
         if !changed {
+            // What could not be written is not due any more: a retry of nothing would wake the loop again and again.
+            if self.retry.take().is_some() {
+                self.view.trouble("ledger", None);
+            }
             return outcome;
         }
         if let Some(retry) = &self.retry
@@ -277,7 +289,8 @@ impl Engine {
             Err(said) => {
                 let pause =
                     self.retry.as_ref().map_or(FIRST_RETRY, |retry| Millis((retry.pause.0 * 2).min(LONGEST_RETRY.0)));
-                self.retry = Some(Retry { at: now.tick + pause, pause, said: said.clone() });
+                // Counted from the end of the attempt: a disk that hangs must not be written to without a pause.
+                self.retry = Some(Retry { at: self.clock.tick() + pause, pause, said: said.clone() });
                 self.view.trouble("ledger", Some(format!("the ledger cannot be written: {said}")));
                 SetOutcome::NotWritten(said)
             }
@@ -323,6 +336,10 @@ fn begin(found: Found, identity: &Identity, clock: Clock, node: &NodeConfig, vie
             new()
         }
     }
+}
+
+fn sentences(waits: &[(SlotId, Reason)]) -> Vec<(SlotId, String)> {
+    waits.iter().map(|(slot, why)| (slot.clone(), why.to_string())).collect()
 }
 
 fn replace<T: PartialEq>(place: &mut T, value: T) -> bool {

@@ -112,8 +112,8 @@ impl Executor {
     pub fn execute(&self, actions: Vec<Action>, table: &RouteTable, values: &BTreeMap<ValueId, GivenValue>) {
         for action in actions {
             let key = match &action {
-                Action::Watch { attempt, address, checks } => {
-                    self.parts.prober.watch(*attempt, *address, checks.clone());
+                Action::Watch { attempt, address, checks, was_good } => {
+                    self.parts.prober.watch(*attempt, *address, checks.clone(), *was_good);
                     continue;
                 }
                 Action::Unwatch { attempt } => {
@@ -192,20 +192,19 @@ impl Parts {
     ) {
         let word = action.word();
         tracing::debug!(action = word, about = ?key, "begins");
+        let mut under_way = UnderWay { parts: self, key, word, failed: true };
         lapstrake_crash::point_of(word, "before");
-        let failed = match action {
+        under_way.failed = match action {
             Action::EnsureNetwork { environment, subnet } => {
                 told(word, self.networks.ensure(environment, subnet).await)
             }
             Action::RemoveNetwork { environment } => told(word, self.networks.remove(environment).await),
             Action::Pull { image, login } => self.pull(&image, login, &values).await,
             Action::Run { attempt, slot, address, subnet: _, run } => {
-                let failed = match given::to_job(&self.vault, &self.files, attempt, &run, &values) {
+                match given::to_job(&self.vault, &self.files, attempt, &run, &values) {
                     Ok(given) => self.run(RunOrder { attempt, slot, address, run: *run, given }).await,
                     Err(said) => self.refuse(attempt, said),
-                };
-                self.view.change(|seen| seen.starting.remove(&attempt));
-                failed
+                }
             }
             Action::Terminate { attempt } => self.terminate(attempt).await,
             Action::Kill { attempt } => {
@@ -221,8 +220,6 @@ impl Parts {
             Action::Watch { .. } | Action::Unwatch { .. } => false,
         };
         lapstrake_crash::point_of(word, "after");
-        self.desk().put_down(key, word, failed, self.clock.tick());
-        self.view.wake();
     }
 
     async fn pull(&self, image: &BoundImage, login: Option<ValueId>, values: &BTreeMap<ValueId, GivenValue>) -> bool {
@@ -270,14 +267,14 @@ impl Parts {
                 let looked = self.containers.look_at(attempt).await;
                 told("look", looked)
             }
-            Err(RuntimeError::NoSuchImage(said)) => {
-                tracing::warn!(said, "the image is gone; it is got again");
-                self.view.change(|seen| seen.images.remove(order.run.image.pinned()).is_some());
-                true
-            }
             Err(RuntimeError::Unreachable(said)) => {
                 tracing::warn!(said, "the engine did not answer to a start");
                 true
+            }
+            Err(RuntimeError::NoSuchImage(said)) => {
+                // Somebody removed it since it was got: this attempt is over, and the next one gets it again.
+                self.view.change(|seen| seen.images.remove(order.run.image.pinned()).is_some());
+                self.refuse(attempt, RuntimeError::NoSuchImage(said).to_string())
             }
             Err(error) => self.refuse(attempt, error.to_string()),
         }
@@ -364,6 +361,32 @@ fn needed(action: &Action, values: &BTreeMap<ValueId, GivenValue>) -> BTreeMap<V
         _ => Vec::new(),
     };
     ids.into_iter().filter_map(|id| Some((id, values.get(&id)?.clone()))).collect()
+}
+
+/// An action under way. However it ends, be it by a panic, it is put down: nothing else could be done about the same thing.
+struct UnderWay<'a> {
+    parts: &'a Parts,
+    key: Key,
+    word: &'static str,
+    failed: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(action = self.word, about = ?self.key, "a mistake in the agent ended an action; it is tried again");
+        }
+        let parts = self.parts;
+        parts.view.change(|seen| match &self.key {
+            Key::Attempt(attempt) => seen.starting.remove(attempt),
+            Key::Image(pinned) if seen.images.get(pinned) == Some(&Image::Pulling) => {
+                seen.images.remove(pinned).is_some()
+            }
+            Key::Image(_) | Key::Network(_) | Key::Table => false,
+        });
+        parts.desk().put_down(self.key.clone(), self.word, self.failed, parts.clock.tick());
+        parts.view.wake();
+    }
 }
 
 /// Whether it failed; then the log says why.

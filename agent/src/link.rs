@@ -1,6 +1,5 @@
 //! What a session with the controller uses of the engine: it brings sets, and takes reports away.
 
-use crate::clock::Clock;
 use crate::given;
 use crate::observe::View;
 use crate::runtime::{LogLine, LogRange, Runtime, RuntimeError};
@@ -51,7 +50,6 @@ pub(crate) struct SetOrder {
 pub struct EngineLink {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) view: View,
-    pub(crate) clock: Clock,
     pub(crate) vault: Arc<Vault>,
     pub(crate) sets: mpsc::Sender<SetOrder>,
     pub(crate) elsewhere: watch::Sender<Option<Vec<Elsewhere>>>,
@@ -93,11 +91,6 @@ impl EngineLink {
     /// What the machine uses; read it for each heartbeat.
     pub fn used(&self) -> Use {
         *self.used.borrow()
-    }
-
-    /// The clock that leases are told in.
-    pub const fn clock(&self) -> Clock {
-        self.clock
     }
 
     /// What an image reference means now, or in words why that is not known. The credentials are for its registry.

@@ -2,14 +2,18 @@
 //!
 //! A bridge counts as standing only with its rules: without them no job is started on it.
 
+mod bridge;
 pub mod nft;
+
+pub use bridge::{Bridge, Bridges, NotOurs};
 
 use crate::observe::View;
 use crate::runtime::{Runtime, RuntimeError};
-use lapstrake_core::ids::{EnvironmentId, NodeId};
+use lapstrake_core::ids::EnvironmentId;
 use lapstrake_core::node::action::Subnet;
+use lapstrake_core::node::seen;
 use nft::{Nft, NftError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +22,9 @@ use tokio::time::MissedTickBehavior;
 
 /// Between two audits. Somebody who flushes all rules opens the fence for so long at most.
 const AUDIT_PERIOD: Duration = Duration::from_secs(10);
+
+/// After the engine failed. A restarting engine is back within a few seconds.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why an environment has no network.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +46,7 @@ pub enum Fence {
 }
 
 impl Fence {
-    async fn stand(&self, bridges: &BTreeSet<String>) -> Result<(), NftError> {
+    async fn stand(&self, bridges: &BTreeSet<Bridge>) -> Result<(), NftError> {
         match self {
             Fence::Nftables(nft) => nft.stand(bridges).await,
             Fence::Open => Ok(()),
@@ -67,11 +74,16 @@ impl Networks {
         let fence = self.fence.lock().await;
         let made = async {
             let bridge = self.runtime.ensure_network(environment, subnet).await.map_err(NetworkError::Bridge)?;
-            let mut bridges = self.bridges().await?;
+            let mut bridges = self.standing().await?.own;
             bridges.insert(environment, bridge);
             fence.stand(&bridges.into_values().collect()).await.map_err(NetworkError::Rules)
         };
         let outcome = made.await;
+        if outcome.is_err() {
+            // What is in the way may have come since the last look; with it in the picture another subnet can be chosen. An
+            // engine that does not answer is told by the observer of containers.
+            let _ = self.standing().await;
+        }
         self.view.change(|seen| match &outcome {
             Ok(()) => {
                 seen.network_trouble.remove(&environment);
@@ -97,7 +109,7 @@ impl Networks {
             seen.network_trouble.remove(&environment);
             seen.networks.remove(&environment)
         });
-        let bridges = self.bridges().await?;
+        let bridges = self.standing().await?.own;
         fence.stand(&bridges.into_values().collect()).await.map_err(NetworkError::Rules)
     }
 
@@ -109,8 +121,9 @@ impl Networks {
             period.tick().await;
             match self.audit().await {
                 Ok(()) => self.view.trouble("rules", None),
-                // The engine's silence is told by the observer of containers.
-                Err(NetworkError::Bridge(_)) => {}
+                // The engine's silence is told by the observer of containers. No subnet is chosen before it has told the
+                // bridges, so it is asked again soon.
+                Err(NetworkError::Bridge(_)) => period.reset_after(PAUSE),
                 Err(error @ NetworkError::Rules(_)) => self.view.trouble("rules", Some(error.to_string())),
             }
         }
@@ -118,13 +131,15 @@ impl Networks {
 
     async fn audit(&self) -> Result<(), NetworkError> {
         let fence = self.fence.lock().await;
-        let bridges = self.bridges().await?;
-        let outcome = fence.stand(&bridges.values().cloned().collect()).await.map_err(NetworkError::Rules);
-        for bridge in bridges.values() {
+        let bridges = self.standing().await?;
+        // Its jobs have no rules, and nobody but a person can tell what the bridge is.
+        self.view.trouble("bridges", bridges.trouble());
+        let outcome = fence.stand(&bridges.own.values().cloned().collect()).await.map_err(NetworkError::Rules);
+        for bridge in bridges.own.values() {
             turn_hairpin_on(bridge);
         }
         let standing: BTreeSet<EnvironmentId> =
-            if outcome.is_ok() { bridges.into_keys().collect() } else { BTreeSet::new() };
+            if outcome.is_ok() { bridges.own.into_keys().collect() } else { BTreeSet::new() };
         self.view.change(|seen| {
             let changed = seen.networks != standing;
             seen.networks = standing;
@@ -133,24 +148,23 @@ impl Networks {
         outcome
     }
 
-    async fn bridges(&self) -> Result<BTreeMap<EnvironmentId, String>, NetworkError> {
-        self.runtime.networks().await.map_err(NetworkError::Bridge)
+    /// The bridges that stand, which the picture learns too.
+    async fn standing(&self) -> Result<Bridges, NetworkError> {
+        let standing = self.runtime.networks().await.map_err(NetworkError::Bridge)?;
+        let bridges = Some(seen::Bridges { own: standing.subnets.clone(), others: standing.others.clone() });
+        self.view.change(|seen| {
+            let changed = seen.bridges != bridges;
+            seen.bridges = bridges;
+            changed
+        });
+        Ok(standing)
     }
-}
-
-/// The interface of an environment's bridge. The kernel allows 15 bytes. Ids begin with the time of their birth, which
-/// environments made together share, so the name comes from their random ends; the node is in it because several agents
-/// may share a kernel.
-pub fn bridge_name(node: NodeId, environment: EnvironmentId) -> String {
-    const KEPT: usize = 11;
-    let text = EnvironmentId(node.0 ^ environment.0).to_string();
-    format!("lap{}", &text[text.len() - KEPT..])
 }
 
 /// A port in hairpin mode sends a frame back where it came from; without it a job cannot reach itself through an address
 /// that the kernel leads back to it. Ports come with every container, so this is part of the audit.
-fn turn_hairpin_on(bridge: &str) {
-    let ports = Path::new("/sys/class/net").join(bridge).join("brif");
+fn turn_hairpin_on(bridge: &Bridge) {
+    let ports = Path::new("/sys/class/net").join(bridge.name()).join("brif");
     let Ok(entries) = std::fs::read_dir(&ports) else { return };
     for entry in entries.flatten() {
         let switch = entry.path().join("hairpin_mode");
@@ -159,19 +173,5 @@ fn turn_hairpin_on(bridge: &str) {
         {
             tracing::debug!(%error, path = %switch.display(), "hairpin mode cannot be set");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn environments_that_were_made_in_the_same_millisecond_get_bridges_of_their_own() {
-        let time = 0x0193_4c5a_0000_u128 << 80;
-        let names: BTreeSet<String> =
-            (1..=3).map(|n| bridge_name(NodeId(time | 99), EnvironmentId(time | n))).collect();
-        assert_eq!(names.len(), 3);
-        assert!(names.iter().all(|name| name.len() <= 15));
     }
 }

@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
+/// A question that lies further back than so many others has been answered or given up.
+const OLDEST_QUESTION: u64 = 10_000;
+
 /// The picture. A clone is the same one.
 #[derive(Clone)]
 pub struct View(Arc<Inner>);
@@ -22,14 +25,16 @@ struct Inner {
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
 
-/// Puts looks and actions in order: what was asked before an action ended must not undo what the action showed.
+/// Puts looks and actions in order, by when they were asked or ended and not by when their answers came: what was asked
+/// earlier must not undo what was asked later or what an action has shown since.
 #[derive(Default)]
 struct Order {
     clock: u64,
+    /// Of each container the newest question that was answered, or action that has ended.
     settled: BTreeMap<Attempt, u64>,
 }
 
-/// When a question was asked.
+/// Which question it was.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark(u64);
 
@@ -86,39 +91,65 @@ impl View {
 
     /// To be taken before the engine is asked about containers.
     pub fn mark(&self) -> Mark {
-        Mark(self.order().clock)
+        Mark(self.order().next())
     }
 
-    /// Takes in what the engine said about one container to a question that was asked at `mark`. Newer knowledge stays, and
-    /// so does a refusal of ours, which the engine does not know, until the container runs or is removed.
+    /// Takes in what the engine said about one container to the question of `mark`. Newer knowledge stays, and so does a
+    /// refusal of ours, which the engine does not know, until the container runs or is removed. A newer question is believed
+    /// whatever it says: an ended container that runs was started again by somebody's hand.
     pub fn settle(&self, attempt: Attempt, mark: Mark, found: Option<Container>) {
         let mut order = self.order();
-        if order.settled.get(&attempt).is_some_and(|settled| *settled > mark.0) {
+        if !order.note(attempt, mark.0) {
             return;
         }
-        order.note(attempt);
         self.change(|seen| {
+            let is_clear_now = seen.unclear.remove(&attempt).is_some();
             let before = seen.containers.get(&attempt);
-            match (before, found) {
+            let is_news = match (before, found) {
                 (Some(Container::Refused { .. }), None | Some(Container::Created)) => false,
                 (before, Some(found)) if before == Some(&found) => false,
-                (Some(before), Some(found)) if rank(&found) < rank(before) => false,
-                (_, Some(found)) => {
-                    seen.containers.insert(attempt, carried_over(before, found));
+                (before, Some(found)) => {
+                    if !matches!(before, Some(Container::Running { .. })) {
+                        // A process that was not there before has had no stop signal.
+                        seen.terminated_at.remove(&attempt);
+                    }
+                    let found = carried_over(before, found);
+                    seen.containers.insert(attempt, found);
                     true
                 }
                 (_, None) => {
                     seen.addresses.remove(&attempt);
                     seen.containers.remove(&attempt).is_some()
                 }
+            };
+            is_clear_now || is_news
+        });
+    }
+
+    /// Takes in that the engine listed a container, asked at `mark`, and did not tell about it: what was read of it last
+    /// stays. What was learned of it since is better than that.
+    pub fn cannot_tell(&self, attempt: Attempt, mark: Mark, said: String) {
+        let order = self.order();
+        if order.is_older(attempt, mark.0) {
+            return;
+        }
+        self.change(|seen| {
+            let changed = seen.unclear.get(&attempt) != Some(&said);
+            if changed {
+                tracing::warn!(job = %attempt.job, attempt = attempt.number, said, "the engine does not tell how a container is");
+                seen.unclear.insert(attempt, said);
             }
+            changed
         });
     }
 
     /// Takes in what an action of ours showed, whatever was asked before.
     pub fn decide(&self, attempt: Attempt, change: impl FnOnce(&mut Seen)) {
-        self.order().note(attempt);
+        let mut order = self.order();
+        let now = order.next();
+        order.note(attempt, now);
         self.change(|seen| {
+            seen.unclear.remove(&attempt);
             change(seen);
             true
         });
@@ -130,22 +161,26 @@ impl View {
 }
 
 impl Order {
-    fn note(&mut self, attempt: Attempt) {
+    fn next(&mut self) -> u64 {
         self.clock += 1;
-        let clock = self.clock;
-        self.settled.insert(attempt, clock);
-        // Attempts are never reused; what is a thousand answers old cannot meet a question of before.
-        self.settled.retain(|_, at| *at + 1_000 > clock);
+        self.clock
     }
-}
 
-/// A container only moves forward.
-const fn rank(container: &Container) -> u8 {
-    match container {
-        Container::Created => 0,
-        Container::Refused { .. } => 1,
-        Container::Running { .. } => 2,
-        Container::Exited { .. } => 3,
+    /// Whether something newer is known about this container than what was asked or done then.
+    fn is_older(&self, attempt: Attempt, then: u64) -> bool {
+        self.settled.get(&attempt).is_some_and(|settled| *settled > then)
+    }
+
+    /// Remembers what was asked or done then, unless something newer is known.
+    fn note(&mut self, attempt: Attempt, then: u64) -> bool {
+        if self.is_older(attempt, then) {
+            return false;
+        }
+        self.settled.insert(attempt, then);
+        // What lies so many questions back cannot be met by an answer that still comes: each has a deadline of seconds.
+        let clock = self.clock;
+        self.settled.retain(|_, at| *at + OLDEST_QUESTION > clock);
+        true
     }
 }
 
@@ -189,9 +224,53 @@ mod tests {
     #[test]
     fn a_slow_look_does_not_bring_an_ended_process_back_to_life() {
         let view = View::new(Seen::default());
+        let (early, late) = (view.mark(), view.mark());
+        view.settle(ATTEMPT, late, Some(exited()));
+        view.settle(ATTEMPT, early, Some(running()));
+        assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&exited()));
+    }
+
+    #[test]
+    fn a_process_that_ends_while_an_earlier_look_is_answered_is_seen_to_have_ended() {
+        let view = View::new(Seen::default());
+        let (early, late) = (view.mark(), view.mark());
+        view.settle(ATTEMPT, early, Some(running()));
+        view.settle(ATTEMPT, late, Some(exited()));
+        assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&exited()));
+    }
+
+    #[test]
+    fn a_container_that_somebody_started_again_by_hand_is_seen_to_run() {
+        let view = View::new(Seen::default());
+        view.settle(ATTEMPT, view.mark(), Some(running()));
+        view.change(|seen| seen.terminated_at.insert(ATTEMPT, Tick(1)).is_none());
         view.settle(ATTEMPT, view.mark(), Some(exited()));
         view.settle(ATTEMPT, view.mark(), Some(running()));
-        assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&exited()));
+        let seen = view.snapshot();
+        assert_eq!(seen.containers.get(&ATTEMPT), Some(&running()));
+        assert!(seen.terminated_at.is_empty(), "its new process has had no stop signal");
+    }
+
+    #[test]
+    fn what_the_engine_does_not_tell_leaves_the_last_reading_until_it_tells_again() {
+        let view = View::new(Seen::default());
+        view.settle(ATTEMPT, view.mark(), Some(running()));
+        view.cannot_tell(ATTEMPT, view.mark(), "no answer".into());
+        assert_eq!(view.snapshot().containers.get(&ATTEMPT), Some(&running()));
+        assert!(view.snapshot().unclear.contains_key(&ATTEMPT));
+        view.settle(ATTEMPT, view.mark(), Some(running()));
+        assert!(view.snapshot().unclear.is_empty());
+    }
+
+    #[test]
+    fn a_container_that_was_removed_while_it_was_looked_at_in_vain_is_gone() {
+        let view = View::new(Seen::default());
+        let listed = view.mark();
+        view.decide(ATTEMPT, |seen| {
+            seen.containers.remove(&ATTEMPT);
+        });
+        view.cannot_tell(ATTEMPT, listed, "no answer".into());
+        assert!(view.snapshot().unclear.is_empty());
     }
 
     #[test]

@@ -32,13 +32,14 @@ impl Prober {
         Prober { runtime, view, clock, watched: Mutex::default() }
     }
 
-    /// Asks these checks from now on. An attempt that is watched already stays as it is.
-    pub fn watch(&self, attempt: Attempt, address: Ipv4Addr, checks: Vec<Check>) {
+    /// Asks these checks from now on; `was_good` when they have been good in this attempt. An attempt that is watched already
+    /// stays as it is.
+    pub fn watch(&self, attempt: Attempt, address: Ipv4Addr, checks: Vec<Check>, was_good: bool) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if watched.contains_key(&attempt) {
             return;
         }
-        let readings = vec![Reading::default(); checks.len()];
+        let readings = vec![Reading::unasked(was_good); checks.len()];
         let started = self.view.read(|seen| match seen.containers.get(&attempt) {
             Some(Container::Running { since, .. }) => *since,
             Some(_) | None => self.clock.tick(),
@@ -57,6 +58,7 @@ impl Prober {
                 index,
                 check,
                 started,
+                was_good,
             };
             tokio::spawn(question.repeat()).abort_handle()
         });
@@ -92,11 +94,12 @@ struct Question {
     index: usize,
     check: Check,
     started: Tick,
+    was_good: bool,
 }
 
 impl Question {
     async fn repeat(self) {
-        let mut reading = Reading::default();
+        let mut reading = Reading::unasked(self.was_good);
         loop {
             tokio::time::sleep(reading.delay(&self.check).std()).await;
             let answer = ask::ask(&*self.runtime, self.attempt, self.address, &self.check).await;

@@ -27,8 +27,12 @@ use tokio_util::sync::CancellationToken;
 const SCAN_BUSY: Duration = Duration::from_millis(200);
 /// Between two looks at the folder otherwise.
 const SCAN_IDLE: Duration = Duration::from_secs(1);
-/// Before a lost connection is tried again: a killed proxy is noticed then.
+/// Before a lost connection is tried again: a killed proxy is noticed then. Doubled with each connection in a row in which no
+/// table was acknowledged.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause before a proxy that takes no table is tried again: short enough that one that was repaired is not waited
+/// for, long enough that one that is not costs nothing.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A socket that is younger may belong to a proxy that has bound but does not listen yet.
 const BIRTH: Duration = Duration::from_secs(5);
 
@@ -163,12 +167,11 @@ impl Proxies {
         lapstrake_crash::point("proxy.after-acknowledgement");
     }
 
-    /// The connection is down: what the proxy has acknowledged is unknown.
-    fn forget_acknowledgement(&self, pid: u32) {
-        if let Some(peer) = self.peers().get_mut(&pid) {
-            peer.acknowledged = 0;
-        }
+    /// The connection is down: what the proxy has acknowledged is unknown. Whether it had acknowledged anything.
+    fn forget_acknowledgement(&self, pid: u32) -> bool {
+        let before = self.peers().get_mut(&pid).map_or(0, |peer| std::mem::take(&mut peer.acknowledged));
         self.tell(None);
+        before > 0
     }
 
     fn remove(&self, pid: u32) {
@@ -180,15 +183,19 @@ impl Proxies {
     /// Keeps a conversation with one proxy until it is gone.
     async fn converse(self, pid: u32) {
         let path = self.0.control_dir.join(format!("{pid}.sock"));
+        let mut pause = PAUSE;
         loop {
             let Err(error) = self.converse_once(&path, pid).await;
-            self.forget_acknowledgement(pid);
+            if self.forget_acknowledgement(pid) {
+                pause = PAUSE;
+            }
             if is_gone(&path, pid, &error) {
                 self.remove(pid);
                 return;
             }
             tracing::debug!(pid, %error, "the connection to a proxy is down");
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -7,6 +7,7 @@ pub mod docker;
 pub mod fake;
 mod oom;
 
+use crate::network::{Bridge, Bridges};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use lapstrake_core::assignment::{BoundImage, RunSpec};
@@ -262,14 +263,15 @@ pub trait Runtime: Send + Sync + 'static {
     /// What a reference means now: `repository@sha256:…` of the registry, or the engine's image id for local ones.
     fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String>;
 
-    /// The environment's bridge stands with this subnet; its interface's name. Refused when it stands with another one.
-    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String>;
+    /// The environment's bridge stands with this subnet; its interface's name. Refused when it stands with another one,
+    /// or as an interface that is not the environment's.
+    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, Bridge>;
 
     /// The environment's bridge is gone. `NotThere` when it was already.
     fn remove_network(&self, environment: EnvironmentId) -> Outcome<'_, ()>;
 
-    /// The interfaces of all of this owner's bridges.
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>>;
+    /// All bridges that stand: this owner's, those that only carry its labels, and everybody else's.
+    fn networks(&self) -> Outcome<'_, Bridges>;
 
     /// The folder that holds images and containers, for the disk's numbers.
     fn root(&self) -> Outcome<'_, PathBuf>;

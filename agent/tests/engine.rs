@@ -9,8 +9,9 @@ use lapstrake_agent::network::Fence;
 use lapstrake_agent::runtime::fake::{FakeRuntime, Script};
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::{EnvironmentId, JobId};
+use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
-use lapstrake_core::report::{Health, NodeReport, ReplacementPhase};
+use lapstrake_core::report::{Health, JobPhase, NodeReport, ReplacementPhase};
 use node::{Agent, Node, Peer, assignment, set};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -181,5 +182,107 @@ async fn a_job_that_dies_gets_a_new_attempt() {
     let second = Attempt { job: OLD, number: 2 };
     until("a second attempt runs", || async { (fake.running() == [second]).then_some(()) }).await;
     agent.report("it is healthy", |report| is_healthy(report, OLD)).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_that_was_pruned_after_it_was_pulled_is_got_again() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = start(&node, &fake);
+    let image = BoundImage::Digest { reference: "v1".into(), pinned: "v1@sha256:1".into() };
+    agent.link.apply(set(1, vec![assignment(ENVIRONMENT, OLD, 1, image.clone(), &[])])).await;
+    peer.routes_to(OLD).await;
+    agent.report("it is healthy", |report| is_healthy(report, OLD)).await;
+    fake.prune(&image);
+    fake.crash(first(OLD), 1);
+    let said = |report: &NodeReport| {
+        let failure = report.jobs.iter().find_map(|job| job.failure.as_ref());
+        failure.is_some_and(|failure| failure.to_string().contains("No such image"))
+    };
+    agent.report("the attempt without an image is told", said).await;
+    agent.report("it is healthy again", |report| is_healthy(report, OLD)).await;
+    assert_eq!(fake.running(), [Attempt { job: OLD, number: 3 }], "{:?}", fake.done());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_local_image_that_was_pruned_is_told_in_words() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let agent = with_old_job(&node, &fake, &peer).await;
+    fake.prune(&image("v1"));
+    fake.crash(first(OLD), 1);
+    let said = |report: &NodeReport| {
+        let failure = report.jobs.iter().find_map(|job| job.failure.as_ref());
+        failure.is_some_and(|failure| {
+            failure.to_string() == "the image v1 cannot be pulled: the node does not hold sha256:v1"
+        })
+    };
+    agent.report("it is told where the image is missing", said).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_an_action_does_not_keep_it_from_being_done() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    fake.panic_once();
+    let agent = with_old_job(&node, &fake, &peer).await;
+    assert_eq!(fake.done(), [("run", first(OLD))]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_takes_no_table_is_tried_less_and_less_often() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let socket = node.config.proxy.control_dir.join(format!("{}.sock", std::process::id()));
+    let listener = tokio::net::UnixListener::bind(socket).expect("bound");
+    let agent = start(&node, &fake);
+    let mut dialled = Vec::new();
+    while dialled.len() < 6 {
+        let accepted = tokio::time::timeout(Duration::from_secs(60), listener.accept()).await.expect("is dialled");
+        drop(accepted.expect("a connection"));
+        dialled.push(std::time::Instant::now());
+    }
+    // 50, 100, 200, 400, and 800 ms, each at least.
+    let last = dialled[5] - dialled[4];
+    assert!(last >= Duration::from_millis(700), "{last:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_looked_at_hides_none_of_the_others_and_is_left_alone() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    with_old_job(&node, &fake, &peer).await.stop().await;
+    fake.set_mute(first(OLD), Some("no answer to inspect within 10 s"));
+    let agent = start(&node, &fake);
+    let old = assignment(ENVIRONMENT, OLD, 1, image("v1"), &[]);
+    let mut beside = assignment(ENVIRONMENT, NEW, 1, image("v1"), &[]);
+    beside.slot.number = 2;
+    agent.link.apply(set(2, vec![old, beside])).await;
+    let told = |report: &NodeReport| {
+        let said = "the container engine does not tell how the container of job";
+        report.troubles.iter().any(|trouble| trouble.starts_with(said))
+    };
+    let report = agent.report("the other one is healthy", |report| is_healthy(report, NEW) && told(report)).await;
+    let old = report.jobs.iter().find(|job| job.job == OLD).expect("its report");
+    assert_eq!((old.phase, old.health), (JobPhase::Running, Health::Unknown));
+    fake.set_mute(first(OLD), None);
+    agent
+        .report("both are healthy", |report| is_healthy(report, OLD) && is_healthy(report, NEW) && !told(report))
+        .await;
+    assert_eq!(fake.done(), [("run", first(OLD)), ("run", first(NEW))]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_subnet_on_which_somebody_elses_bridge_stands_is_not_chosen() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let pool = node.config.for_decisions("n1");
+    fake.add_foreign_bridge(Subnet::around(pool.pool, pool.subnet_prefix));
+    let agent = with_old_job(&node, &fake, &peer).await;
     agent.stop().await;
 }

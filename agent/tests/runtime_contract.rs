@@ -34,6 +34,10 @@ trait Bench {
     fn runtime(&self) -> &dyn Runtime;
     fn image(&self, kind: Kind) -> BoundImage;
     fn command(&self, kind: Kind) -> Vec<&'static str>;
+    /// Whether its jobs are processes, which take a moment until they do as they are told to.
+    fn has_a_process(&self) -> bool {
+        false
+    }
     fn subnet(&self) -> Subnet;
 }
 
@@ -107,8 +111,11 @@ impl Bench for RealBench {
             Kind::Ends => vec!["sh", "-c", "echo one; echo two; exit 3"],
             Kind::EatsMemory => vec!["tail", "/dev/zero"],
             Kind::Broken => vec!["/no/such/program"],
-            Kind::Stubborn => vec!["sh", "-c", "trap '' TERM; while true; do sleep 1; done"],
+            Kind::Stubborn => vec!["sh", "-c", "trap '' TERM; echo deaf; while true; do sleep 1; done"],
         }
+    }
+    fn has_a_process(&self) -> bool {
+        true
     }
     fn subnet(&self) -> Subnet {
         self.subnet
@@ -203,6 +210,13 @@ async fn an_image_that_is_not_there_is_said_so(bench: &impl Bench) {
 async fn a_stop_signal_ends_a_process_and_a_kill_ends_one_that_does_not_listen(bench: &impl Bench) {
     let order = prepared(bench, Kind::Stubborn).await;
     bench.runtime().run(&order).await.expect("started");
+    if bench.has_a_process() {
+        until("the process does not listen any more", || async {
+            let said = bench.runtime().last_lines(order.attempt, 1).await.expect("read");
+            (said == ["deaf"]).then_some(())
+        })
+        .await;
+    }
     bench.runtime().terminate(order.attempt).await.expect("sent");
     bench.runtime().kill(order.attempt).await.expect("sent");
     let look = ended(bench, &order).await;
@@ -243,7 +257,12 @@ async fn a_network_stands_once_with_one_subnet_until_it_is_removed(bench: &impl 
     let other = Subnet { prefix: 25, ..bench.subnet() };
     let refused = runtime.ensure_network(environment, other).await;
     assert!(matches!(refused, Err(RuntimeError::Refused(_))), "{refused:?}");
-    assert_eq!(runtime.networks().await.expect("listed").get(&environment), Some(&bridge));
+    let standing = runtime.networks().await.expect("listed");
+    assert_eq!(standing.own.get(&environment), Some(&bridge));
+    assert_eq!(standing.subnets.get(&environment), Some(&bench.subnet()));
+    assert!(!standing.others.iter().any(|other| other.overlaps(bench.subnet())), "{standing:?}");
+    let overlapping = runtime.ensure_network(EnvironmentId(fresh()), other).await;
+    assert!(matches!(overlapping, Err(RuntimeError::Refused(_))), "{overlapping:?}");
     runtime.remove_network(environment).await.expect("removed");
     let again = runtime.remove_network(environment).await;
     assert!(matches!(again, Err(RuntimeError::NotThere(_))), "{again:?}");

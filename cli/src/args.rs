@@ -128,7 +128,13 @@ pub enum Verb {
     ///
     /// The token names the controller's certificate authority: it is only ever sent to that controller. Without TOKEN and
     /// --token-file it is asked for. It is stored under --context, or else under the current context's name.
-    #[command(after_help = "Example:\n  lap login https://controller.example.com:7400 --token-file operator.token")]
+    ///
+    /// Where something with another certificate stands before the controller, --ca-file or --system-roots says which roots
+    /// lead to that one; then it must be for the address's own name, and the token is sent to that address alone.
+    #[command(
+        after_help = "Example:\n  lap login https://controller.example.com:7400 --token-file operator.token\n  lap login \
+                      https://lap.example.com --token-file operator.token --ca-file company-root.pem"
+    )]
     Login(Login),
     /// Controllers that `lap login` stored
     #[command(subcommand, after_help = "Example:\n  lap context use staging")]

@@ -3,9 +3,11 @@
 mod connect;
 mod error;
 mod sse;
+mod trust;
 
 pub use error::ClientError;
 pub use sse::SseStream;
+pub use trust::{Roots, RootsError, Trust, read as read_roots};
 
 use crate::context::Address;
 use bytes::Bytes;
@@ -31,8 +33,8 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 pub struct Client {
     address: Address,
     token: Token,
-    /// Roots that are trusted besides the one that the token names.
-    roots: Vec<Fingerprint>,
+    /// By what the controller is recognised.
+    trust: Trust,
     /// A root that takes the place of one of those, as it has said itself.
     successor: Option<Fingerprint>,
     connection: Option<SendRequest<Full<Bytes>>>,
@@ -91,13 +93,8 @@ enum Sent {
 
 impl Client {
     /// For this controller; nothing is sent yet.
-    pub fn new(address: Address, token: Token) -> Client {
-        Client { address, token, roots: Vec::new(), successor: None, connection: None }
-    }
-
-    /// The same that trusts these roots too.
-    pub fn trusting(self, roots: Vec<Fingerprint>) -> Client {
-        Client { roots, ..self }
+    pub fn new(address: Address, token: Token, trust: Trust) -> Client {
+        Client { address, token, trust, successor: None, connection: None }
     }
 
     /// The token, and a root that takes the place of one that is trusted for it, if one was seen.
@@ -237,7 +234,7 @@ impl Client {
         let mut connection = match self.open_connection().await {
             Some(open) => open,
             None => {
-                let connected = connect::connect(&self.address, &self.token, &self.roots).await?;
+                let connected = connect::connect(&self.address, &self.token, &self.trust).await?;
                 self.successor = connected.successor.or(self.successor);
                 connected.sender
             }

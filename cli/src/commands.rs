@@ -35,9 +35,8 @@ pub struct Session {
 impl Session {
     fn open(common: &Common) -> Result<Session, LapError> {
         let contexts = stored()?;
-        let (address, token) = common.wish().resolve(&contexts)?;
-        let roots = contexts.roots_for(&token);
-        Ok(Session { client: Client::new(address, token).trusting(roots), output: Output::new(common.output) })
+        let (address, token, trust) = common.wish().resolve(&contexts)?;
+        Ok(Session { client: Client::new(address, token, trust), output: Output::new(common.output) })
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! `lap login` stores contexts in `$XDG_CONFIG_HOME/lapstrake/lap.toml`, readable by its owner alone, as it holds tokens.
 
+use crate::client::{Roots, RootsError, Trust};
 use crate::error::Exit;
 use lapstrake_pki::fingerprint::Fingerprint;
 use lapstrake_pki::token::{Token, TokenError};
@@ -41,6 +42,24 @@ pub struct Context {
     /// Fingerprints of roots that are trusted besides the one that the token names: those that took its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<String>,
+    /// Roots, PEM, that lead to the certificate which the controller shows under the name in `url`: trusted there instead of
+    /// the authority that the token names, and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The same with the roots that this system trusts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub system_roots: bool,
+}
+
+impl Context {
+    /// By what the controller at `url` is recognised, if not by its authority.
+    pub fn own_trust(&self) -> Result<Option<Roots>, RootsError> {
+        match &self.ca {
+            Some(pem) => Roots::from_pem(pem, "the file that was given at `lap login`").map(Some),
+            None if self.system_roots => Roots::of_the_system().map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 impl std::fmt::Debug for Context {
@@ -83,6 +102,9 @@ pub enum ContextError {
     /// A token that is none.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// No roots to trust.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// The file cannot be understood.
     #[error("{file} cannot be understood; mend it, or remove it and log in again")]
     Unreadable {
@@ -268,21 +290,51 @@ impl Wish {
         url.ok_or(ContextError::NoController)?.parse()
     }
 
-    /// The address and the token. A token only ever goes to the controller whose authority it names, so that mixing a
-    /// given address with a stored token can reveal nothing.
-    pub fn resolve(&self, stored: &Contexts) -> Result<(Address, Token), ContextError> {
+    /// The address, the token, and whom the token may be shown to. A token only ever goes to the controller whose authority
+    /// it names, or to the one address for which other roots are stored with it, so that mixing a given address with a
+    /// stored token can reveal nothing.
+    pub fn resolve(&self, stored: &Contexts) -> Result<(Address, Token, Trust), ContextError> {
         let address = self.address(stored)?;
         let context = stored.find(self.context.as_deref())?;
         let token = self.token.as_deref().or(context.map(|context| context.token.as_str()));
-        let token = token.ok_or_else(|| ContextError::NoToken(address.url.clone()))?;
-        Ok((address, Token::operator(token)?))
+        let token = Token::operator(token.ok_or_else(|| ContextError::NoToken(address.url.clone()))?)?;
+        let is_meant = |context: &&Context| context.url == address.url && context.token == token.text();
+        let own = context.filter(is_meant).map(Context::own_trust).transpose()?.flatten();
+        let trust = own.map_or_else(|| Trust::Pinned(stored.roots_for(&token)), Trust::Roots);
+        Ok((address, token, trust))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lapstrake_core::ids::ClusterId;
+    use lapstrake_pki::authority::Authority;
+    use lapstrake_pki::mint;
+    use lapstrake_pki::token::Kind;
     use std::os::unix::fs::PermissionsExt as _;
+
+    fn context(url: &str, token: &str) -> Context {
+        Context { url: url.into(), token: token.into(), roots: Vec::new(), ca: None, system_roots: false }
+    }
+
+    #[test]
+    fn roots_that_are_stored_with_a_login_count_for_its_address_and_its_token_alone() {
+        let authority = Authority::create(ClusterId(1), mint::wall()).expect("an authority");
+        let [token, other] =
+            [(); 2].map(|()| Token::mint(Kind::Operator, ClusterId(1), authority.fingerprint()).text());
+        let ca = Some(authority.certificate_pem().to_owned());
+        let mut stored = Contexts { current: Some("a".into()), ..Contexts::default() };
+        stored.contexts.insert("a".into(), Context { ca, ..context("https://a:1", &token) });
+        let trust = |wish: Wish| wish.resolve(&stored).expect("resolved").2;
+        let (url, token) = (Some("https://a:1".to_owned()), Some(token));
+        assert!(matches!(trust(Wish::default()), Trust::Roots(roots) if roots.count() == 1));
+        assert!(matches!(trust(Wish { url: url.clone(), token: token.clone(), context: None }), Trust::Roots(_)));
+        // Anybody can have a certificate for another name: there the authority is asked for.
+        let elsewhere = Wish { url: Some("https://b:1".into()), ..Wish::default() };
+        assert!(matches!(trust(elsewhere), Trust::Pinned(_)));
+        assert!(matches!(trust(Wish { url, token: Some(other), context: None }), Trust::Pinned(_)));
+    }
 
     #[test]
     fn an_address_may_leave_out_what_is_clear() {
@@ -300,7 +352,7 @@ mod tests {
     fn contexts_are_stored_for_their_owner_alone_and_read_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("config/lapstrake/lap.toml");
-        let context = Context { url: "https://c:7400".into(), token: "lapo1_x".into(), roots: Vec::new() };
+        let context = Context { roots: vec!["00".into()], ..context("https://c:7400", "lapo1_x") };
         let mut stored = Contexts::default();
         stored.contexts.insert("default".into(), context.clone());
         stored.current = Some("default".into());
@@ -320,8 +372,7 @@ mod tests {
         let (ours, other) = (mint(), mint());
         let mut stored = Contexts::default();
         for (name, token) in [("a", &ours), ("b", &other)] {
-            let context = Context { url: "https://c:1".into(), token: token.text(), roots: Vec::new() };
-            stored.contexts.insert(name.into(), context);
+            stored.contexts.insert(name.into(), context("https://c:1", &token.text()));
         }
         let next = Fingerprint::of(b"next");
         assert!(stored.trust(&ours, next) && stored.trust(&ours, next));
@@ -332,12 +383,8 @@ mod tests {
     #[test]
     fn the_command_line_comes_before_the_stored_context() {
         let mut stored = Contexts { current: Some("a".into()), ..Contexts::default() };
-        stored
-            .contexts
-            .insert("a".into(), Context { url: "https://a:1".into(), token: String::new(), roots: Vec::new() });
-        stored
-            .contexts
-            .insert("b".into(), Context { url: "https://b:1".into(), token: String::new(), roots: Vec::new() });
+        stored.contexts.insert("a".into(), context("https://a:1", ""));
+        stored.contexts.insert("b".into(), context("https://b:1", ""));
         let address = |wish: Wish| wish.address(&stored).map(|address| address.host).map_err(|error| error.to_string());
         assert_eq!(address(Wish::default()).as_deref(), Ok("a"));
         assert_eq!(address(Wish { context: Some("b".into()), ..Wish::default() }).as_deref(), Ok("b"));

@@ -212,7 +212,7 @@ fn several_variables_are_set_each_with_all_that_follows_its_first_equals_sign() 
 #[test]
 fn a_listing_shows_where_each_comes_from_and_whether_jobs_have_it() {
     let mut inherited = value("secret", "database");
-    (inherited.origin, inherited.of) = ("inherited".into(), Some("the organization".into()));
+    (inherited.origin, inherited.of) = ("inherited".into(), Some(String::new()));
     inherited.not_deployed = vec!["shop/production/web".into(), "shop/production/worker".into()];
     let mut broken = value("secret", "tls-key");
     broken.trouble = Some("it was altered".into());

@@ -95,6 +95,11 @@ pub struct Addresses {
     pub first_token: PathBuf,
 }
 
+/// The store of a controller that is configured so.
+pub fn store_file(config: &Config) -> PathBuf {
+    config.state_dir.join("store.db")
+}
+
 /// Runs until `shutdown`. `ready` is told the addresses once both listeners take connections.
 pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<(), RunError> {
     run_with_reload(config, shutdown, Arc::new(Notify::new()), ready).await
@@ -108,7 +113,13 @@ pub async fn run_with_reload(
     ready: impl FnOnce(&Addresses),
 ) -> Result<(), RunError> {
     first::make_folder(&config.state_dir)?;
-    let store = Store::open(&config.state_dir.join("store.db"))?.keeping_events(config.events_kept);
+    let store = Store::open(&store_file(&config))?.keeping_events(config.events_kept);
+    if store.is_restored() {
+        tracing::warn!(
+            "the store was restored: nodes go on running what it does not know, and stop nothing that is taken away, until \
+             `lapstrake-controller accept-restored`"
+        );
+    }
     let event_log = store.event_log()?;
     let new_cluster = || Meta {
         cluster: ClusterId(mint::id()),

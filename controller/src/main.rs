@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use lapstrake_controller::config::{Config, DEFAULT_PATH};
-use lapstrake_controller::run_with_reload;
-use std::path::PathBuf;
+use lapstrake_controller::store::{accept_restored, backup, restore};
+use lapstrake_controller::{run_with_reload, store_file};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,22 +32,67 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Copy the store into a new file, also while the controller runs. Keep the authority's files (`ca*`) with it.
+    #[command(after_help = "Example: lapstrake-controller backup /var/backups/lapstrake-store.db")]
+    Backup {
+        /// The new file.
+        file: PathBuf,
+        /// The configuration file. The default one may be absent.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Put a backup in the place of the store of a controller that does not run. What was there stays beside it. Nodes then
+    /// go on running what the backup does not know, until `accept-restored`.
+    #[command(after_help = "Example: lapstrake-controller restore /var/backups/lapstrake-store.db")]
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The configuration file. The default one may be absent.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// After a restore, while the controller does not run: from its next start on nodes stop what the store does not name.
+    #[command(after_help = "Example: lapstrake-controller accept-restored")]
+    AcceptRestored {
+        /// The configuration file. The default one may be absent.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+}
+
+impl Verb {
+    fn config(&self) -> &Path {
+        match self {
+            Verb::Run { config, .. }
+            | Verb::Backup { config, .. }
+            | Verb::Restore { config, .. }
+            | Verb::AcceptRestored { config } => config,
+        }
+    }
 }
 
 /// A wrong configuration, like a wrong command line.
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
-    let Verb::Run { config: path, check } = Arguments::parse().verb;
-    let config = match Config::read(&path) {
+    let verb = Arguments::parse().verb;
+    let path = verb.config();
+    let config = match Config::read(path) {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), WRONG),
     };
-    if check {
-        println!("{} is good", path.display());
-        return ExitCode::SUCCESS;
-    }
-    match start(config) {
+    let store = store_file(&config);
+    let done = match &verb {
+        Verb::Run { check: true, .. } => {
+            println!("{} is good", path.display());
+            Ok(())
+        }
+        Verb::Run { check: false, .. } => start(config),
+        Verb::Backup { file, .. } => backup(&store, file).map_err(Into::into),
+        Verb::Restore { file, .. } => restore(file, &store).map_err(Into::into),
+        Verb::AcceptRestored { .. } => accept_restored(&store).map_err(Into::into),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }

@@ -8,9 +8,11 @@
 //! `commit`, `events`.
 
 mod audit;
+mod backup;
 mod sqlite;
 
 pub use audit::{AuditFilter, AuditRow};
+pub use backup::{BackupError, accept_restored, backup, restore};
 use lapstrake_core::audit::Entry;
 pub use sqlite::{EventLog, Store};
 

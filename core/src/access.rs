@@ -179,7 +179,7 @@ impl Verb {
             }
             Verb::ManageSecrets => "set and remove secrets and variables",
             Verb::ManageNodes => "let nodes join and return, attach, detach, label, cordon, revoke and remove them",
-            Verb::ManageAuthority => "replace the root of the certificate authority",
+            Verb::ManageAuthority => "replace the root of the certificate authority, and the master key",
             Verb::ManageTokens => "create, list and remove operators' tokens",
             Verb::ReadAudit => "read and verify the audit log",
         }

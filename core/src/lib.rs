@@ -15,6 +15,7 @@ pub mod audit;
 pub mod check;
 pub mod cluster;
 pub mod ids;
+pub mod image;
 pub mod label;
 pub mod liveness;
 pub mod message;

@@ -38,6 +38,12 @@ pub enum Answer {
 }
 
 impl Reading {
+    /// Before the first question. Of an attempt whose checks have been good, an agent that has just started knows it from
+    /// its ledger.
+    pub fn unasked(was_good: bool) -> Reading {
+        Reading { was_good, ..Reading::default() }
+    }
+
     /// Takes one answer in. `started` is when the attempt's process started.
     pub fn take(&mut self, check: &Check, answer: Answer, started: Tick, now: Tick) {
         self.asked = self.asked.saturating_add(1);
@@ -57,9 +63,10 @@ impl Reading {
         }
     }
 
-    /// How long to wait before the next question: quick and growing until it is good, then the check's interval.
+    /// How long to wait before the next question: at once at first, quick and growing until it is good, then the check's
+    /// interval.
     pub fn delay(&self, check: &Check) -> Millis {
-        if self.good_since.is_some() || self.was_good {
+        if self.asked > 0 && (self.good_since.is_some() || self.was_good) {
             return check.interval;
         }
         let mut delay = FIRST_DELAY;

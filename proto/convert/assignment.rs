@@ -15,7 +15,8 @@ impl From<Generation> for v1::Generation {
 impl TryFrom<v1::Generation> for Generation {
     type Error = Malformed;
     fn try_from(wire: v1::Generation) -> Result<Self, Malformed> {
-        Ok(Generation { epoch: EpochId(field::id("epoch_id", &wire.epoch_id)?), number: wire.number })
+        let number = field::at_most("number", wire.number, limits::GENERATION)?;
+        Ok(Generation { epoch: EpochId(field::id("epoch_id", &wire.epoch_id)?), number })
     }
 }
 

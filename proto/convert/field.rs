@@ -201,6 +201,12 @@ pub(super) fn port(field: &str, wire: u32) -> Result<u16, Malformed> {
     u16::try_from(wire).ok().filter(|port| *port != 0).ok_or_else(out)
 }
 
+/// A number that counts up and must leave room for those that follow.
+pub(super) fn at_most(field: &str, wire: u64, most: u64) -> Result<u64, Malformed> {
+    let out = || Malformed::new(field, Why::OutOfBounds { is: wire, least: 0, most });
+    Some(wire).filter(|wire| *wire <= most).ok_or_else(out)
+}
+
 /// A count that must not be 0.
 pub(super) fn at_least_one(field: &str, wire: u32) -> Result<u32, Malformed> {
     match wire {

@@ -40,6 +40,11 @@ impl Asked {
         if request.method() == Method::CONNECT {
             return Err(Answer::bad_request("CONNECT is not carried: this is the way in to services, not out"));
         }
+        if request.uri().scheme().is_none() && request.uri().authority().is_some() {
+            return Err(Answer::bad_request(
+                "the request's target is a host without a scheme, which is for CONNECT alone",
+            ));
+        }
         let mut hosts = request.headers().get_all(header::HOST).iter();
         let (host, more) = (hosts.next(), hosts.next());
         if more.is_some() {
@@ -72,6 +77,8 @@ impl Asked {
         strip_hop_by_hop(headers);
         // The body is asked for when the job's connection takes it, and hyper then says 100 to the client.
         headers.remove(header::EXPECT);
+        // The trailers do not go on, so they are not announced.
+        headers.remove(header::TRAILER);
         strip_claims(headers);
         headers.insert(header::HOST, self.authority.clone());
         if let Some(protocols) = &self.upgrade {
@@ -189,8 +196,17 @@ fn host_of(authority: &str) -> Option<String> {
     if host.is_empty() || authority.contains('@') {
         return None;
     }
+    // The whole text goes on to the job as `Host`: behind the name there is a number or nothing.
+    let port = authority.strip_prefix(host)?;
+    if !port.is_empty() && port.strip_prefix(':').is_none_or(|port| !is_port(port)) {
+        return None;
+    }
     let host = host.strip_suffix('.').unwrap_or(host);
     Some(host.to_ascii_lowercase())
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 #[cfg(test)]
@@ -225,6 +241,10 @@ mod tests {
             &[("host", "user@a.example")],
             &[("host", "a.example/x")],
             &[("host", "a b")],
+            &[("host", "a.example:x")],
+            &[("host", "a.example:+80")],
+            &[("host", "a.example:65536")],
+            &[("host", "a.example:")],
         ] {
             assert_eq!(host("/", headers), None, "{headers:?}");
         }

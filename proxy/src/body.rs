@@ -70,6 +70,9 @@ impl Body for ClientBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(mut carried) = self.lock() else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut carried.body).poll_frame(cx));
+        // A client's trailers end here (RFC 9110, 6.5.1): a job that merges them into the head would read claims about
+        // who asks that this proxy did not write.
+        let frame = frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
         carried.taken = true;
         carried.moved = Instant::now();
         carried.finished = frame.is_none() || carried.body.is_end_stream();

@@ -78,6 +78,10 @@ pub struct Limits {
     /// From the last byte of the request that moved to the first of the job's answer.
     #[serde(deserialize_with = "span")]
     pub first_byte_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it, in an answer or after a change of protocol. Then its
+    /// connection is closed, and what the job still has to say to it is not waited for.
+    #[serde(deserialize_with = "span")]
+    pub write_timeout: Duration,
     /// Connections of clients at the same time. The next ones are answered 503.
     pub max_connections: usize,
     /// Requests and upgraded connections of one service at the same time. The next ones are answered 503.
@@ -111,6 +115,9 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: Duration::from_secs(60),
+            // A phone that is out of reach in a tunnel is back within it; a page that nobody reads holds a connection of
+            // its job no longer than a job may be silent.
+            write_timeout: Duration::from_secs(60),
             // Two file descriptors each, below the 65,536 that systemd's units and containers usually allow.
             max_connections: 20_000,
             max_in_flight: 5_000,

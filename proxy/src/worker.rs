@@ -116,7 +116,7 @@ impl Worker {
 
     /// Serves one client until it or we close the connection.
     async fn converse(self: Arc<Self>, stream: TcpStream, client: SocketAddr, welcome: bool) {
-        if let Err(error) = prepare(&stream) {
+        if let Err(error) = prepare(&stream, self.shared.limits.write_timeout) {
             tracing::debug!(%client, %error, "a client left at once");
             return;
         }
@@ -196,9 +196,13 @@ impl Drop for Guest {
     }
 }
 
-/// Small writes go at once, and a client that vanished without a word is found out by the kernel.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Small writes go at once, and a client that vanished without a word, or takes nothing of what it asked for, is found out by
+/// the kernel. Only the kernel can tell the latter from a slow one: a socket whose buffer drains slowly takes no write for
+/// minutes, though its client reads all the time.
+fn prepare(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(write_timeout))
 }

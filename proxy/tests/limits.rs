@@ -22,8 +22,9 @@ async fn a_head_that_is_too_large_is_refused() {
 
 /// Sends one byte of a head again and again until the proxy closes the connection.
 async fn drip(address: std::net::SocketAddr) -> Duration {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The proxy counts from its accept, which may come before we hear of the connection.
     let began = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nX-Slow: ").as_bytes()).await.unwrap();
     let mut byte = [0];
     soon("the cut", async {
@@ -128,4 +129,61 @@ async fn a_proxy_with_as_many_connections_as_it_may_says_so() {
     assert_eq!(first.get("/").await.0, 200, "who is inside stays inside");
     drop(first);
     soon("room again", async { while harness.get("/").await.status() != 200 {} }).await;
+}
+
+/// Writes without ever reading, until the proxy closes the connection.
+async fn write_until_cut(stream: &mut TcpStream) {
+    let block = vec![b'x'; 256 * 1024];
+    soon("the cut", async { while stream.write_all(&block).await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_its_answer_is_cut() {
+    let job = Job::start(1).await;
+    let harness = Harness::with(|config| config.limits.write_timeout = Duration::from_millis(300)).await;
+    let mut agent = harness.agent().await;
+    agent.switch(&table(1, &[&job])).await;
+    let mut stream = TcpStream::connect(harness.address()).await.unwrap();
+    let head = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000000000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    write_until_cut(&mut stream).await;
+    let report = agent.switch(&table(2, &[])).await;
+    if !report.leaving.is_empty() {
+        agent.until_leaving(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_that_stops_reading_is_cut() {
+    let job = Job::start(1).await;
+    let harness = Harness::with(|config| config.limits.write_timeout = Duration::from_millis(300)).await;
+    let mut agent = harness.agent().await;
+    agent.switch(&table(1, &[&job])).await;
+    let (stream, _) = socket(harness.address()).await;
+    write_until_cut(&mut stream.into_inner()).await;
+    let report = agent.switch(&table(2, &[])).await;
+    if !report.leaving.is_empty() {
+        agent.until_leaving(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_cut() {
+    let job = Job::start(1).await;
+    let harness = Harness::with(|config| config.limits.write_timeout = Duration::from_millis(600)).await;
+    harness.agent().await.switch(&table(1, &[&job])).await;
+    let (stream, _) = socket(harness.address()).await;
+    let (mut read, mut write) = stream.into_inner().into_split();
+    let writer = tokio::spawn(async move {
+        let block = vec![b'x'; 256 * 1024];
+        while write.write_all(&block).await.is_ok() {}
+    });
+    let mut block = vec![0; 256 * 1024];
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        soon("a block", read.read_exact(&mut block)).await.expect("still connected");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!writer.is_finished(), "nobody closed the connection");
+    writer.abort();
 }

@@ -1,6 +1,6 @@
 //! Who may do what, asked of the real interface: every address, with every role, in every scope.
 
-use crate::bench::{Answer, Client, Controller, shop};
+use crate::bench::{Answer, Client, Controller, WEB, shop};
 use http::Method;
 use lapstrake_api::view;
 use lapstrake_controller::api;
@@ -268,6 +268,31 @@ async fn a_stream_ends_when_its_token_is_removed() {
     while words.next().await.is_some() {}
     let problem = watcher.get("/v1/apps").await.problem(401);
     assert!(problem.detail.contains("does not know the token"), "{}", problem.detail);
+}
+
+#[tokio::test]
+async fn the_output_of_a_job_is_read_no_further_once_the_readers_token_is_removed() {
+    let controller = Controller::start().await;
+    let [node] = controller.nodes(["n1"]).await;
+    controller.client.apply(&shop("web:1", 1)).await;
+    controller.client.complete(WEB, 1).await;
+    controller.client.until_settled(WEB).await;
+    let running = node.engine.running()[0];
+    let reader = token(&controller.client, "reader", "viewer", Some("shop/production")).await;
+    let other = token(&controller.client, "other", "viewer", Some("shop/production")).await;
+    node.engine.say(running, "before");
+    let path = format!("/v1/services/{WEB}/logs?follow=true");
+    let (mut words, mut others) = (reader.follow(&path, None).await, other.follow(&path, None).await);
+    for words in [&mut words, &mut others] {
+        assert!(words.next().await.expect("a line").text.contains("before"));
+    }
+    assert_eq!(controller.client.delete("/v1/tokens/reader").await.status, 204);
+    node.engine.say(running, "after");
+    while let Some(word) = words.next().await {
+        assert!(word.kind == "line" && !word.text.contains("after"), "{word:?}");
+    }
+    assert!(others.next().await.expect("a line").text.contains("after"), "another reader goes on");
+    reader.get(&format!("/v1/services/{WEB}/logs")).await.problem(401);
 }
 
 #[tokio::test]

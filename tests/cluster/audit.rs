@@ -27,7 +27,7 @@ fn link(number: u64, hash: &str) -> Link {
 }
 
 /// As `lap audit verify` does it: nothing of the controller's is believed but the rows.
-async fn verify(client: &Client) -> Result<(), Fault> {
+pub async fn verify(client: &Client) -> Result<(), Fault> {
     let head: AuditHead = client.get("/v1/audit/head").await.json();
     let beginning = Link::beginning(head.cluster.parse().expect("an id"), sha256);
     let last = rows(client).await.into_iter().try_fold(beginning, |before, row| {

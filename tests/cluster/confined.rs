@@ -24,13 +24,18 @@ impl Drop for Confined {
 impl Confined {
     /// Starts it. The binary lies beside the tests': `cargo build --workspace --bins` makes it.
     pub async fn start(descriptors: u32) -> Confined {
+        Confined::start_with(descriptors, "log = \"error\"\n", Stdio::inherit()).await
+    }
+
+    /// The same with more words in its configuration, and its log elsewhere.
+    pub async fn start_with(descriptors: u32, more: &str, log: Stdio) -> Confined {
         let folder = tempfile::Builder::new().prefix("lapt-").tempdir().expect("a folder");
         let [api, control] = free_ports();
         let state_dir = folder.path().join("controller");
         let file = folder.path().join("controller.toml");
         let text = format!(
             "state_dir = {state_dir:?}\napi_listen = \"{api}\"\ncontrol_listen = \"{control}\"\n\
-             control_address = \"{control}\"\nlog = \"error\"\n"
+             control_address = \"{control}\"\n{more}"
         );
         std::fs::write(&file, text).expect("written");
         let child = Command::new("prlimit")
@@ -41,6 +46,7 @@ impl Confined {
             .arg("--config")
             .arg(&file)
             .stdin(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("the controller's binary starts");
         let first_token = state_dir.join("operator.token");
@@ -53,6 +59,12 @@ impl Confined {
         let config = Config { state_dir, api_listen: api, control_listen: control, ..Config::default() };
         let controller = Controller::elsewhere(folder, config, addresses, &token);
         Confined { controller, child }
+    }
+
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGHUP).expect("it runs");
     }
 
     /// The memory that is its own, in KiB.

@@ -192,8 +192,8 @@ async fn is_named_and_the_rest_works(how: &str, change: impl Fn(&str, serde_json
     let message = failed.message.unwrap_or_default();
     assert_eq!(failed.phase, "failed", "{how}: {message}");
     assert!(message.contains("the secret api-key of shop/production"), "{how}: {message}");
-    let after = client.until_settled(WEB).await;
-    assert_eq!(before.jobs[0].id, after.jobs[0].id, "{how}");
+    let after = client.until_service("the job answers as before", WEB, |service| service.healthy == 1).await;
+    assert_eq!(after.jobs[0].id, before.jobs[0].id, "{how}");
     // The service beside it is deployed as ever, and so is this one once the secret is set again.
     let number = redeploy(client, MAIL).await.number;
     client.complete(MAIL, number).await;
@@ -225,6 +225,30 @@ async fn a_truncated_sealed_value_is_named_and_the_rest_works() {
             *body(&mut record) = text[..20].into();
         }
         record
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sealed_value_that_is_no_text_of_ours_any_more_is_named_and_the_rest_works() {
+    is_named_and_the_rest_works("garbled", |key, mut record| {
+        if is_key(key) {
+            let text = body(&mut record).as_str().expect("a text").to_owned();
+            *body(&mut record) = format!("{}~", &text[..21]).into();
+        }
+        record
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_of_a_value_in_anothers_place_is_named_and_the_rest_works() {
+    let other = std::sync::Mutex::new(None);
+    is_named_and_the_rest_works("exchanged", |key, record| {
+        if key.ends_with("/secret/tls-key") {
+            *other.lock().expect("a lock") = Some(record.clone());
+        }
+        if is_key(key) { other.lock().expect("a lock").clone().expect("the other secret") } else { record }
     })
     .await;
 }

@@ -152,17 +152,19 @@ impl World {
         let now = machine.now(at);
         let plan = plan(&agent.ledger, &agent.seen, &machine.config, now);
         let broken = check_plan(&agent.ledger, &agent.seen, &plan);
-        let mute = plan.waits.iter().any(|(_, why)| why.is_empty());
+        let mute = plan.waits.iter().any(|(_, why)| why.to_string().is_empty());
         let wake = lapstrake_core::time::earlier(plan.wake, agent.retry.map(|retry| retry.0));
         let rest = agent.desk.next_try(now.tick);
         let wake = lapstrake_core::time::earlier(wake, rest).unwrap_or(now.tick + LONGEST_SLEEP);
         let clock = machine.clock;
         self.judge(home.machine, broken);
+        if wake <= now.tick {
+            self.broken(0, format!("node-{} wants to be awake at {wake:?}, and it is {:?}", home.machine, now.tick));
+        }
         if mute {
             self.broken(0, format!("node-{} waits and does not say why", home.machine));
         }
-        for (_, why) in &plan.waits {
-            debug_assert!(!why.is_empty());
+        for _ in &plan.waits {
             self.coverage.count("promise", "a wait had a reason");
         }
         if !self.execute(home, plan.actions) {
@@ -203,6 +205,9 @@ impl World {
         }
         if changed {
             return self.write_ledger(home, next, now);
+        }
+        if let Some(agent) = self.agent(home) {
+            agent.retry = None;
         }
         true
     }

@@ -11,7 +11,7 @@ use crate::world::World;
 use lapstrake_core::assignment::RunSpec;
 use lapstrake_core::ids::{BootId, EnvironmentId};
 use lapstrake_core::node::action::Action;
-use lapstrake_core::node::seen::{Attempt, Container, Image};
+use lapstrake_core::node::seen::{Attempt, Bridges, Container, Image};
 use lapstrake_core::probe::Reading;
 use lapstrake_core::routes::RouteTable;
 use lapstrake_core::time::{Millis, Tick};
@@ -134,9 +134,9 @@ impl World {
     fn watch(&mut self, home: Home, action: &Action) {
         self.coverage.count("action", action.word());
         match action {
-            Action::Watch { attempt, checks, .. } => {
+            Action::Watch { attempt, checks, was_good, .. } => {
                 let Some(agent) = self.agent(home) else { return };
-                let readings = vec![Reading::default(); checks.len()];
+                let readings = vec![Reading::unasked(*was_good); checks.len()];
                 let delays: Vec<u64> = checks.iter().zip(&readings).map(|(check, one)| one.delay(check).0).collect();
                 agent.seen.checks.insert(*attempt, readings);
                 for (index, delay) in delays.into_iter().enumerate() {
@@ -171,9 +171,10 @@ impl World {
                 }
                 returned
             }
-            Action::EnsureNetwork { environment, .. } => {
-                self.machines[home.machine].engine.networks.insert(*environment);
-                Returned::Done
+            Action::EnsureNetwork { environment, subnet } => {
+                let machine = &mut self.machines[home.machine];
+                let made = machine.node.is_some_and(|node| machine.engine.make_bridge(node, *environment, *subnet));
+                if made { Returned::Done } else { Returned::Refused }
             }
             Action::RemoveNetwork { environment } => self.network_goes(home.machine, *environment),
             Action::Pull { image, .. } => self.pull(home.machine, image.pinned()),
@@ -190,13 +191,18 @@ impl World {
     fn make(&mut self, number: usize, attempt: Attempt, address: Ipv4Addr, run: &RunSpec) -> Returned {
         let at = self.at;
         let life = self.number();
-        let engine = &mut self.machines[number].engine;
+        let machine = &mut self.machines[number];
+        let engine = &mut machine.engine;
         let pinned = run.image.pinned();
         if engine.containers.contains_key(&attempt) {
             return Returned::Done;
         }
         if !engine.images.contains(pinned) {
             return Returned::NoImage;
+        }
+        let stands = machine.node.and_then(|node| engine.networks.get(&(node, run.environment)));
+        if !stands.is_some_and(|subnet| subnet.contains(address)) {
+            return Returned::Refused;
         }
         let behaviour = Behaviour::of(pinned);
         let made = Vessel {
@@ -209,6 +215,7 @@ impl World {
             listens: u64::MAX,
             sick: None,
             terminated: None,
+            by_hand: false,
             ended_in_health: false,
         };
         engine.containers.insert(attempt, made);
@@ -227,7 +234,13 @@ impl World {
         let slow = self.rng.between(1_500, 4_000);
         let soon = self.rng.between(20, 900);
         let later = self.rng.between(2_000, 12_000);
+        // An engine starts nothing on an address that is in use: here of a container that somebody started by hand.
+        let in_use = self.machines[number].engine.address_in_use(attempt);
         let Some(made) = self.machines[number].engine.containers.get_mut(&attempt) else { return };
+        if in_use && made.state == State::Created && !silent {
+            self.queue.push(at + 5, Event::ActionReturns { home, action, returned: Returned::Refused });
+            return;
+        }
         let is_first = made.state == State::Created && !silent;
         if is_first {
             made.state = State::Running;
@@ -266,10 +279,18 @@ impl World {
         Returned::Done
     }
 
+    fn bridges(&self, number: usize) -> Option<Bridges> {
+        let machine = &self.machines[number];
+        machine.node.map(|node| machine.engine.bridges(node))
+    }
+
     fn network_goes(&mut self, number: usize, environment: EnvironmentId) -> Returned {
-        let engine = &mut self.machines[number].engine;
+        let machine = &mut self.machines[number];
+        let engine = &mut machine.engine;
         let used = engine.containers.values().any(|one| one.run.environment == environment && one.runs());
-        engine.networks.remove(&environment);
+        if let Some(node) = machine.node {
+            engine.networks.remove(&(node, environment));
+        }
         if used {
             self.broken(10, format!("a bridge of node-{number} went while jobs use it"));
         }
@@ -311,6 +332,9 @@ impl World {
     fn remove(&mut self, number: usize, attempt: Attempt) -> Returned {
         let engine = &mut self.machines[number].engine;
         let running = engine.containers.get(&attempt).is_some_and(Vessel::runs);
+        if running && engine.containers.get(&attempt).is_some_and(|one| one.by_hand) {
+            return Returned::Refused;
+        }
         if running {
             self.broken(10, format!("the running container {attempt:?} of node-{number} was removed"));
         } else {
@@ -322,14 +346,19 @@ impl World {
     /// What the call came back with is seen.
     pub fn action_returns(&mut self, home: Home, action: &Action, returned: Returned) {
         let tick = self.machines[home.machine].clock.tick(self.at);
+        let bridges = self.bridges(home.machine);
         let Some(agent) = self.agent(home) else { return };
         let unreachable = returned == Returned::Unreachable;
+        let is_bridge = matches!(action, Action::EnsureNetwork { .. } | Action::RemoveNetwork { .. });
+        if is_bridge && !unreachable {
+            agent.seen.bridges = bridges;
+        }
         let mut look = None;
         if let Action::Run { attempt, .. } = action {
             agent.seen.starting.remove(attempt);
         }
         match action {
-            Action::EnsureNetwork { environment, .. } if !unreachable => {
+            Action::EnsureNetwork { environment, .. } if returned == Returned::Done => {
                 agent.seen.networks.insert(*environment);
             }
             Action::RemoveNetwork { environment } if !unreachable => {
@@ -357,6 +386,8 @@ impl World {
                 }
                 Returned::NoImage => {
                     agent.seen.images.remove(run.image.pinned());
+                    let refused = Container::Refused { said: "No such image".into(), at: tick };
+                    agent.seen.containers.insert(*attempt, refused);
                 }
                 Returned::Unreachable => {}
             },
@@ -368,6 +399,7 @@ impl World {
                 }
             }
             Action::Kill { attempt } if !unreachable => look = Some(*attempt),
+            Action::Remove { attempt } if returned == Returned::Refused => look = Some(*attempt),
             Action::Remove { attempt } if !unreachable => {
                 agent.seen.containers.remove(attempt);
                 agent.seen.addresses.remove(attempt);
@@ -376,7 +408,7 @@ impl World {
             _ => {}
         }
         if let Some(key) = key_of(action) {
-            let failed = unreachable || returned == Returned::NoImage;
+            let failed = unreachable || is_bridge && returned == Returned::Refused;
             agent.desk.put_down(key, action.word(), failed, tick);
         }
         if let Some(attempt) = look {

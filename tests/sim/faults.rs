@@ -3,12 +3,13 @@
 use crate::event::{Event, MachineNumber};
 use crate::machine::Machine;
 use crate::proxy::Proxy;
-use crate::runtime::{Cause, State};
+use crate::runtime::{Cause, State, Vessel};
 use crate::world::World;
 use lapstrake_core::cluster::state::Node;
 use lapstrake_core::ids::BootId;
 use lapstrake_core::liveness::{AWAY_AFTER, LOST_AFTER};
 use lapstrake_core::node::seen::Attempt;
+use std::collections::BTreeSet;
 
 /// At which point a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +47,16 @@ pub enum Fault {
     EngineSilent(MachineNumber),
     /// The registry gives nothing.
     RegistryDown,
+    /// Somebody removes all images that no container uses.
+    ImagesPruned(MachineNumber),
     /// A process ends by itself.
     ContainerExits(MachineNumber),
     /// A process answers its checks badly.
     ContainerSick(MachineNumber),
     /// Somebody removes a container by hand.
     ContainerRemoved(MachineNumber),
+    /// Somebody starts a container again that has ended.
+    ContainerStartedByHand(MachineNumber),
     /// A proxy dies.
     ProxyDeath(MachineNumber),
     /// Another proxy starts.
@@ -106,9 +111,11 @@ impl Fault {
             Fault::Reboot(_) => "machine reboot",
             Fault::EngineSilent(_) => "engine silence",
             Fault::RegistryDown => "registry down",
+            Fault::ImagesPruned(_) => "images pruned",
             Fault::ContainerExits(_) => "container exits",
             Fault::ContainerSick(_) => "container sick",
             Fault::ContainerRemoved(_) => "container removed",
+            Fault::ContainerStartedByHand(_) => "container started by hand",
             Fault::ProxyDeath(_) => "proxy death",
             Fault::ProxyBirth(_) => "proxy birth",
             Fault::ProxyStuck(_) => "proxy stuck",
@@ -159,9 +166,11 @@ impl World {
             Fault::Reboot(machine),
             Fault::EngineSilent(machine),
             Fault::RegistryDown,
+            Fault::ImagesPruned(machine),
             Fault::ContainerExits(machine),
             Fault::ContainerSick(machine),
             Fault::ContainerRemoved(machine),
+            Fault::ContainerStartedByHand(machine),
             Fault::ProxyDeath(machine),
             Fault::ProxyBirth(machine),
             Fault::ProxyStuck(machine),
@@ -210,6 +219,7 @@ impl World {
                 return was_up;
             }
             Fault::ContainerExits(_) | Fault::ContainerSick(_) | Fault::ContainerRemoved(_) => return self.hurt(fault),
+            Fault::ContainerStartedByHand(machine) => return self.start_by_hand(machine),
             Fault::ProxyDeath(machine) => return self.proxy_dies(machine),
             Fault::ProxyBirth(machine) => return self.proxy_is_born(machine),
             Fault::ProxyStuck(machine) => return self.proxy_sticks(machine),
@@ -219,6 +229,7 @@ impl World {
                 return !streams.is_empty();
             }
             Fault::JoinsAgain(machine) => return self.joins_again(machine),
+            Fault::ImagesPruned(machine) => return self.prune(machine),
             Fault::ControllerAway => {
                 let until = self.at + self.rng.between(1_000, 30_000);
                 self.controller_goes_away(until);
@@ -265,6 +276,32 @@ impl World {
         for one in self.machines[machine].engine.containers.values_mut() {
             one.ended_in_health = false;
         }
+    }
+
+    /// Those that are bound to their machine are left: nobody could bring them back.
+    fn prune(&mut self, machine: MachineNumber) -> bool {
+        let engine = &mut self.machines[machine].engine;
+        let before = engine.images.len();
+        let used: BTreeSet<&str> = engine.containers.values().map(|one| one.run.image.pinned()).collect();
+        engine.images.retain(|pinned| pinned.starts_with("sha256:") || used.contains(pinned.as_str()));
+        engine.images.len() < before
+    }
+
+    /// The newest container that has ended and whose address is free.
+    fn start_by_hand(&mut self, number: MachineNumber) -> bool {
+        let at = self.at;
+        let life = self.number();
+        let engine = &mut self.machines[number].engine;
+        let used: BTreeSet<_> = engine.containers.values().filter(|one| one.runs()).map(|one| one.address).collect();
+        let has_ended = |one: &Vessel| matches!(one.state, State::Exited { .. }) && !used.contains(&one.address);
+        let Some((attempt, one)) = engine.containers.iter_mut().rfind(|(_, one)| has_ended(one)) else { return false };
+        let attempt = *attempt;
+        one.state = State::Running;
+        (one.life, one.started, one.listens, one.terminated) = (life, at, at + 50, None);
+        (one.by_hand, one.ended_in_health) = (true, false);
+        self.trace.line(at, format_args!("node-{number}: {attempt:?} is started by hand"));
+        self.hint(number, attempt);
+        true
     }
 
     fn proxy_sticks(&mut self, machine: MachineNumber) -> bool {
@@ -350,7 +387,6 @@ impl World {
         machine.proxies.clear();
         machine.boot = boot;
         (machine.clock.booted, machine.clock.offset) = (at, 500);
-        machine.engine.networks.clear();
         for one in machine.engine.containers.values_mut().filter(|one| one.runs()) {
             one.state = State::Exited { code: 255, out_of_memory: false, cause: Cause::Machine, at };
         }

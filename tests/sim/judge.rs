@@ -155,10 +155,17 @@ impl World {
     pub fn judge_start(&mut self, number: MachineNumber, attempt: Attempt) {
         let machine = &self.machines[number];
         let Some(started) = machine.engine.containers.get(&attempt) else { return };
-        let running = || machine.engine.containers.iter().filter(|(other, one)| **other != attempt && one.runs());
+        let running = || {
+            let all = machine.engine.containers.iter();
+            all.filter(|(other, one)| **other != attempt && one.runs() && !one.by_hand)
+        };
         let same_address = running().find(|(_, one)| one.address == started.address).map(|(other, _)| *other);
         let twin = self.machines.iter().flat_map(|machine| machine.engine.of_job(attempt.job));
-        let twin = twin.filter(|(other, one)| **other != attempt && one.runs()).map(|(other, _)| *other).next();
+        // What somebody started by hand is not the agent's doing.
+        let twin = twin
+            .filter(|(other, one)| **other != attempt && one.runs() && !one.by_hand)
+            .map(|(other, _)| *other)
+            .next();
         self.coverage.count("promise", "3 no two containers of one job");
         if let Some(other) = same_address {
             self.broken(0, format!("{attempt:?} has the address of {other:?} on node-{number}"));

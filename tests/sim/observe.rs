@@ -27,7 +27,7 @@ impl World {
         }
     }
 
-    /// A closer look at one container. A container only moves forward.
+    /// A closer look at one container, which is answered at once.
     pub fn look_at(&mut self, home: Home, attempt: Attempt) {
         let tick = self.machines[home.machine].clock.tick(self.at);
         let machine = &mut self.machines[home.machine];
@@ -48,7 +48,6 @@ impl World {
             (Some(Container::Refused { .. }), None | Some(Container::Created)) => false,
             (Some(Container::Running { .. }), Some(Container::Running { .. })) => false,
             (before, Some(found)) if before == Some(&found) => false,
-            (Some(before), Some(found)) if rank(&found) < rank(before) => false,
             (_, Some(found)) => {
                 agent.seen.containers.insert(attempt, found);
                 true
@@ -84,7 +83,9 @@ impl World {
         attempts.extend(machine.engine.containers.keys());
         let addresses: Vec<_> =
             machine.engine.containers.iter().map(|(attempt, one)| (*attempt, one.address)).collect();
-        agent.seen.networks = machine.engine.networks.clone();
+        let bridges = machine.engine.bridges(agent.ledger.node);
+        agent.seen.networks = bridges.own.keys().copied().collect();
+        agent.seen.bridges = Some(bridges);
         for attempt in attempts {
             self.look_at(home, attempt);
         }
@@ -261,14 +262,5 @@ impl World {
             agent.seen.proxies.retain(|known| known.pid != pid);
             self.wake(home);
         }
-    }
-}
-
-const fn rank(container: &Container) -> u8 {
-    match container {
-        Container::Created => 0,
-        Container::Refused { .. } => 1,
-        Container::Running { .. } => 2,
-        Container::Exited { .. } => 3,
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::images::Behaviour;
 use lapstrake_core::assignment::RunSpec;
-use lapstrake_core::ids::{EnvironmentId, JobId};
-use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::ids::{EnvironmentId, JobId, NodeId};
+use lapstrake_core::node::action::Subnet;
+use lapstrake_core::node::seen::{Attempt, Bridges};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -59,7 +60,9 @@ pub struct Vessel {
     pub sick: Option<(u64, u64)>,
     /// When it first got its stop signal, in ticks of its machine.
     pub terminated: Option<u64>,
-    /// Whether that was the end of a job in good health: then nobody may send it a request any more.
+    /// Whether somebody started it again when it had ended.
+    pub by_hand: bool,
+    /// Whether its stop signal was the end of a job in good health: then nobody may send it a request any more.
     pub ended_in_health: bool,
 }
 
@@ -92,13 +95,40 @@ pub struct Engine {
     pub silent: bool,
     /// What it has.
     pub containers: BTreeMap<Attempt, Vessel>,
-    /// Bridges.
-    pub networks: BTreeSet<EnvironmentId>,
+    /// Bridges, by the node that made them: a machine that joined again is another node. They outlive reboots.
+    pub networks: BTreeMap<(NodeId, EnvironmentId), Subnet>,
     /// Images by the name that it is asked for.
     pub images: BTreeSet<String>,
 }
 
 impl Engine {
+    /// Whether another running container has this one's address; only somebody's hand brings that about.
+    pub fn address_in_use(&self, attempt: Attempt) -> bool {
+        let Some(this) = self.containers.get(&attempt) else { return false };
+        let mut others = self.containers.iter().filter(|(other, one)| **other != attempt && one.runs());
+        others.any(|(_, one)| one.address == this.address && (one.by_hand || this.by_hand))
+    }
+
+    /// The bridges as a node sees them.
+    pub fn bridges(&self, node: NodeId) -> Bridges {
+        let mut bridges = Bridges::default();
+        for ((owner, environment), subnet) in &self.networks {
+            if *owner == node {
+                bridges.own.insert(*environment, *subnet);
+            } else {
+                bridges.others.insert(*subnet);
+            }
+        }
+        bridges
+    }
+
+    /// Makes a bridge, unless it stands; false when another one is in the way.
+    pub fn make_bridge(&mut self, node: NodeId, environment: EnvironmentId, subnet: Subnet) -> bool {
+        let key = (node, environment);
+        let is_free = !self.networks.iter().any(|(other, stands)| *other != key && stands.overlaps(subnet));
+        is_free && *self.networks.entry(key).or_insert(subnet) == subnet
+    }
+
     /// The running container of a job.
     pub fn running(&self, job: JobId) -> Option<(&Attempt, &Vessel)> {
         self.of_job(job).find(|(_, one)| one.runs())

@@ -126,12 +126,13 @@ fn enums_begin_with_unspecified_and_carry_their_name() {
     }
 }
 
-/// Numbers that count, order or name something and so have no unit.
-const WITHOUT_UNIT: [&str; 11] = [
+/// Numbers that count, order or name something, or are bits, and so have no unit.
+const WITHOUT_UNIT: [&str; 12] = [
     "attempt",
     "code",
     "max_attempts",
     "max_surge",
+    "mode",
     "number",
     "pids",
     "port",
@@ -156,7 +157,7 @@ fn names_of_fields_say_what_is_in_them() {
                     Type::Float | Type::Double => false,
                     Type::Bytes => {
                         let says = name.ends_with("_id") || name.ends_with("_sha256");
-                        says || ["address", "proof", "secret", "text"].contains(&name)
+                        says || ["address", "clear", "proof", "secret", "text"].contains(&name)
                     }
                     _ => true,
                 };

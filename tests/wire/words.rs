@@ -184,7 +184,8 @@ fn slot() -> impl Strategy<Value = SlotId> {
 }
 
 fn generation() -> impl Strategy<Value = Generation> {
-    any::<(u128, u64)>().prop_map(|(epoch, number)| Generation { epoch: EpochId(epoch), number })
+    let number = 0..=lapstrake::limits::GENERATION;
+    (any::<u128>(), number).prop_map(|(epoch, number)| Generation { epoch: EpochId(epoch), number })
 }
 
 pub fn assignment_set() -> impl Strategy<Value = AssignmentSet> {

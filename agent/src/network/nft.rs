@@ -4,6 +4,7 @@
 //! addresses (169.254.169.254 hands out a cloud's credentials). The host reaches the jobs: the proxy is there. Nobody else
 //! does: ports are closed unless the proxy opens them. Docker's own rules stand beside ours; a packet must pass both.
 
+use super::Bridge;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::Stdio;
@@ -36,7 +37,7 @@ pub struct Nft {
 }
 
 struct Standing {
-    bridges: BTreeSet<String>,
+    bridges: BTreeSet<Bridge>,
     /// As the kernel listed it right after it was set: any difference later is somebody else's doing.
     listing: String,
 }
@@ -48,7 +49,7 @@ impl Nft {
     }
 
     /// The rules for these bridges stand: compared with the kernel's, and set in one transaction when they differ.
-    pub async fn stand(&self, bridges: &BTreeSet<String>) -> Result<(), NftError> {
+    pub async fn stand(&self, bridges: &BTreeSet<Bridge>) -> Result<(), NftError> {
         let mut standing = self.standing.lock().await;
         if let Some(known) = &*standing
             && known.bridges == *bridges
@@ -104,7 +105,7 @@ async fn nft(arguments: &[&str], input: &str) -> Result<String, NftError> {
 }
 
 /// The whole table, replacing the one that stands, in one transaction: making it first lets the deletion succeed.
-pub fn ruleset(table: &str, bridges: &BTreeSet<String>) -> String {
+pub fn ruleset(table: &str, bridges: &BTreeSet<Bridge>) -> String {
     let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
     set(&mut text, "bridges", "ifname", bridges.iter().map(|bridge| format!("\"{bridge}\"")));
     set(&mut text, "within", "ifname . ifname", bridges.iter().map(|bridge| format!("\"{bridge}\" . \"{bridge}\"")));
@@ -142,15 +143,16 @@ fn set(text: &mut String, name: &str, kind: &str, elements: impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lapstrake_core::ids::{EnvironmentId, NodeId};
 
     #[test]
     fn jobs_of_two_environments_are_kept_apart_and_off_the_host() {
-        let bridges = BTreeSet::from(["lapa".to_owned(), "lapb".to_owned()]);
+        let bridges = BTreeSet::from([1, 2].map(|n| Bridge::of(NodeId(0), EnvironmentId(n))));
         let expected = r#"table inet lapstrake
 delete table inet lapstrake
 table inet lapstrake {
-	set bridges { type ifname; elements = { "lapa", "lapb" }; }
-	set within { type ifname . ifname; elements = { "lapa" . "lapa", "lapb" . "lapb" }; }
+	set bridges { type ifname; elements = { "lap00000000001", "lap00000000002" }; }
+	set within { type ifname . ifname; elements = { "lap00000000001" . "lap00000000001", "lap00000000002" . "lap00000000002" }; }
 	chain input {
 		type filter hook input priority filter - 5; policy accept;
 		iifname @bridges ct state established,related accept

@@ -3,8 +3,8 @@
 use super::{Mark, View};
 use crate::clock::Clock;
 use crate::runtime::{Brief, Look, Runtime, RuntimeError};
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use lapstrake_core::node::seen::{Attempt, Container};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,7 +70,16 @@ impl Containers {
         };
         let mut lists = tokio::time::interval(LIST_PERIOD);
         lists.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut listing: Option<BoxFuture<'_, Result<(), RuntimeError>>> = None;
         loop {
+            let is_listed = listing.is_none();
+            // A look that hangs holds up the list that it belongs to, and nothing else.
+            let listed = async {
+                match &mut listing {
+                    Some(listing) => listing.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 hint = hints.next() => match hint {
                     Some(Ok(hint)) => {
@@ -82,31 +91,44 @@ impl Containers {
                     Some(Err(error)) => return error,
                     None => return RuntimeError::Unreachable("the stream of events ended".into()),
                 },
-                _ = lists.tick() => if let Err(error) = self.list().await {
-                    return error;
-                },
+                outcome = listed => {
+                    listing = None;
+                    if let Err(error) = outcome {
+                        return error;
+                    }
+                    lists.reset();
+                }
+                _ = lists.tick(), if is_listed => listing = Some(self.list().boxed()),
             }
         }
     }
 
-    /// The list, and a closer look at every container that is not as the picture has it.
+    /// The list, and a closer look at every container that is not as the picture has it. A container that cannot be looked at
+    /// is unknown, and hides none of the others.
     async fn list(&self) -> Result<(), RuntimeError> {
         let mark = self.view.mark();
         let listed = self.runtime.list().await?;
         let (changed, gone) = self.view.read(|seen| {
             let same = |attempt: &Attempt, brief| seen.containers.get(attempt).is_some_and(|c| is_brief(c, brief));
-            let changed: Vec<Attempt> =
-                listed.iter().filter(|(attempt, one)| !same(attempt, one.brief)).map(|(attempt, _)| *attempt).collect();
-            let gone: Vec<Attempt> =
-                seen.containers.keys().filter(|attempt| !listed.contains_key(attempt)).copied().collect();
+            let is_due = |attempt: &Attempt, brief| !same(attempt, brief) || seen.unclear.contains_key(attempt);
+            let changed: Vec<Attempt> = listed
+                .iter()
+                .filter(|(attempt, one)| is_due(attempt, one.brief))
+                .map(|(attempt, _)| *attempt)
+                .collect();
+            let known = seen.containers.keys().chain(seen.unclear.keys());
+            let gone: Vec<Attempt> = known.filter(|attempt| !listed.contains_key(attempt)).copied().collect();
             (changed, gone)
         });
         for attempt in gone {
             self.view.settle(attempt, mark, None);
         }
-        let mut looks = stream::iter(changed).map(|attempt| self.look_at(attempt)).buffer_unordered(LOOKS);
-        while let Some(outcome) = looks.next().await {
-            outcome?;
+        let look = async |attempt| (attempt, self.look_at(attempt).await);
+        let mut looks = stream::iter(changed).map(look).buffer_unordered(LOOKS);
+        while let Some((attempt, outcome)) = looks.next().await {
+            if let Err(error) = outcome {
+                self.view.cannot_tell(attempt, mark, error.to_string());
+            }
         }
         self.view.change(|seen| {
             let mut changed = !seen.engine_answers;
@@ -114,7 +136,7 @@ impl Containers {
             seen.engine_trouble = None;
             for (attempt, one) in &listed {
                 if let Some(address) = one.address
-                    && seen.containers.contains_key(attempt)
+                    && (seen.containers.contains_key(attempt) || seen.unclear.contains_key(attempt))
                 {
                     changed |= seen.addresses.insert(*attempt, address) != Some(address);
                 }
@@ -142,11 +164,18 @@ impl Containers {
                 Some(Container::Running { since, terminated: false, memory_bytes: 0, cpu_milli: 0 })
             }
             Some(Look::Exited { code, out_of_memory, ran }) => {
-                let known = |c: &Container| is_brief(c, Brief::Exited);
-                if self.view.read(|seen| seen.containers.get(&attempt).is_some_and(known)) {
-                    return;
+                let is_same = |known: &&Container| {
+                    let end = (code, out_of_memory, ran);
+                    matches!(known, Container::Exited { code, out_of_memory, ran, .. } if (*code, *out_of_memory, *ran) == end)
+                };
+                match self.view.read(|seen| seen.containers.get(&attempt).filter(is_same).cloned()) {
+                    // Its last lines were read already.
+                    Some(known) => Some(known),
+                    None => {
+                        let last_lines = self.last_lines(attempt).await;
+                        Some(Container::Exited { code, out_of_memory, ran, last_lines })
+                    }
                 }
-                Some(Container::Exited { code, out_of_memory, ran, last_lines: self.last_lines(attempt).await })
             }
         };
         if !matches!(found, Some(Container::Running { .. })) {

@@ -66,7 +66,6 @@ impl Usage {
             let readings = self.read_containers();
             self.used.send_replace(used);
             self.view.change(|seen| {
-                seen.used = used;
                 let mut changed = false;
                 for (attempt, (memory, cpu)) in readings {
                     if let Some(Container::Running { memory_bytes, cpu_milli, .. }) = seen.containers.get_mut(&attempt)

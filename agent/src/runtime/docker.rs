@@ -12,6 +12,7 @@ use super::oom::OomLog;
 use super::{
     ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner, RegistryLogin, RunOrder, Runtime, RuntimeError,
 };
+use crate::network::{Bridge, Bridges};
 use bollard::Docker;
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
@@ -193,13 +194,13 @@ impl Runtime for DockerRuntime {
     fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String> {
         Box::pin(self.meaning_of(image, login))
     }
-    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String> {
+    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, Bridge> {
         Box::pin(self.make_network(environment, subnet))
     }
     fn remove_network(&self, environment: EnvironmentId) -> Outcome<'_, ()> {
         Box::pin(self.drop_network(environment))
     }
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>> {
+    fn networks(&self) -> Outcome<'_, Bridges> {
         Box::pin(self.bridges())
     }
     fn root(&self) -> Outcome<'_, PathBuf> {

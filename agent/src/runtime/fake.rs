@@ -4,10 +4,12 @@ use super::{
     BoundFile, Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RegistryLogin, RunOrder, Runtime,
     RuntimeError,
 };
+use crate::network::{Bridge, Bridges};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use lapstrake_core::assignment::BoundImage;
-use lapstrake_core::ids::{EnvironmentId, JobId};
+use lapstrake_core::ids::{EnvironmentId, JobId, NodeId};
+use lapstrake_core::image::repository;
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
@@ -65,6 +67,9 @@ impl Default for Script {
     }
 }
 
+/// Its bridges are no interfaces of a kernel, so that no other agent can have the same.
+const NO_NODE: NodeId = NodeId(0);
+
 /// The engine. A clone is the same engine, so that a restarted agent meets what the earlier one left.
 #[derive(Clone)]
 pub struct FakeRuntime {
@@ -76,10 +81,16 @@ pub struct FakeRuntime {
 struct Inner {
     scripts: BTreeMap<String, Script>,
     images: BTreeSet<String>,
+    /// Images that were there and that somebody removed.
+    pruned: BTreeSet<String>,
     containers: BTreeMap<Attempt, Made>,
     networks: BTreeMap<EnvironmentId, Subnet>,
     logins: Vec<(String, String, String)>,
+    /// Somebody else's bridges.
+    foreign: BTreeSet<Subnet>,
     down: Option<String>,
+    panics: bool,
+    mute: BTreeMap<Attempt, String>,
     done: Vec<(&'static str, Attempt)>,
 }
 
@@ -139,6 +150,27 @@ impl FakeRuntime {
         self.lock().down = said.map(str::to_owned);
     }
 
+    /// Lets every look at one container fail with this, until `None`; it is listed all the same.
+    pub fn set_mute(&self, attempt: Attempt, said: Option<&str>) {
+        let mut inner = self.lock();
+        match said {
+            Some(said) => inner.mute.insert(attempt, said.to_owned()),
+            None => inner.mute.remove(&attempt),
+        };
+        drop(inner);
+        self.tell(attempt);
+    }
+
+    /// Lets somebody else's bridge stand on these addresses.
+    pub fn add_foreign_bridge(&self, subnet: Subnet) {
+        self.lock().foreign.insert(subnet);
+    }
+
+    /// Lets the next start end in a panic, which stands for a mistake in the agent's own code.
+    pub fn panic_once(&self) {
+        self.lock().panics = true;
+    }
+
     /// Every `run`, `terminate`, `kill` and `remove` that took effect, oldest first.
     pub fn done(&self) -> Vec<(&'static str, Attempt)> {
         self.lock().done.clone()
@@ -159,6 +191,13 @@ impl FakeRuntime {
     pub fn running(&self) -> Vec<Attempt> {
         let runs = |made: &Made| made.look.brief() == Brief::Running;
         self.lock().containers.iter().filter(|(_, made)| runs(made)).map(|(attempt, _)| *attempt).collect()
+    }
+
+    /// Removes an image as `docker image prune` does. One that is bound to the node is gone for good.
+    pub fn prune(&self, image: &BoundImage) {
+        let mut inner = self.lock();
+        inner.images.remove(image.pinned());
+        inner.pruned.insert(image.pinned().to_owned());
     }
 
     /// Ends a running container as by a crash of its process.
@@ -214,6 +253,10 @@ impl FakeRuntime {
 
     fn start(&self, order: &RunOrder) -> Result<(), RuntimeError> {
         let mut inner = self.up()?;
+        if std::mem::take(&mut inner.panics) {
+            drop(inner);
+            panic!("the test wants a mistake here");
+        }
         let attempt = order.attempt;
         if inner.containers.get(&attempt).is_some_and(|made| made.look != Look::Created) {
             return Ok(());
@@ -290,13 +333,17 @@ impl FakeRuntime {
         };
         tokio::time::sleep(script.pull_takes).await;
         let mut inner = self.up()?;
-        match script.pull_fails {
-            Some(said) => Err(RuntimeError::Refused(said)),
-            None => {
-                inner.images.insert(image.pinned().to_owned());
-                Ok(())
-            }
+        if let Some(said) = script.pull_fails {
+            return Err(RuntimeError::Refused(said));
         }
+        match image {
+            BoundImage::Id { id, .. } if inner.pruned.contains(id) => {
+                return Err(RuntimeError::NoSuchImage(format!("the node does not hold {id}")));
+            }
+            BoundImage::Id { .. } | BoundImage::Digest { .. } => {}
+        }
+        inner.images.insert(image.pinned().to_owned());
+        Ok(())
     }
 
     fn lines_of(&self, attempt: Attempt) -> Result<Vec<Written>, RuntimeError> {
@@ -358,7 +405,13 @@ impl Runtime for FakeRuntime {
         })
     }
     fn look(&self, attempt: Attempt) -> Outcome<'_, Option<Look>> {
-        Box::pin(async move { Ok(self.up()?.containers.get(&attempt).map(|made| made.look.clone())) })
+        Box::pin(async move {
+            let inner = self.up()?;
+            match inner.mute.get(&attempt) {
+                Some(said) => Err(RuntimeError::Unreachable(said.clone())),
+                None => Ok(inner.containers.get(&attempt).map(|made| made.look.clone())),
+            }
+        })
     }
     fn hints(&self, _since: Option<i64>) -> Outcome<'_, BoxStream<'static, Result<Hint, RuntimeError>>> {
         Box::pin(async {
@@ -422,15 +475,21 @@ impl Runtime for FakeRuntime {
             }
             Ok(match image.pull {
                 Pull::Local => digest(&image.reference),
-                Pull::Registry => format!("{}@{}", image.reference.replace(':', "-"), digest(&image.reference)),
+                Pull::Registry => format!("{}@{}", repository(&image.reference), digest(&image.reference)),
             })
         })
     }
-    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, String> {
+    fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, Bridge> {
         Box::pin(async move {
-            let stands = *self.up()?.networks.entry(environment).or_insert(subnet);
+            let mut inner = self.up()?;
+            let others = inner.networks.iter().filter(|(other, _)| **other != environment).map(|(_, subnet)| subnet);
+            if others.chain(&inner.foreign).any(|other| other.overlaps(subnet)) {
+                let said = "Pool overlaps with other one on this address space";
+                return Err(RuntimeError::Refused(said.into()));
+            }
+            let stands = *inner.networks.entry(environment).or_insert(subnet);
             if stands == subnet {
-                Ok(environment.to_string())
+                Ok(Bridge::of(NO_NODE, environment))
             } else {
                 Err(RuntimeError::Refused("another subnet".into()))
             }
@@ -446,8 +505,15 @@ impl Runtime for FakeRuntime {
             removed.map(drop).ok_or_else(|| RuntimeError::NotThere("no such network".into()))
         })
     }
-    fn networks(&self) -> Outcome<'_, BTreeMap<EnvironmentId, String>> {
-        Box::pin(async { Ok(self.up()?.networks.keys().map(|id| (*id, id.to_string())).collect()) })
+    fn networks(&self) -> Outcome<'_, Bridges> {
+        Box::pin(async {
+            let inner = self.up()?;
+            let mut bridges = Bridges { others: inner.foreign.clone(), ..Bridges::default() };
+            for (id, subnet) in &inner.networks {
+                bridges.add(*id, Ok(Bridge::of(NO_NODE, *id)), Some(*subnet));
+            }
+            Ok(bridges)
+        })
     }
     fn root(&self) -> Outcome<'_, PathBuf> {
         Box::pin(async { Ok(PathBuf::from("/")) })

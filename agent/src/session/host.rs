@@ -38,7 +38,8 @@ pub trait Host: Send + Sync + 'static {
     /// The controller counts on this node until then, in ticks of this boot.
     fn set_lease(&self, ends: Tick);
 
-    /// Why there is no session, as a sentence for the node's troubles; `None` as soon as there is one.
+    /// Why there is no session, or what it brought that cannot be taken, as a sentence for the node's troubles; `None` as soon
+    /// as all is well.
     fn set_trouble(&self, sentence: Option<String>);
 
     /// Asks the engine what an image means now, with these credentials for its registry. Dropped when the session ends.

@@ -165,33 +165,66 @@ impl<'a, H: Host> Conversation<'a, H> {
                 Ok(Ok(None)) => return SessionEnd::Closed,
                 Ok(Ok(Some(word))) => word,
             };
-            match ControllerWord::try_from(word) {
-                Err(error) if error.is_unknown_word() => {}
+            let word = match understood(word) {
+                Ok(Heard::Word(word)) => word,
+                Ok(Heard::Nothing) => continue,
+                Ok(Heard::NotTaken(sentence)) => {
+                    tracing::warn!(%sentence, "an assignment set is not taken");
+                    host.set_trouble(Some(sentence));
+                    continue;
+                }
                 Err(error) => return error.into(),
-                Ok(ControllerWord::Welcome { .. }) => return SessionEnd::OutOfTurn,
-                Ok(ControllerWord::HeartbeatAnswer { number }) => {
+            };
+            match word {
+                ControllerWord::Welcome { .. } => return SessionEnd::OutOfTurn,
+                ControllerWord::HeartbeatAnswer { number } => {
                     if let Some(sent_at) = when_sent(sent, number) {
                         last_answer = Instant::now();
                         self.answered = true;
                         host.set_lease(sent_at + terms.lease);
                     }
                 }
-                Ok(ControllerWord::Assignments(set)) => {
+                ControllerWord::Assignments(set) => {
+                    host.set_trouble(None);
                     sets.send_replace(Some(set));
                 }
-                Ok(ControllerWord::Trust { trust, issuer }) => {
+                ControllerWord::Trust { trust, issuer } => {
                     if let Err(error) = self.node.credentials.trust(&trust) {
                         return error.into();
                     }
                     self.node.credentials.want_issuer(issuer);
                 }
-                Ok(ControllerWord::Elsewhere(services)) => host.set_elsewhere(services),
-                Ok(ControllerWord::ResolveImage { request, image, login }) => asks.resolve(request, image, login),
-                Ok(ControllerWord::SendLogs { request, job, range }) => {
+                ControllerWord::Elsewhere(services) => host.set_elsewhere(services),
+                ControllerWord::ResolveImage { request, image, login } => asks.resolve(request, image, login),
+                ControllerWord::SendLogs { request, job, range } => {
                     asks.send_logs(LogsWish { request, job, range });
                 }
             }
         }
+    }
+}
+
+/// What was heard.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// A word that is known.
+    Word(ControllerWord),
+    /// A word that only a newer version knows.
+    Nothing,
+    /// A set of which something is not understood, and the sentence what. A new session would bring the same set again, so
+    /// this one goes on, what runs is kept, and the controller is told with the node's troubles.
+    NotTaken(String),
+}
+
+fn understood(word: v1::OpenSessionResponse) -> Result<Heard, Malformed> {
+    let is_set = matches!(word.word, Some(v1::open_session_response::Word::Assignments(_)));
+    match ControllerWord::try_from(word) {
+        Ok(word) => Ok(Heard::Word(word)),
+        Err(error) if error.is_unknown_word() => Ok(Heard::Nothing),
+        Err(error) if is_set => Ok(Heard::NotTaken(format!(
+            "the controller's newest assignments cannot be taken, and what runs is kept: {error}"
+        ))),
+        Err(error) => Err(error),
     }
 }
 
@@ -317,5 +350,22 @@ mod tests {
         }
         assert_eq!(sent.lock().expect("not poisoned").len(), OUTSTANDING);
         assert_eq!(when_sent(&sent, 1000), Some(Tick(1000)));
+    }
+
+    #[test]
+    fn assignments_that_only_a_newer_agent_understands_are_told_and_end_no_session() {
+        use v1::open_session_response::Word;
+        let word = |word| v1::OpenSessionResponse { word: Some(word) };
+        let set = v1::AssignmentSet { generation: None, ..Default::default() };
+        let heard = understood(word(Word::Assignments(set))).expect("the session goes on");
+        let Heard::NotTaken(sentence) = heard else { panic!("{heard:?}") };
+        assert_eq!(
+            sentence,
+            "the controller's newest assignments cannot be taken, and what runs is kept: \
+             the field assignments.generation is missing"
+        );
+        assert_eq!(understood(v1::OpenSessionResponse { word: None }), Ok(Heard::Nothing), "a newer version's word");
+        let questions = Word::ResolveImage(v1::ResolveImage::default());
+        assert!(understood(word(questions)).is_err(), "a mistake elsewhere is one");
     }
 }

@@ -21,6 +21,13 @@ pub struct Login {
     /// The fingerprint of the controller's root, where it is another one than the token names; `lap ca show` prints it
     #[arg(long, value_name = "SHA256")]
     pub fingerprint: Option<String>,
+    /// A file of roots, PEM, that are trusted for this address instead of the authority that the token names
+    #[arg(long, value_name = "FILE", conflicts_with = "fingerprint")]
+    pub ca_file: Option<PathBuf>,
+    /// Trust this system's roots for this address (those of SSL_CERT_FILE, if it is set) instead of the authority that the
+    /// token names
+    #[arg(long, conflicts_with_all = ["fingerprint", "ca_file"])]
+    pub system_roots: bool,
 }
 
 /// `lap context`.

@@ -87,7 +87,7 @@ impl Words {
         match self.words.split_first() {
             _ if self.organization => Ok((ValueOwner::default(), &self.words)),
             Some((path, rest)) => Ok((path.parse()?, rest)),
-            None => Err(NotAPath::Parts { wanted: "whose it is", example: "shop/production` or `--organization" }),
+            None => Err(NotAPath::Parts { wanted: "a path", example: "shop/production` or `--organization" }),
         }
     }
 }

@@ -1,13 +1,13 @@
-//! The way to the controller: TCP, then TLS that accepts nobody but the authority of the token, then HTTP/1.1.
+//! The way to the controller: TCP, then TLS that accepts nobody but whom the token may be shown to, then HTTP/1.1.
 
 use super::error::ClientError;
+use super::trust::{Flaw, Handshake, Trust};
 use crate::context::Address;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use lapstrake_pki::fingerprint::Fingerprint;
-use lapstrake_pki::names::server_name;
 use lapstrake_pki::pinned::{OtherAuthority, PinnedVerifier};
 use lapstrake_pki::token::Token;
 use std::sync::Arc;
@@ -27,13 +27,14 @@ pub struct Connected {
     pub successor: Option<Fingerprint>,
 }
 
-/// Opens a connection. The token itself is not sent here; its fingerprint, or one of these roots, decides whom it may be sent
-/// to.
-pub async fn connect(address: &Address, token: &Token, roots: &[Fingerprint]) -> Result<Connected, ClientError> {
-    let pins = std::iter::once(token.authority).chain(roots.iter().copied()).collect();
-    let verifier = PinnedVerifier::any_of(pins);
+/// Opens a connection. The token itself is not sent here; `trust` decides whom it may be sent to.
+pub async fn connect(address: &Address, token: &Token, trust: &Trust) -> Result<Connected, ClientError> {
+    let handshake = trust
+        .handshake(address, token)
+        .map_err(|error| ClientError::NotTrusted { url: address.url.clone(), source: error.into() })?;
+    let pinned = handshake.pinned.clone();
     let reached =
-        tokio::time::timeout(CONNECT_WITHIN, async { secure(address, token, &verifier, reach(address).await?).await });
+        tokio::time::timeout(CONNECT_WITHIN, async { secure(address, trust, handshake, reach(address).await?).await });
     let stream = reached
         .await
         .map_err(|_| ClientError::NotReachedInTime { url: address.url.clone(), seconds: CONNECT_WITHIN.as_secs() })??;
@@ -41,7 +42,7 @@ pub async fn connect(address: &Address, token: &Token, roots: &[Fingerprint]) ->
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
     // It ends with its sender; what goes wrong is told to whoever waits for an answer.
     tokio::spawn(connection);
-    Ok(Connected { sender, successor: verifier.successor() })
+    Ok(Connected { sender, successor: pinned.as_deref().and_then(PinnedVerifier::successor) })
 }
 
 async fn reach(address: &Address) -> Result<TcpStream, ClientError> {
@@ -59,23 +60,25 @@ async fn reach(address: &Address) -> Result<TcpStream, ClientError> {
 
 async fn secure(
     address: &Address,
-    token: &Token,
-    verifier: &Arc<PinnedVerifier>,
+    trust: &Trust,
+    handshake: Handshake,
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, ClientError> {
-    let not_trusted = |source| ClientError::NotTrusted { url: address.url.clone(), source };
-    let config = verifier.client_config().map_err(|error| not_trusted(error.into()))?;
-    // Controllers are recognised by the cluster's name, so that any address that leads to one will do.
-    let connecting = TlsConnector::from(Arc::new(config)).connect(server_name(token.cluster), stream);
+    let url = || address.url.clone();
+    let connecting = TlsConnector::from(Arc::new(handshake.config)).connect(handshake.name, stream);
     connecting.await.map_err(|error| {
         let is_judgement = error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>());
-        if OtherAuthority::caused(&error) {
-            ClientError::OtherAuthority { url: address.url.clone() }
-        } else if is_judgement {
-            not_trusted(error.into())
-        } else {
+        match (trust, Flaw::of(&error)) {
+            _ if OtherAuthority::caused(&error) => ClientError::OtherAuthority { url: url() },
+            (Trust::Roots(_), Some(Flaw::OtherName(names))) => {
+                ClientError::OtherName { url: url(), host: address.host.clone(), names }
+            }
+            (Trust::Roots(roots), Some(Flaw::OtherIssuer)) => {
+                ClientError::OtherIssuer { url: url(), roots: roots.whose().to_owned() }
+            }
+            _ if is_judgement => ClientError::NotTrusted { url: url(), source: error.into() },
             // The connection broke, as when the controller is killed just now: that says nothing about trust.
-            ClientError::NotReached { url: address.url.clone(), source: error }
+            _ => ClientError::NotReached { url: url(), source: error },
         }
     })
 }

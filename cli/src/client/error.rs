@@ -41,11 +41,35 @@ pub enum ClientError {
     #[error(
         "{url} is not the controller that this token is for, so the token was not sent: it has another certificate \
          authority; use that controller's own token, or check who answers there. If its root was replaced, `lap login --fingerprint` \
-         names the new one"
+         names the new one; if something with a certificate of its own stands before it, `lap login --ca-file` does"
     )]
     OtherAuthority {
         /// Where.
         url: String,
+    },
+    /// A good certificate of somebody else.
+    #[error(
+        "the certificate at {url} is not for {host} but for {names}, so the token was not sent; write the address with a name \
+         that the certificate has, or have it made for {host} too"
+    )]
+    OtherName {
+        /// Where.
+        url: String,
+        /// What the address names.
+        host: String,
+        /// What the certificate names, made harmless.
+        names: String,
+    },
+    /// A certificate that the roots do not lead to.
+    #[error(
+        "the certificate at {url} was not made by any root of {roots}, so the token was not sent; `lap login --ca-file` names \
+         the right roots, and without it lap recognises the controller by its own authority"
+    )]
+    OtherIssuer {
+        /// Where.
+        url: String,
+        /// Whose roots were tried.
+        roots: String,
     },
     /// TLS does not come about for another reason.
     #[error(
@@ -112,7 +136,9 @@ impl ClientError {
         match self {
             ClientError::Problem { status, .. } => Exit::of_status(*status),
             // It was understood, by us, that this must not be.
-            ClientError::OtherAuthority { .. } => Exit::Refused,
+            ClientError::OtherAuthority { .. } | ClientError::OtherName { .. } | ClientError::OtherIssuer { .. } => {
+                Exit::Refused
+            }
             ClientError::NotARequest(_) => Exit::Wrong,
             ClientError::NoSuchHost { .. }
             | ClientError::NotReached { .. }
@@ -137,6 +163,8 @@ impl ClientError {
             | ClientError::Silent { .. } => true,
             ClientError::NoSuchHost { .. }
             | ClientError::OtherAuthority { .. }
+            | ClientError::OtherName { .. }
+            | ClientError::OtherIssuer { .. }
             | ClientError::NotTrusted { .. }
             | ClientError::NotUnderstood(_)
             | ClientError::NotARequest(_) => false,

@@ -2,7 +2,7 @@
 
 use super::stored;
 use crate::args::{Common, Login};
-use crate::client::Client;
+use crate::client::{Client, RootsError, Trust, read_roots};
 use crate::context::{self, Address, Context, ContextError, Wish};
 use crate::error::LapError;
 use crate::input::{hidden_line, read_up_to};
@@ -42,10 +42,15 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
         url: address.url.clone(),
         token: token.text(),
         roots: roots.iter().map(Fingerprint::to_string).collect(),
+        // The roots themselves: the file may be gone or another one when the next command is given.
+        ca: login.ca_file.as_deref().map(read_roots).transpose().map_err(ContextError::Roots)?,
+        system_roots: login.system_roots,
     };
+    let own = context.own_trust().map_err(|error| in_file(error, login.ca_file.as_deref()))?;
+    let trust = own.map_or(Trust::Pinned(roots), Trust::Roots);
     let name = contexts.put(wish.context, context, login.force)?;
 
-    let mut client = Client::new(address.clone(), token.clone()).trusting(roots);
+    let mut client = Client::new(address.clone(), token.clone(), trust.clone());
     let version: view::Version = client.get("/v1/version").await?.read()?;
     // The version is told to everybody; this needs the token.
     client.get("/v1/apps").await?;
@@ -53,8 +58,22 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
     if let Some((token, root)) = client.successor() {
         contexts.trust(token, root);
     }
-    let trusted = std::iter::once(token.authority).chain(contexts.roots_for(&token));
-    let fingerprints = trusted.map(|root| root.to_string()).collect::<Vec<_>>().join(" or ");
+    let recognised = match &trust {
+        Trust::Pinned(_) => {
+            let trusted = std::iter::once(token.authority).chain(contexts.roots_for(&token));
+            let fingerprints = trusted.map(|root| root.to_string()).collect::<Vec<_>>().join(" or ");
+            format!("the controller's authority has the fingerprint {fingerprints}; lap speaks to no other")
+        }
+        Trust::Roots(roots) => {
+            let (count, whose) = (roots.count(), login.ca_file.as_ref().map(|file| file.display().to_string()));
+            let whose = whose.unwrap_or_else(|| roots.whose().to_owned());
+            format!(
+                "lap speaks to whoever has a certificate for {} by one of the {count} roots of {whose}, and not by the \
+                 authority that the token names",
+                address.host
+            )
+        }
+    };
     contexts.store(&file)?;
     output.say(&format!(
         "logged in to {} (organization {}, version {}) as context {name}",
@@ -62,8 +81,18 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
         printable(&version.organization),
         printable(&version.version)
     ));
-    output.say(&format!("the controller's authority has the fingerprint {fingerprints}; lap speaks to no other"));
+    output.say(&printable(&recognised));
     Ok(())
+}
+
+/// A stored text has no name; at the login it is still the file's.
+fn in_file(error: RootsError, file: Option<&Path>) -> ContextError {
+    match (error, file) {
+        (RootsError::NotRoots { said, .. }, Some(file)) => {
+            RootsError::NotRoots { file: file.display().to_string(), said }.into()
+        }
+        (error, _) => error.into(),
+    }
 }
 
 fn read_token(file: &Path) -> Result<String, LapError> {
@@ -120,10 +149,9 @@ pub async fn version(common: &Common) -> Result<(), LapError> {
     let output = Output::new(common.output);
     let ours = env!("CARGO_PKG_VERSION");
     let asked = match common.wish().resolve(&stored()?) {
-        Ok((address, token)) => {
+        Ok((address, token, trust)) => {
             let url = address.url.clone();
-            let roots = stored()?.roots_for(&token);
-            let answer = Client::new(address, token).trusting(roots).get("/v1/version").await;
+            let answer = Client::new(address, token, trust).get("/v1/version").await;
             Some((url, answer.and_then(|answer| answer.read::<view::Version>())))
         }
         Err(ContextError::NoController | ContextError::NoToken(_)) => None,

@@ -124,6 +124,7 @@ pub fn values(values: &[Value], owner: &ValueOwner, now_ms: u64) -> Table {
         // Of variables nothing else is in the list.
         let kind = if value.kind == "variable" { "" } else { value.kind.as_str() };
         let origin = match (value.origin.as_str(), &value.of) {
+            ("inherited", Some(of)) if of.is_empty() => "inherited from the organization".to_owned(),
             ("inherited", Some(of)) => format!("inherited from {of}"),
             (origin, _) => origin.to_owned(),
         };

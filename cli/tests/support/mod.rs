@@ -13,6 +13,7 @@ use lapstrake_core::time::Millis;
 use lapstrake_pki::authority::{Authority, CLOCK_SKEW, Life, NODE_LIFE};
 use lapstrake_pki::token::{Kind, Token};
 use lapstrake_pki::{mint, provider};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -63,11 +64,25 @@ impl FakeController {
         let authority = Authority::create(ClusterId(mint::id()), mint::wall()).expect("an authority");
         let life = Life { back: CLOCK_SKEW, ahead: Millis(NODE_LIFE.0) };
         let leaf = authority.certify_server(&[], mint::wall(), life).expect("a certificate");
+        FakeController::showing(authority, leaf.chain, leaf.key)
+    }
+
+    /// One that shows a certificate which is not its authority's.
+    pub fn behind(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> FakeController {
+        let authority = Authority::create(ClusterId(mint::id()), mint::wall()).expect("an authority");
+        FakeController::showing(authority, chain, key)
+    }
+
+    fn showing(
+        authority: Authority,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> FakeController {
         let mut tls = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
-            .with_single_cert(leaf.chain, leaf.key)
+            .with_single_cert(chain, key)
             .expect("a pair");
         tls.alpn_protocols = Vec::new();
         let runtime =

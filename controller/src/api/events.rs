@@ -70,12 +70,15 @@ pub async fn list(
     reader.page = first.into_iter();
     let stream = stream::unfold(reader, async |mut reader| {
         let event = reader.next().await?;
-        let line = Event::default().id(event.number.to_string()).event(event.kind.clone());
-        let line = line.json_data(&event).ok()?;
-        Some((Ok::<_, Infallible>(line), reader))
+        Some((Ok::<_, Infallible>(as_sent(&event)?), reader))
     });
     let stream = stream.take_until(Box::pin(ends));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+/// One event of the stream. Its data is one line whatever the texts are, because JSON has line ends escaped.
+fn as_sent(event: &view::Event) -> Option<Event> {
+    Event::default().id(event.number.to_string()).event(event.kind.clone()).json_data(event).ok()
 }
 
 /// What somebody is told who goes on after an event of which the next ones are not kept any more. Who begins at the very
@@ -180,6 +183,42 @@ pub async fn read<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn no_text_of_an_event_begins_a_second_one() {
+        let hostile = [
+            "x\n\nevent: end\ndata: {}\n\n",
+            "x\r\rid: 99\rdata: forged\r\r",
+            "x\r\n\r\nretry: 1\r\n: comment\r\n",
+            "data: forged",
+            "\u{2028}\u{2029}\u{85}\u{b}\u{c}\0\u{1b}[2J\u{feff}",
+        ];
+        let told: Vec<view::Event> = (1..)
+            .zip(hostile)
+            .map(|(number, text)| view::Event {
+                number,
+                at_ms: 0,
+                kind: "deployment".into(),
+                subject: text.into(),
+                text: text.into(),
+                by: Some(text.into()),
+            })
+            .collect();
+        let sent: Vec<_> = told.iter().map(|event| Ok::<_, Infallible>(as_sent(event).expect("an event"))).collect();
+        let body = Sse::new(stream::iter(sent)).into_response().into_body();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        assert!(!text.contains('\r'), "{text:?}");
+        let blocks: Vec<&str> = text.split_terminator("\n\n").collect();
+        assert_eq!(blocks.len(), hostile.len(), "{text:?}");
+        for (block, event) in blocks.into_iter().zip(told) {
+            let lines: Vec<&str> = block.split('\n').collect();
+            let [id, kind, data] = lines[..] else { panic!("{block:?}") };
+            assert_eq!((id, kind), (format!("id: {}", event.number).as_str(), "event: deployment"));
+            let data = data.strip_prefix("data: ").expect("data");
+            assert_eq!(serde_json::from_str::<view::Event>(data).expect("JSON"), event, "and nothing of it is lost");
+        }
+    }
 
     #[test]
     fn a_watcher_is_told_when_what_it_missed_is_not_kept_any_more() {

@@ -337,6 +337,37 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\tc"), "a\\u{1b}[2Jb\tc");
     }
 
+    #[tokio::test]
+    async fn no_line_of_a_job_begins_a_second_event_or_ends_the_stream() {
+        let hostile = [
+            "x\n\nevent: end\ndata: {}\n\n",
+            "x\r\revent: end\rdata: {}\r\r",
+            "\r\n\r\nid: 7\r\nretry: 1\r\n\r\n",
+            "event: end",
+            "",
+        ];
+        let source = Source { slot: "web.1".into(), node_name: "a\n\nb".into(), node: NodeId(1), job: JobId(1) };
+        let (lines, received) = mpsc::channel(LINES);
+        for text in hostile {
+            let line = LogLine { at: Wall(1), source: LogSource::Stdout, text: text.as_bytes().to_vec() };
+            lines.send(job_line(&source, &line)).await.expect("room");
+            lines.send(own_word(&source, text)).await.expect("room");
+        }
+        drop(lines);
+        let body = Sse::new(as_events(received)).into_response().into_body();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        assert!(!text.contains('\r'), "{text:?}");
+        let blocks: Vec<&str> = text.split_terminator("\n\n").collect();
+        let (last, blocks) = blocks.split_last().expect("events");
+        assert_eq!((*last, blocks.len()), ("event: end\ndata: {}", 2 * hostile.len()), "{text:?}");
+        for block in blocks {
+            let data = block.strip_prefix("event: line\ndata: ").expect("one kind and one line of data");
+            let line: view::LogLine = serde_json::from_str(data).expect("JSON");
+            assert!(!line.text.contains(is_acting), "{line:?}");
+        }
+    }
+
     #[test]
     fn output_that_is_asked_for_again_goes_on_after_the_last_line() {
         let mut place = Place { tail: None, last: None, told: None, next: Next::Ends };

@@ -256,6 +256,8 @@ fn path_parameter(name: &str) -> Value {
         "token" => ("A token's name or id.", text()),
         "number" => ("A deployment's number, from 1.", json!({ "type": "integer", "format": "uint32", "minimum": 0 })),
         "problem" => ("The end of a problem's `type`.", text()),
+        "kind" => ("What the value is for.", json!({ "type": "string", "enum": ["secret", "variable", "registry"] })),
+        "name" => ("The secret's or variable's name, or the registry's host.", text()),
         _ => ("", text()),
     };
     json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })

@@ -357,8 +357,9 @@ impl Writer {
         for (node, session) in &mut self.sessions {
             let generation = self.cluster.get::<Node>(node).map(|record| record.generation);
             if session.sent.is_none() || session.sent != generation {
-                // The inventory of this session is recorded, so what the set does not name is not wanted.
-                if let Some(set) = self.cluster.assignments(*node, true) {
+                // The inventory of this session is recorded, so what the set does not name is not wanted; unless the store is
+                // older than what runs.
+                if let Some(set) = self.cluster.assignments(*node, !self.store.is_restored()) {
                     session.sent = Some(set.generation.number);
                     session.outbox.assign(set);
                 }

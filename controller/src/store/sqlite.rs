@@ -42,6 +42,8 @@ pub struct Store {
     head: Option<Link>,
     /// So many events are kept.
     events_kept: u64,
+    /// It was restored, and what nodes have beyond it was not looked at.
+    restored: bool,
     /// Held for the life of the process.
     _lock: File,
 }
@@ -75,7 +77,14 @@ impl Store {
             .query_row("SELECT coalesce(max(change), 0) FROM state", [], |row| row.get(0))
             .map_err(failed("be read"))?;
         let head = audit::head(&connection).map_err(failed("be read"))?;
-        Ok(Store { connection, path: path.into(), newest: newest as u64, head, events_kept: u64::MAX, _lock: lock })
+        let (path, newest) = (PathBuf::from(path), newest as u64);
+        let restored = super::backup::is_restored(&path);
+        Ok(Store { connection, path, newest, head, events_kept: u64::MAX, restored, _lock: lock })
+    }
+
+    /// Whether it was restored from a backup and an operator has not accepted yet that nodes stop what it does not name.
+    pub fn is_restored(&self) -> bool {
+        self.restored
     }
 
     /// Keeps only so many events from now on; older ones go a few at a time, with the commits that bring newer ones.
@@ -172,9 +181,17 @@ fn write(
     Ok((last, head))
 }
 
+/// Refuses the file of a newer version.
+pub(super) fn known_format(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let opening = |source| StoreError::Open { path: path.into(), source };
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(opening)?;
+    let known = FORMATS.len() as i64;
+    if found > known { Err(StoreError::Newer { path: path.into(), found, known }) } else { Ok(()) }
+}
+
 /// A second process on the same file would decide against the first one's memory. The lock ends with the process, however
 /// it ends.
-fn lock_beside(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock_beside(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let cannot = |error: std::io::Error| StoreError::Open {

@@ -15,7 +15,7 @@ use crate::spec::WhenCutOff;
 use crate::values::Binding;
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// The invariants' numbers, as `docs/ARCHITECTURE.md` lists them.
@@ -75,7 +75,7 @@ pub fn check_plan(ledger: &Ledger, seen: &Seen, plan: &Plan) -> Vec<Violation> {
         action_is_allowed(&mut found, ledger, seen, action);
     }
     let explained: BTreeSet<&SlotId> =
-        plan.waits.iter().filter(|(_, why)| !why.is_empty()).map(|(slot, _)| slot).collect();
+        plan.waits.iter().filter(|(_, why)| !why.to_string().is_empty()).map(|(slot, _)| slot).collect();
     for (slot, one) in ledger.replacements.iter().filter(|(_, one)| !one.phase.is_final()) {
         let word = one.phase.word();
         found.unless(explained.contains(slot), number::ORDER, || format!("slot {slot} is {word} and nobody knows why"));
@@ -163,14 +163,17 @@ fn was_finished(before: &Ledger, after: &Ledger, was: &Replacement, next: &Repla
     !(is_up(was.old) && is_up(was.new)) || (was.old.is_some() && next.old == was.old)
 }
 
-/// Invariant 2, and the promise of the overlap.
+/// Invariant 2, and the promise of the overlap. A bad job is stopped for its next attempt without waiting for the proxies
+/// only when nobody else can serve.
 fn stops_are_allowed(found: &mut Findings, before: &Ledger, after: &Ledger, seen: &Seen, now: Now) {
-    for job in after.jobs.values().filter(|job| was_told_to_end(before, job)) {
+    for job in after.jobs.values().filter(|job| was_told_to_stop(before, job)) {
         let id = job.assignment.job;
-        found.unless(is_out_of_reach(job, after, seen), number::STOP_AFTER_ACKNOWLEDGEMENT, || {
+        let ends = job.drain_until.is_some();
+        let may_be_missed = ends || has_stand_in(job, before, after, seen);
+        found.unless(!may_be_missed || is_out_of_reach(job, after, seen), number::STOP_AFTER_ACKNOWLEDGEMENT, || {
             format!("job {id} was told to stop while a proxy could still send it requests")
         });
-        let replacement = after.under_way(&job.assignment.slot).filter(|one| one.old == Some(id));
+        let replacement = after.under_way(&job.assignment.slot).filter(|one| ends && one.old == Some(id));
         if let Some(one) = replacement {
             let in_time =
                 one.phase == ReplacementPhase::Draining && now.tick >= one.since || is_cut_off(job, seen, now);
@@ -191,10 +194,22 @@ fn is_out_of_reach(job: &Job, ledger: &Ledger, seen: &Seen) -> bool {
     !is_named && job.unrouted_at.is_none_or(obeyed)
 }
 
-/// Whether this step decided the stop signal of a running job for good (not for another attempt).
-fn was_told_to_end(before: &Ledger, job: &Job) -> bool {
+/// Whether this step decided the stop signal of a running job, for good or for another attempt.
+fn was_told_to_stop(before: &Ledger, job: &Job) -> bool {
     let was_up = before.jobs.get(&job.assignment.job).is_some_and(|was| was.phase == JobPhase::Running);
-    was_up && job.phase == JobPhase::Stopping && job.drain_until.is_some()
+    was_up && job.phase == JobPhase::Stopping
+}
+
+/// Whether another job of the service had its slot's traffic and was good all the while.
+fn has_stand_in(job: &Job, before: &Ledger, after: &Ledger, seen: &Seen) -> bool {
+    let serves = |ledger: &Ledger, slot: &SlotId, id: JobId| {
+        let carries = ledger.current.get(slot) == Some(&id);
+        let is_well = |one: &Job| one.drain_until.is_none() && runs(one, seen) && is_good(health(one, seen));
+        carries && ledger.jobs.get(&id).is_some_and(is_well)
+    };
+    let of_service = after.current.iter().filter(|(slot, _)| slot.service == job.assignment.slot.service);
+    let mut others = of_service.filter(|(_, id)| **id != job.assignment.job);
+    others.any(|(slot, id)| serves(before, slot, *id) && serves(after, slot, *id))
 }
 
 fn is_cut_off(job: &Job, seen: &Seen, now: Now) -> bool {
@@ -297,7 +312,13 @@ fn action_is_allowed(found: &mut Findings, ledger: &Ledger, seen: &Seen, action:
             });
         }
         Action::RemoveNetwork { environment } => {
-            let is_empty = !ledger.jobs.values().any(|job| job.assignment.run.environment == *environment);
+            // A job that has ended uses it until its container is gone and no proxy can send to its address any more.
+            let uses = |job: &Job| {
+                let has_container = seen.attempts_of(job.assignment.job).next().is_some();
+                !job.phase.is_final() || job.address.is_some() || has_container
+            };
+            let of = |job: &&Job| job.assignment.run.environment == *environment;
+            let is_empty = !ledger.jobs.values().filter(of).any(uses);
             found.unless(is_empty, number::ORDER, || format!("the bridge of {environment} shall go while jobs use it"));
         }
         Action::EnsureNetwork { .. }

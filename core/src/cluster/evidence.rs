@@ -48,9 +48,14 @@ impl Cluster {
         }
     }
 
-    /// Records how far each replacement is, in the deployment that asked for it.
-    pub(crate) fn take_outcomes(&mut self, report: &NodeReport, cx: &Context<'_>) {
+    /// Records how far each replacement is, in the deployment that asked for it. What a node says of another node's slot is
+    /// no evidence.
+    pub(crate) fn take_outcomes(&mut self, node: NodeId, report: &NodeReport, cx: &Context<'_>) {
+        let is_its_own = |cluster: &Cluster, slot| cluster.get::<Slot>(slot).is_some_and(|slot| slot.node == node);
         for replacement in &report.replacements {
+            if !is_its_own(self, &replacement.slot) {
+                continue;
+            }
             let Some(service) = self.get::<Service>(&replacement.slot.service).cloned() else { continue };
             let Some(deployment) = self.deployments_of(service.id).rev().find(|it| it.id == replacement.deployment)
             else {

@@ -6,8 +6,10 @@ use crate::cluster::standing::HelloRefused;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{NodeId, RequestId, SessionId};
+use crate::image::may_mean;
 use crate::liveness::{HEARTBEAT, Liveness};
 use crate::message::{Hello, ResolvedImage};
+use crate::quote::quoted;
 use crate::report::{NodeReport, Use};
 use crate::time::Tick;
 use alloc::format;
@@ -54,7 +56,7 @@ impl Cluster {
             if let Some(held) = hello.report.generation.filter(|held| held.epoch == epoch)
                 && held.number > node.generation
             {
-                node.generation = held.number + 1;
+                node.generation = held.number.saturating_add(1);
             }
         });
         let asking = live.drop_asks(node.id);
@@ -95,7 +97,7 @@ impl Cluster {
         }
         self.edit::<Node>(&id, |node| node.capacity = report.capacity);
         known.report = Some(report.clone());
-        self.take_outcomes(&report, cx);
+        self.take_outcomes(id, &report, cx);
         self.settle_slots(live, id, &report);
         self.touched_by_node(live, id)
     }
@@ -108,7 +110,7 @@ impl Cluster {
             live.nodes.iter().filter_map(|(id, known)| Some((*id, known.report.clone()?))).collect();
         for (id, report) in pictures.into_iter().filter(|(id, _)| live.session(*id).is_some()) {
             self.edit::<Node>(&id, |node| node.capacity = report.capacity);
-            self.take_outcomes(&report, cx);
+            self.take_outcomes(id, &report, cx);
             self.settle_slots(live, id, &report);
         }
     }
@@ -135,6 +137,12 @@ impl Cluster {
         match live.asks.get(&request) {
             Some(ask) if ask.node == node => {
                 let deployment = ask.deployment;
+                let asked = self.get::<Deployment>(&deployment).map(|deployment| &deployment.spec.image);
+                let may_be = |resolved: &ResolvedImage| asked.is_none_or(|image| may_mean(image, &resolved.pinned));
+                let outcome = outcome.and_then(|resolved| match may_be(&resolved) {
+                    true => Ok(resolved),
+                    false => Err(format!("{}, which is no answer to the question", quoted(&resolved.pinned))),
+                });
                 live.asks.remove(&request);
                 live.answers.entry(deployment).or_default().insert(node, outcome);
                 [deployment.0].into()

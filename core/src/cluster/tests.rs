@@ -5,6 +5,7 @@ mod applying;
 mod claims;
 mod deploying;
 mod failing;
+mod hostile;
 mod losing;
 mod membership;
 mod permitting;

@@ -2,13 +2,13 @@
 //! effect; the rim leaves out one that is still under way.
 
 use crate::assignment::{BoundImage, RunSpec};
-use crate::ids::{EnvironmentId, JobId, SlotId, ValueId};
+use crate::ids::{EnvironmentId, SlotId, ValueId};
+use crate::node::reason::Reason;
 use crate::node::seen::Attempt;
 use crate::report::NodeReport;
 use crate::spec::Check;
 use crate::time::Tick;
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,8 @@ pub enum Action {
         address: Ipv4Addr,
         /// What to ask.
         checks: Vec<Check>,
+        /// Whether they were all good once: then the grace time after the start is over, whoever asks now.
+        was_good: bool,
     },
     /// Stop asking and forget the readings.
     Unwatch {
@@ -116,10 +118,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// When to decide again even if nothing changes.
     pub wake: Option<Tick>,
-    /// What waits, and the sentence why.
-    pub waits: Vec<(SlotId, String)>,
+    /// What waits, and why.
+    pub waits: Vec<(SlotId, Reason)>,
     /// The picture for the controller.
     pub report: NodeReport,
-    /// Jobs that are watched, so that the rim can tell which watchers to keep after its own restart.
-    pub watched: Vec<JobId>,
 }

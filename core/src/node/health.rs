@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 /// What is seen of an attempt's container. Not seen is not gone while the engine is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight<'a> {
-    /// The engine does not answer, and nothing is known.
+    /// The engine does not answer, or not about this one, and nothing is known.
     Silent,
     /// The engine answers, and has none.
     Missing,
@@ -22,6 +22,7 @@ pub enum Sight<'a> {
 pub fn sight<'a>(job: &Job, seen: &'a Seen) -> Sight<'a> {
     match seen.containers.get(&job.key()) {
         Some(container) => Sight::There(container),
+        None if seen.unclear.contains_key(&job.key()) => Sight::Silent,
         None if seen.engine_answers => Sight::Missing,
         None => Sight::Silent,
     }

@@ -15,7 +15,6 @@ use crate::report::JobPhase;
 use crate::time::{Tick, earlier};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
 /// What follows from the ledger as it is written and from what is seen.
@@ -28,13 +27,11 @@ pub fn plan(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Now) -> Plan
     watches(ledger, seen, &mut actions);
     stops(ledger, seen, now.tick, &mut actions);
     removals(ledger, seen, &mut actions);
-    let waits = waits(ledger, seen, now.tick);
     Plan {
         actions,
         wake: wake(ledger, seen, now.tick),
-        waits: waits.into_iter().map(|(slot, reason)| (slot, reason.to_string())).collect(),
+        waits: waits(ledger, seen, now.tick),
         report: report(ledger, seen, config, now),
-        watched: ledger.jobs.values().filter(|job| is_watched(job)).map(|job| job.assignment.job).collect(),
     }
 }
 
@@ -122,7 +119,7 @@ fn watches(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
     for (attempt, job) in watched.iter().filter(|(attempt, _)| !seen.checks.contains_key(attempt)) {
         let Some(address) = job.address else { continue };
         let checks = checks_of(&job.assignment.run.spec);
-        actions.push(Action::Watch { attempt: *attempt, address, checks });
+        actions.push(Action::Watch { attempt: *attempt, address, checks, was_good: job.was_good });
     }
     let needless = seen.checks.keys().filter(|attempt| !watched.contains_key(attempt));
     actions.extend(needless.map(|attempt| Action::Unwatch { attempt: *attempt }));
@@ -180,18 +177,17 @@ fn wait_of(ledger: &Ledger, seen: &Seen, slot: &SlotId, now: Tick) -> Option<Rea
     }
 }
 
-/// The earliest instant at which time alone changes something.
+/// The earliest instant at which time alone changes something. A step that is due was taken by `advance`, or the ledger
+/// could not be written; then its writer knows when to try again, and being awake would not help.
 fn wake(ledger: &Ledger, seen: &Seen, now: Tick) -> Option<Tick> {
     let of_slot = |slot: &SlotId| match advance::replacement::next(ledger, seen, slot, now) {
         Next::Wait(_, wake) => wake,
-        Next::Rest => None,
-        Next::Go(_) => Some(now),
+        Next::Rest | Next::Go(_) => None,
     };
     let of_job = |job: &Job| {
         let own = match advance::job::next(ledger, seen, job, now) {
             Next::Wait(_, wake) => wake,
-            Next::Rest => None,
-            Next::Go(_) => Some(now),
+            Next::Rest | Next::Go(_) => None,
         };
         earlier(own, advance::cut_off::deadline(&job.assignment.run, seen, now))
     };

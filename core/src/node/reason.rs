@@ -5,6 +5,7 @@ use crate::report::Failure;
 use crate::time::Millis;
 use alloc::string::String;
 use core::fmt;
+use core::mem::{Discriminant, discriminant};
 
 /// Why nothing more happens to a slot just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,11 @@ pub enum Reason {
     Engine {
         /// What it said last.
         trouble: Option<String>,
+    },
+    /// The engine lists the container and does not tell how it is: that is unknown, and nothing is done about it.
+    Unclear {
+        /// What it said instead.
+        said: String,
     },
     /// The controller's lease is over, and the service is to stop then.
     CutOff,
@@ -106,7 +112,15 @@ pub enum Reason {
     NextStep,
 }
 
-/// A time left, in whole seconds and never less than it is: a sentence that changed with every look would fill the log.
+impl Reason {
+    /// Of which kind it is, whatever the numbers and names in it: for a log that tells when a slot begins to wait for
+    /// something else.
+    pub fn kind(&self) -> Discriminant<Reason> {
+        discriminant(self)
+    }
+}
+
+/// A time left, in whole seconds and never less than it is: a sentence that changed with every look would change the report each time.
 struct Left(Millis);
 
 impl fmt::Display for Left {
@@ -120,6 +134,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Engine { trouble: Some(trouble) } => write!(f, "the container engine does not answer: {trouble}"),
             Reason::Engine { trouble: None } => f.write_str("the container engine does not answer"),
+            Reason::Unclear { said } => write!(f, "the container engine does not tell how the container is: {said}"),
             Reason::CutOff => f.write_str("stopped until the controller answers again, as the spec says"),
             Reason::Room { short } => write!(f, "waits for room on the node: {short}"),
             Reason::Surge { limit } => {

@@ -70,6 +70,10 @@ fn troubles(ledger: &Ledger, seen: &Seen) -> Vec<String> {
     if !seen.engine_answers {
         troubles.push(Reason::Engine { trouble: seen.engine_trouble.clone() }.to_string());
     }
+    let unclear = seen.unclear.iter().filter(|_| seen.engine_answers);
+    troubles.extend(unclear.map(|(attempt, said)| {
+        alloc::format!("the container engine does not tell how the container of job {} is: {said}", attempt.job)
+    }));
     troubles.extend(seen.troubles.iter().cloned());
     troubles.extend(all_bad(ledger, seen));
     troubles

@@ -184,6 +184,13 @@ pub fn not_released(job: &Job, ledger: &Ledger, seen: &Seen) -> Option<Reason> {
     not_obeyed(job.unrouted_at?, seen)
 }
 
+/// What keeps a bad job from being out of every request's way when others can stand in for it; none when it is, and none
+/// when nobody else is there to serve: then the sooner it is started anew the better.
+pub fn not_relieved(job: &Job, ledger: &Ledger, seen: &Seen) -> Option<Reason> {
+    let serves_for_want_of_others = named(&compute(ledger, seen)).contains(&job.assignment.job);
+    if serves_for_want_of_others { None } else { not_released(job, ledger, seen) }
+}
+
 /// Open requests and connections of a job that the table no longer names.
 pub fn open_connections(job: JobId, seen: &Seen) -> u32 {
     seen.proxies.iter().filter_map(|proxy| proxy.leaving.get(&job)).fold(0, |sum, open| sum.saturating_add(*open))

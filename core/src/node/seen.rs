@@ -1,7 +1,8 @@
 //! What the agent sees of its node: possibly old, possibly unknown, which is a value of its own.
 
 use crate::ids::{BootId, EnvironmentId, JobId};
-use crate::report::{Capacity, Use};
+use crate::node::action::Subnet;
+use crate::report::Capacity;
 use crate::time::{Millis, Tick, Wall};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -38,6 +39,9 @@ pub struct Seen {
     pub engine_trouble: Option<String>,
     /// Containers that carry our cluster's labels, by the attempt that the labels name.
     pub containers: BTreeMap<Attempt, Container>,
+    /// Containers that the engine lists and tells no more about, and why not: how they are is unknown, and they are not gone.
+    /// What `containers` has of one is its last reading.
+    pub unclear: BTreeMap<Attempt, String>,
     /// Attempts whose containers are being made or started just now: an engine that does not list one yet may list it in the
     /// next moment, so it is not gone.
     pub starting: BTreeSet<Attempt>,
@@ -49,6 +53,8 @@ pub struct Seen {
     pub images: BTreeMap<String, Image>,
     /// Bridges of environments that stand with their rules, by environment.
     pub networks: BTreeSet<EnvironmentId>,
+    /// All bridges of the engine, with and without rules; none while they were not listed.
+    pub bridges: Option<Bridges>,
     /// Why an environment's bridge could not be made, for people.
     pub network_trouble: BTreeMap<EnvironmentId, String>,
     /// Readings of checks, per attempt, in the order of `spec.health` (or the one default check).
@@ -59,8 +65,6 @@ pub struct Seen {
     pub table_written: u64,
     /// What the machine offers to jobs.
     pub capacity: Capacity,
-    /// What the machine uses.
-    pub used: Use,
     /// When the lease that the controller gave ends; none while no session was ever answered since the agent started.
     pub lease_ends: Option<Tick>,
     /// When this agent process started: the lease of one that was never answered counts from here.
@@ -72,7 +76,11 @@ pub struct Seen {
 impl Seen {
     /// The attempts of a job that have a container, or may have one in the next moment.
     pub fn attempts_of(&self, job: JobId) -> impl Iterator<Item = &Attempt> {
-        self.containers.keys().chain(&self.starting).filter(move |attempt| attempt.job == job)
+        self.containers
+            .keys()
+            .chain(self.unclear.keys())
+            .chain(&self.starting)
+            .filter(move |attempt| attempt.job == job)
     }
 }
 
@@ -126,6 +134,15 @@ pub enum Image {
         /// When.
         at: Tick,
     },
+}
+
+/// The bridges of a container engine, which never overlap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bridges {
+    /// Of this node's environments.
+    pub own: BTreeMap<EnvironmentId, Subnet>,
+    /// Of everybody else: the engine's own, another product's, those of the node that this machine was before.
+    pub others: BTreeSet<Subnet>,
 }
 
 /// A live proxy process.

@@ -35,9 +35,12 @@ enum Event {
     ProxySticks(Index),
     ProxiesRecover,
     EngineFallsSilent,
+    EngineFallsSilentAbout(Index),
     EngineAnswers,
     RegistryFails,
     RegistryAnswers,
+    DiskFills,
+    DiskEmpties,
     AgentCrashes,
     AgentCrashesAfter(usize),
     MachineRestarts,
@@ -63,9 +66,12 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<Index>().prop_map(Event::ProxySticks),
         2 => Just(Event::ProxiesRecover),
         1 => Just(Event::EngineFallsSilent),
+        1 => any::<Index>().prop_map(Event::EngineFallsSilentAbout),
         2 => Just(Event::EngineAnswers),
         1 => Just(Event::RegistryFails),
         1 => Just(Event::RegistryAnswers),
+        1 => Just(Event::DiskFills),
+        2 => Just(Event::DiskEmpties),
         1 => Just(Event::AgentCrashes),
         2 => (0usize..6).prop_map(Event::AgentCrashesAfter),
         1 => Just(Event::MachineRestarts),
@@ -190,9 +196,18 @@ impl Controller {
             }
             Event::ProxiesRecover => world.proxies.iter_mut().for_each(|proxy| proxy.stuck = false),
             Event::EngineFallsSilent => world.engine_is_up = false,
-            Event::EngineAnswers => world.engine_is_up = true,
+            Event::EngineFallsSilentAbout(which) => {
+                let jobs: Vec<JobId> = world.processes.keys().map(|attempt| attempt.job).collect();
+                world.mute.extend(pick(jobs.into_iter(), which));
+            }
+            Event::EngineAnswers => {
+                world.engine_is_up = true;
+                world.mute.clear();
+            }
             Event::RegistryFails => world.registry_is_up = false,
             Event::RegistryAnswers => world.registry_is_up = true,
+            Event::DiskFills => world.disk_is_full = true,
+            Event::DiskEmpties => world.disk_is_full = false,
             Event::AgentCrashes => world.crash_agent(),
             Event::AgentCrashesAfter(effects) => world.dies_after = Some(*effects),
             Event::MachineRestarts => world.reboot(),
@@ -206,6 +221,8 @@ impl Controller {
     fn faults_stop(&mut self) {
         let world = &mut self.world;
         (world.engine_is_up, world.registry_is_up, world.dies_after) = (true, true, None);
+        world.disk_is_full = false;
+        world.mute.clear();
         world.seen.lease_ends = Some(Tick(u64::MAX));
         for proxy in &mut world.proxies {
             proxy.stuck = false;
@@ -214,6 +231,8 @@ impl Controller {
         for process in world.processes.values_mut() {
             process.sick = process.behaviour == Behaviour::Sick;
         }
+        // What was decided while the ledger could not be written is written first.
+        self.world.decide();
         self.say(true);
         self.world.settle();
     }

@@ -4,11 +4,14 @@ use crate::world::*;
 use lapstrake_core::assignment::{AssignmentSet, Generation, ServicePath};
 use lapstrake_core::ids::{EpochId, JobId, ServiceId, ValueId};
 use lapstrake_core::message::Elsewhere;
+use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::ledger::NotAccepted;
+use lapstrake_core::node::seen::Bridges;
 use lapstrake_core::report::{Failure, JobPhase, ReplacementPhase as Phase};
 use lapstrake_core::spec::{ServiceType, WhenCutOff};
 use lapstrake_core::time::{Millis, Tick};
 use lapstrake_core::values::{Binding, Body, GivenValue, Place, Sealed};
+use std::net::Ipv4Addr;
 
 /// A slot whose job 1 of deployment 1 runs and has the traffic.
 fn running() -> World {
@@ -124,6 +127,45 @@ fn a_check_that_fails_restart_after_times_starts_a_new_attempt_of_the_same_job()
     world.until("routed again", |world| world.routed() == [1]);
     assert!(matches!(&world.job(1).failure, Some(Failure::CheckFailed { times: 3, .. })));
     assert_eq!(world.phase(&slot(1, 1)), Some(Phase::Done), "a restart is no replacement");
+}
+
+#[test]
+fn a_bad_job_is_restarted_only_when_no_proxy_sends_to_it_any_more_if_another_one_can_serve() {
+    let mut world = World::default();
+    world.accept((1..=2).map(|n| assignment(slot(1, n), n.into(), 1, Behaviour::Good)).collect());
+    world.until("two jobs run", |world| world.routed() == [1, 2]);
+    world.proxies[0].stuck = true;
+    world.process(1).sick = true;
+    world.pass(20_000);
+    assert_eq!(world.ledger.table.routes[0].backends.len(), 1, "the newest table is without it");
+    assert_eq!(world.when("terminate", 1), None, "but the proxy still sends it requests");
+    let why = format!("waits for proxy 100 to acknowledge route table {}", world.ledger.table.generation);
+    assert_eq!(world.why(&slot(1, 1)), why);
+    world.proxies[0].stuck = false;
+    world.until("a new attempt", |world| world.job(1).attempt == 2 && world.routed() == [1, 2]);
+}
+
+#[test]
+fn a_bad_job_that_nobody_can_stand_in_for_is_restarted_at_once() {
+    let mut world = running();
+    world.proxies[0].stuck = true;
+    world.process(1).sick = true;
+    world.until("a new attempt", |world| world.job(1).attempt == 2 && world.is_up(1));
+}
+
+#[test]
+fn after_a_restart_of_the_agent_a_job_that_had_been_good_has_no_grace_once_more() {
+    let mut world = World::default();
+    let mut patient = assignment(slot(1, 1), 1, 1, Behaviour::Good);
+    patient.run.spec.health[0].grace = Millis(600_000);
+    world.accept(vec![patient]);
+    world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    world.crash_agent();
+    world.process(1).sick = true;
+    world.process(1).started = world.now;
+    let died = world.now;
+    world.until("a new attempt", |world| world.job(1).attempt == 2);
+    assert!(world.now - died < 10_000, "its grace was over long ago: {} ms", world.now - died);
 }
 
 #[test]
@@ -390,6 +432,40 @@ fn a_restarted_agent_keeps_routing_to_jobs_that_it_has_not_asked_yet() {
 }
 
 #[test]
+fn a_container_that_the_engine_does_not_tell_about_is_unknown_and_not_gone() {
+    let mut world = World::default();
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)]);
+    world.until("both run", |world| world.routed() == [1, 2]);
+    world.mute.insert(JobId(1));
+    world.pass(20_000);
+    assert_eq!(world.routed(), [1, 2], "its last reading counts");
+    world.crash_agent();
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 3, 3, Behaviour::Good)]);
+    world.until("the other one is replaced", |world| world.routed() == [1, 3] && !world.is_up(2));
+    let why = "the container engine does not tell how the container is: no answer to inspect within 10 s";
+    assert_eq!(world.why(&slot(1, 1)), why);
+    let told = &world.last_plan.as_ref().unwrap().report.troubles;
+    assert!(told.iter().any(|said| said.contains("does not tell how the container of job")), "{told:?}");
+    world.mute.clear();
+    world.pass(20_000);
+    assert_eq!((world.routed(), world.count("run", 1)), (vec![1, 3], 1), "it was left alone");
+}
+
+#[test]
+fn what_a_lost_ledger_has_forgotten_and_the_engine_does_not_tell_about_is_not_started_beside_itself() {
+    let mut world = running();
+    world.lose_ledger();
+    world.set_number = 10;
+    world.mute.insert(JobId(1));
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    world.pass(20_000);
+    assert!(world.why(&slot(1, 1)).contains("does not tell how the container is"), "{}", world.why(&slot(1, 1)));
+    world.mute.clear();
+    world.pass(5_000);
+    assert_eq!((world.routed(), world.count("run", 1), world.count("terminate", 1)), (vec![1], 1, 0), "taken over");
+}
+
+#[test]
 fn a_silent_engine_ends_nothing() {
     let mut world = running();
     world.engine_is_up = false;
@@ -398,6 +474,24 @@ fn a_silent_engine_ends_nothing() {
     assert_eq!(world.why(&slot(1, 1)), "the container engine does not answer");
     world.engine_is_up = true;
     world.until("done", |world| world.phase(&slot(1, 1)) == Some(Phase::Done) && world.routed() == [2]);
+}
+
+#[test]
+fn while_the_ledger_cannot_be_written_the_node_serves_on_and_sleeps() {
+    let mut world = running();
+    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Good)]);
+    world.until("overlap", |world| world.phase(&slot(1, 1)) == Some(Phase::Overlapping));
+    world.disk_is_full = true;
+    // The world asks after each decision that the node does not want to be woken at once, again and again.
+    world.pass(20_000);
+    assert_eq!(world.phase(&slot(1, 1)), Some(Phase::Overlapping), "the overlap is over, and that cannot be written");
+    assert!(world.is_up(1) && world.is_up(2));
+    world.process(2).exit = Some((1, false));
+    world.pass(20_000);
+    assert!(world.is_up(1), "and nothing follows from what is not written");
+    world.disk_is_full = false;
+    world.until("switched back", |world| world.phase(&slot(1, 1)) == Some(Phase::SwitchedBack));
+    assert_eq!(world.routed(), [1]);
 }
 
 #[test]
@@ -521,6 +615,24 @@ fn the_set_that_is_held_already_brings_the_values_that_could_not_be_read_and_not
 }
 
 #[test]
+fn the_bridge_of_an_environment_whose_last_job_has_ended_leaves_without_another_set() {
+    let mut world = running();
+    assert_eq!(world.seen.networks.len(), 1);
+    world.proxies[0].stuck = true;
+    world.accept(vec![]);
+    let number = world.set_number;
+    world.pass(30_000);
+    assert_eq!(world.seen.networks.len(), 1, "a proxy may still send to its address");
+    world.proxies[0].stuck = false;
+    world.until("the bridge is gone", |world| world.seen.networks.is_empty() && world.ledger.subnets.is_empty());
+    assert_eq!(world.set_number, number, "the controller said nothing more");
+    // A new set for the same environment makes it again.
+    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Good)]);
+    world.until("job 2 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    assert_eq!(world.seen.networks.len(), 1);
+}
+
+#[test]
 fn a_public_service_that_runs_elsewhere_has_a_route_that_names_the_nodes() {
     let mut world = running();
     let elsewhere = Elsewhere {
@@ -535,6 +647,75 @@ fn a_public_service_that_runs_elsewhere_has_a_route_that_names_the_nodes() {
     let route = &world.ledger.table.routes[0];
     assert_eq!((route.host.as_str(), route.backends.len()), ("api.example", 0));
     assert_eq!(route.elsewhere, ["n2", "n3"]);
+}
+
+fn subnet(third: u8, prefix: u8) -> Subnet {
+    Subnet { base: Ipv4Addr::new(10, 201, third, 0), prefix }
+}
+
+#[test]
+fn an_environment_gets_addresses_that_overlap_no_bridge_that_stands() {
+    let mut world = World::default();
+    world.bridges.others.extend([subnet(0, 23), Subnet { base: Ipv4Addr::new(172, 17, 0, 0), prefix: 16 }]);
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    assert_eq!(world.bridges.own.values().collect::<Vec<_>>(), [&subnet(2, 24)]);
+}
+
+#[test]
+fn after_a_lost_ledger_and_a_new_boot_each_environment_finds_its_own_bridge() {
+    let mut world = World::default();
+    let both = || vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)];
+    world.accept(both());
+    world.until("both run", |world| world.routed() == [1, 2]);
+    let before = world.bridges.clone();
+    assert_eq!(before.own.len(), 2, "two environments");
+    // Somebody cleans up: no container is left to tell which addresses are taken.
+    world.reboot();
+    world.lose_ledger();
+    world.processes.clear();
+    world.seen.networks.clear();
+    world.set_number = 10;
+    // The other one comes first this time.
+    world.accept(vec![assignment(slot(2, 1), 4, 4, Behaviour::Good)]);
+    world.until("it runs", |world| world.routed() == [4]);
+    world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good), assignment(slot(2, 1), 4, 4, Behaviour::Good)]);
+    world.until("both run", |world| world.routed() == [3, 4]);
+    assert_eq!(world.bridges, before);
+}
+
+#[test]
+fn another_prefix_in_the_configuration_leaves_the_bridges_that_stand() {
+    let mut world = running();
+    world.config.subnet_prefix = 20;
+    world.lose_ledger();
+    world.set_number = 10;
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)]);
+    world.until("both run", |world| world.routed() == [1, 2]);
+    world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good), assignment(slot(2, 1), 2, 2, Behaviour::Good)]);
+    world.until("the next one too", |world| world.routed() == [2, 3]);
+    let stand: Vec<Subnet> = world.bridges.own.values().copied().collect();
+    assert_eq!(stand.iter().map(|subnet| subnet.prefix).collect::<Vec<_>>(), [20, 24]);
+    assert_eq!(world.count("run", 1), 1, "a healthy container is never restarted");
+}
+
+#[test]
+fn a_subnet_that_somebody_elses_bridge_has_taken_is_given_up() {
+    let mut world = running();
+    let mut twin = World::default();
+    // The machine joins anew: the bridges of the node that it was before stand, and are not its own.
+    twin.bridges.others = world.bridges.own.values().copied().collect();
+    twin.ledger.subnets = world.ledger.subnets.clone();
+    twin.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    twin.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    let chosen = *twin.bridges.own.values().next().expect("a bridge");
+    assert!(world.bridges.own.values().all(|other| !other.overlaps(chosen)));
+    // The same after a reboot in which another product was quicker to make its bridge.
+    world.reboot();
+    world.seen.networks.clear();
+    world.bridges = Bridges { own: [].into(), others: [subnet(0, 24)].into() };
+    world.until("job 1 is back", |world| world.routed() == [1]);
+    assert_eq!(world.bridges.own.values().collect::<Vec<_>>(), [&subnet(1, 24)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
 use lapstrake_core::check::node::{check_ledger, check_plan, check_settled};
 use lapstrake_core::ids::*;
-use lapstrake_core::node::action::{Action, Plan};
+use lapstrake_core::node::action::{Action, Plan, Subnet};
 use lapstrake_core::node::ledger::{Job, Ledger, Replacement};
 use lapstrake_core::node::routes::named;
 use lapstrake_core::node::seen::*;
@@ -93,6 +93,12 @@ pub struct World {
     pub proxies: Vec<ProxyProcess>,
     pub engine_is_up: bool,
     pub registry_is_up: bool,
+    /// What stands, whoever made it; it outlives reboots.
+    pub bridges: Bridges,
+    /// Jobs whose containers the engine lists and cannot be asked about.
+    pub mute: BTreeSet<JobId>,
+    /// The ledger cannot be written: nothing that `advance` says takes effect.
+    pub disk_is_full: bool,
     pub set_number: u64,
     /// What was done, for stories.
     pub done: Vec<(u64, &'static str, Option<JobId>)>,
@@ -199,6 +205,9 @@ impl World {
             proxies: (0..proxies).map(|n| ProxyProcess { pid: 100 + n, ..ProxyProcess::default() }).collect(),
             engine_is_up: true,
             registry_is_up: true,
+            bridges: Bridges::default(),
+            mute: BTreeSet::new(),
+            disk_is_full: false,
             set_number: 0,
             done: Vec::new(),
             last_plan: None,
@@ -229,6 +238,9 @@ impl World {
         let values = assignments.iter().flat_map(|one| &one.run.values).map(|one| (one.value, sealed(one.value)));
         let values = values.collect();
         let set = AssignmentSet { generation, stop_absent, assignments, values };
+        if self.disk_is_full {
+            return self.decide();
+        }
         self.ledger.accept(set, self.instant()).expect("a newer set");
         self.judge(check_ledger(&before, &self.ledger, &self.seen, self.instant()));
         self.decide();
@@ -281,6 +293,9 @@ impl World {
             advance(&mut self.ledger, &self.seen, &self.config, now);
             self.judge(check_ledger(&before, &self.ledger, &self.seen, self.instant()));
             self.judge(check_settled(&self.ledger, &self.seen, &self.config, self.instant()));
+            if self.disk_is_full {
+                self.ledger = before;
+            }
             self.note_switches();
             let plan = plan(&self.ledger, &self.seen, &self.config, self.instant());
             self.judge(check_plan(&self.ledger, &self.seen, &plan));
@@ -339,10 +354,13 @@ impl World {
 
     fn effect(&mut self, action: &Action) -> bool {
         match action {
-            Action::EnsureNetwork { environment, .. } => self.engine_is_up && self.seen.networks.insert(*environment),
+            Action::EnsureNetwork { environment, subnet } => self.make_bridge(*environment, *subnet),
             Action::RemoveNetwork { environment } => {
                 let is_used = self.processes.values().any(|one| one.environment == *environment);
                 assert!(!is_used, "a bridge went while jobs use it");
+                if self.engine_is_up {
+                    self.bridges.own.remove(environment);
+                }
                 self.engine_is_up && self.seen.networks.remove(environment)
             }
             Action::Pull { image, .. } => {
@@ -354,8 +372,8 @@ impl World {
                 self.engine_is_up && self.seen.images.insert(image.pinned().into(), outcome.clone()) != Some(outcome)
             }
             Action::Run { attempt, address, run, .. } => self.run(*attempt, *address, run),
-            Action::Watch { attempt, checks, .. } => {
-                self.seen.checks.insert(*attempt, vec![Reading::default(); checks.len()]).is_none()
+            Action::Watch { attempt, checks, was_good, .. } => {
+                self.seen.checks.insert(*attempt, vec![Reading::unasked(*was_good); checks.len()]).is_none()
             }
             Action::Unwatch { attempt } => self.seen.checks.remove(attempt).is_some(),
             Action::Terminate { attempt } => self.terminate(*attempt),
@@ -386,6 +404,8 @@ impl World {
         let routed_elsewhere = self.proxies.iter().any(|proxy| proxy.routed.contains(&attempt.job));
         let fresh = self.processes.iter().all(|(other, _)| other.job != attempt.job);
         assert!(fresh || !routed_elsewhere, "a new attempt gets the requests of the last one");
+        let stands = self.bridges.own.get(&run.environment).expect("no container without its bridge");
+        assert!(stands.contains(address), "{address} is not in {stands:?}");
         let process = Process {
             behaviour,
             address,
@@ -399,6 +419,19 @@ impl World {
             stop_grace: run.spec.deploy.stop_grace.0,
         };
         self.processes.insert(attempt, process).is_none()
+    }
+
+    /// An engine makes no bridge that overlaps another one.
+    fn make_bridge(&mut self, environment: EnvironmentId, subnet: Subnet) -> bool {
+        if !self.engine_is_up {
+            return false;
+        }
+        let own = self.bridges.own.iter().filter(|(other, _)| **other != environment).map(|(_, subnet)| subnet);
+        if own.chain(&self.bridges.others).any(|other| other.overlaps(subnet)) {
+            return false;
+        }
+        let stands = *self.bridges.own.entry(environment).or_insert(subnet);
+        stands == subnet && self.seen.networks.insert(environment)
     }
 
     /// The promises about a stop: no proxy sends the job anything, and the overlap since the switch is over.
@@ -500,9 +533,16 @@ impl World {
         if !self.engine_is_up {
             return;
         }
+        self.seen.bridges = Some(self.bridges.clone());
         let was = std::mem::take(&mut self.seen.containers);
+        self.seen.unclear.clear();
         self.seen.addresses = self.processes.iter().map(|(attempt, one)| (*attempt, one.address)).collect();
         for (attempt, process) in &self.processes {
+            if self.mute.contains(&attempt.job) {
+                self.seen.unclear.insert(*attempt, "no answer to inspect within 10 s".into());
+                self.seen.containers.extend(was.get_key_value(attempt).map(|(attempt, last)| (*attempt, last.clone())));
+                continue;
+            }
             let terminated = matches!(was.get(attempt), Some(Container::Running { terminated: true, .. }));
             let since = match was.get(attempt) {
                 Some(Container::Running { since, .. }) => *since,
@@ -593,7 +633,7 @@ impl World {
     }
     pub fn why(&self, slot: &SlotId) -> String {
         let waits = &self.last_plan.as_ref().expect("a plan").waits;
-        waits.iter().find(|(other, _)| other == slot).map(|(_, why)| why.clone()).unwrap_or_default()
+        waits.iter().find(|(other, _)| other == slot).map(|(_, why)| why.to_string()).unwrap_or_default()
     }
     /// When this was done to the job, in milliseconds.
     pub fn when(&self, word: &str, job: u128) -> Option<u64> {

@@ -44,22 +44,19 @@ impl Controller {
 
     /// A new cluster whose controller is configured so.
     pub async fn start_with(configure: impl FnOnce(&mut Config)) -> Controller {
-        let folder = tempfile::Builder::new().prefix("lapt-").tempdir().expect("a folder");
-        let loopback = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        let mut config = Config {
-            state_dir: folder.path().join("controller"),
-            api_listen: loopback(0),
-            control_listen: loopback(0),
-
-            ..Config::default()
-        };
-        configure(&mut config);
+        let (folder, config) = configured(configure);
         let (process, stop, addresses) = run(&config).expect("a new controller starts");
         let token = std::fs::read_to_string(&addresses.first_token).expect("the first operator's token");
         let client = Client::new(addresses.api, &token);
         // Nodes and clients know these ports; a controller that is started again has to have them again.
         let config = Config { api_listen: addresses.api, control_listen: addresses.control, ..config };
         Controller { client, addresses, config, process: Some(process), stop, folder }
+    }
+
+    /// Why a controller that is configured so does not start.
+    pub fn refused(configure: impl FnOnce(&mut Config)) -> RunError {
+        let (_folder, config) = configured(configure);
+        run(&config).err().expect("it does not start")
     }
 
     /// A controller that runs elsewhere, on this state folder.
@@ -153,6 +150,20 @@ impl Controller {
         }
         nodes.try_into().unwrap_or_else(|_| unreachable!("as many nodes as names"))
     }
+}
+
+/// A folder, and a configuration for a controller in it on ports of its own.
+fn configured(configure: impl FnOnce(&mut Config)) -> (TempDir, Config) {
+    let folder = tempfile::Builder::new().prefix("lapt-").tempdir().expect("a folder");
+    let loopback = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut config = Config {
+        state_dir: folder.path().join("controller"),
+        api_listen: loopback(0),
+        control_listen: loopback(0),
+        ..Config::default()
+    };
+    configure(&mut config);
+    (folder, config)
 }
 
 /// Starts a controller and waits until it takes connections, or says why it does not.

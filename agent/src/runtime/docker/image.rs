@@ -1,16 +1,17 @@
 //! Images and the bridges of environments.
 
 use super::{ASK, DockerRuntime, WORK, wire, within};
-use crate::network::bridge_name;
+use crate::network::{Bridge, Bridges, NotOurs};
 use crate::runtime::{RegistryLogin, RuntimeError};
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
-use bollard::query_parameters::{CreateImageOptionsBuilder, ListNetworksOptionsBuilder};
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListNetworksOptions, ListNetworksOptionsBuilder};
 use futures_util::StreamExt;
 use lapstrake_core::assignment::BoundImage;
-use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::ids::{EnvironmentId, NodeId};
+use lapstrake_core::image::repository;
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::spec::{ImageSource, Pull};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -103,33 +104,47 @@ impl DockerRuntime {
         let filters = HashMap::from([("label".to_owned(), wire::owner_filter(self.owner))]);
         let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
         let listed = within(ASK, "list networks", self.engine().await?.list_networks(Some(options))).await?;
-        let environment = |network: &Network| -> Option<EnvironmentId> {
-            network.labels.as_ref()?.get(&wire::label("environment"))?.parse().ok()
-        };
         Ok(listed.into_iter().filter_map(|network| Some((environment(&network)?, network))).collect())
     }
 
-    pub(super) async fn bridges(&self) -> Result<BTreeMap<EnvironmentId, String>, RuntimeError> {
-        let listed = self.own_networks().await?;
-        let bridge = |network: Network| network.options?.get(BRIDGE_OPTION).cloned();
-        Ok(listed.into_iter().filter_map(|(environment, network)| Some((environment, bridge(network)?))).collect())
+    pub(super) async fn bridges(&self) -> Result<Bridges, RuntimeError> {
+        let asked = self.engine().await?.list_networks(None::<ListNetworksOptions>);
+        let listed = within(ASK, "list networks", asked).await?;
+        let mut bridges = Bridges::default();
+        for network in listed {
+            let is_own = network.labels.as_ref().and_then(wire::owner_of) == Some(self.owner);
+            let subnets = subnets(&network);
+            match environment(&network).filter(|_| is_own) {
+                Some(environment) => {
+                    let told = bridge(self.owner.node, environment, &network);
+                    bridges.add(environment, told, subnets.first().copied());
+                }
+                None => bridges.others.extend(subnets),
+            }
+        }
+        Ok(bridges)
     }
 
     pub(super) async fn make_network(
         &self,
         environment: EnvironmentId,
         subnet: Subnet,
-    ) -> Result<String, RuntimeError> {
-        let bridge = bridge_name(self.owner.node, environment);
+    ) -> Result<Bridge, RuntimeError> {
+        let own = Bridge::of(self.owner.node, environment);
         let wanted = format!("{}/{}", subnet.base, subnet.prefix);
-        if let Some((_, found)) = self.own_networks().await?.into_iter().find(|(owner, _)| *owner == environment) {
+        // By its name, too: jobs are put on a network by that.
+        let name = self.network_name(environment);
+        let stands = |(owner, network): &(EnvironmentId, Network)| {
+            *owner == environment && network.name.as_deref() == Some(&name)
+        };
+        if let Some((_, found)) = self.own_networks().await?.into_iter().find(stands) {
+            let own = bridge(self.owner.node, environment, &found)
+                .map_err(|error| RuntimeError::Refused(format!("the network {name} stands, but {error}")))?;
             let has = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
             if has.iter().any(|range| range.subnet.as_deref() == Some(&wanted)) {
-                return Ok(bridge);
+                return Ok(own);
             }
-            return Err(RuntimeError::Refused(format!(
-                "the environment's bridge {bridge} stands, but not with {wanted}"
-            )));
+            return Err(RuntimeError::Refused(format!("the environment's bridge {own} stands, but not with {wanted}")));
         }
         let gateway = Ipv4Addr::from(u32::from(subnet.base) + 1);
         let range = IpamConfig { subnet: Some(wanted), gateway: Some(gateway.to_string()), ..Default::default() };
@@ -139,16 +154,16 @@ impl DockerRuntime {
             ("environment", environment.to_string()),
         ];
         let request = NetworkCreateRequest {
-            name: self.network_name(environment),
+            name,
             driver: Some("bridge".into()),
             ipam: Some(Ipam { config: Some(vec![range]), ..Default::default() }),
             enable_ipv6: Some(false),
-            options: Some(HashMap::from([(BRIDGE_OPTION.to_owned(), bridge.clone())])),
+            options: Some(HashMap::from([(BRIDGE_OPTION.to_owned(), own.to_string())])),
             labels: Some(labels.into_iter().map(|(word, value)| (wire::label(word), value)).collect()),
             ..Default::default()
         };
         within(WORK, "create network", self.engine().await?.create_network(request)).await?;
-        Ok(bridge)
+        Ok(own)
     }
 
     pub(super) async fn drop_network(&self, environment: EnvironmentId) -> Result<(), RuntimeError> {
@@ -157,30 +172,55 @@ impl DockerRuntime {
     }
 }
 
-/// The reference without its tag and digest.
-fn repository(reference: &str) -> &str {
-    let reference = reference.split_once('@').map_or(reference, |(before, _)| before);
-    match reference.rsplit_once(':') {
-        // A colon before the last slash belongs to the registry's port.
-        Some((before, after)) if !after.contains('/') => before,
-        Some(_) | None => reference,
-    }
+/// The interface of a network that carries an environment's labels, if it is the one that this node gave it.
+fn bridge(node: NodeId, environment: EnvironmentId, network: &Network) -> Result<Bridge, NotOurs> {
+    // A network without the option got a name from the engine, which is not ours either.
+    let told = network.options.as_ref().and_then(|options| options.get(BRIDGE_OPTION));
+    Bridge::told(node, environment, told.map_or("", String::as_str))
+}
+
+/// Which environment labels name.
+fn environment(network: &Network) -> Option<EnvironmentId> {
+    network.labels.as_ref()?.get(&wire::label("environment"))?.parse().ok()
+}
+
+/// The IPv4 addresses of a network.
+fn subnets(network: &Network) -> Vec<Subnet> {
+    let ranges = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
+    ranges.filter_map(|range| subnet(range.subnet.as_deref()?)).collect()
+}
+
+fn subnet(text: &str) -> Option<Subnet> {
+    let (base, prefix) = text.split_once('/')?;
+    let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+    Some(Subnet::around(base.parse().ok()?, prefix))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::repository;
+    use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
-    fn a_repository_is_a_reference_without_tag_and_digest() {
-        for (reference, wanted) in [
-            ("nginx", "nginx"),
-            ("nginx:1.27", "nginx"),
-            ("registry.example.com/shop/web:1.4.2", "registry.example.com/shop/web"),
-            ("127.0.0.1:5000/web", "127.0.0.1:5000/web"),
-            ("127.0.0.1:5000/web:1@sha256:00", "127.0.0.1:5000/web"),
-        ] {
-            assert_eq!(repository(reference), wanted);
+    fn the_addresses_of_a_bridge_are_read_and_those_of_ipv6_are_left_out() {
+        let read = Subnet { base: Ipv4Addr::new(172, 17, 0, 0), prefix: 16 };
+        assert_eq!(subnet("172.17.0.0/16"), Some(read));
+        assert_eq!(["fd00::/64", "10.0.0.0/33", "10.0.0.0"].map(subnet), [None; 3]);
+    }
+
+    #[test]
+    fn a_network_with_our_labels_and_a_hostile_name_is_not_ours() {
+        let (node, shop) = (NodeId(7), EnvironmentId(8));
+        let network = |option: Option<&str>| Network {
+            name: Some("../../x".into()),
+            options: option.map(|told| HashMap::from([(BRIDGE_OPTION.to_owned(), told.to_owned())])),
+            ..Default::default()
+        };
+        let own = Bridge::of(node, shop);
+        assert_eq!(bridge(node, shop, &network(Some(own.name()))), Ok(own));
+        for told in [None, Some(""), Some("../../x"), Some("a b"), Some("\"; flush ruleset"), Some("eth0")] {
+            let refused = bridge(node, shop, &network(told)).expect_err("refused").to_string();
+            assert!(refused.contains("not a name that this agent gave"), "{refused}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::node::reason::Reason;
 use crate::node::seen::{Attempt, Container, NodeConfig, Now, Seen};
 use crate::report::{Failure, JobPhase};
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What a slot that has no replacement under way does.
@@ -70,7 +71,14 @@ pub fn next(ledger: &Ledger, seen: &Seen, slot: &SlotId) -> Next<Begin> {
         Some(earlier) if !earlier.phase.is_final() => return Next::Wait(Reason::EarlierAttempt, None),
         Some(_) => {}
         None => {
+            // It may run, and then it is taken over and not started beside itself.
+            if let Some(said) = unclear(seen, job) {
+                return Next::Wait(Reason::Unclear { said }, None);
+            }
             let adoptable = adoptable(ledger, seen, job).filter(|_| current.is_none());
+            if adoptable.is_some() && seen.bridges.is_none() {
+                return Next::Wait(Reason::Network { trouble: None }, None);
+            }
             if let Some(attempt) = adoptable {
                 return Next::Go(Begin::Adopt(attempt));
             }
@@ -121,6 +129,12 @@ fn empty(ledger: &mut Ledger, slot: &SlotId, now: Now) {
     ledger.replacements.insert(slot.clone(), Replacement::new(deployment, Some(old), None, now));
 }
 
+/// Why the engine does not tell about a container of this job of which nothing is known.
+fn unclear(seen: &Seen, job: JobId) -> Option<String> {
+    let of_job = seen.unclear.iter().filter(|(attempt, _)| attempt.job == job);
+    of_job.filter(|(attempt, _)| !seen.containers.contains_key(attempt)).map(|(_, said)| said.clone()).next()
+}
+
 /// The newest running container of a job that the ledger does not know. One whose end is decided is not taken back: it may
 /// have got its stop signal.
 fn adoptable(ledger: &Ledger, seen: &Seen, job: JobId) -> Option<Attempt> {
@@ -135,7 +149,11 @@ fn adoptable(ledger: &Ledger, seen: &Seen, job: JobId) -> Option<Attempt> {
 fn adopt(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, slot: &SlotId, attempt: Attempt, now: Now) {
     let Some(assignment) = ledger.wanted.get(slot).cloned() else { return };
     let Some(address) = seen.addresses.get(&attempt).copied() else { return };
-    ledger.subnets.entry(assignment.run.environment).or_insert(Subnet::around(address, config.subnet_prefix));
+    let environment = assignment.run.environment;
+    let stands = seen.bridges.as_ref().and_then(|bridges| bridges.own.get(&environment)).copied();
+    let stands = stands.filter(|stands| stands.contains(address));
+    let subnet = stands.unwrap_or_else(|| Subnet::around(address, config.subnet_prefix));
+    ledger.subnets.entry(environment).or_insert(subnet);
     let mut job = Job::new(assignment, now.tick);
     job.attempt = attempt.number;
     job.address = Some(address);

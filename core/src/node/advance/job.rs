@@ -118,7 +118,7 @@ fn pulling(seen: &Seen, job: &Job) -> Next<JobStep> {
 
 fn starting(seen: &Seen, job: &Job) -> Next<JobStep> {
     match sight(job, seen) {
-        Sight::Silent => silent(seen),
+        Sight::Silent => silent(seen, job),
         Sight::Missing => Next::Wait(what_the_container_needs(seen, job), None),
         Sight::There(Container::Refused { said, .. }) => {
             Next::Go(JobStep::Fail(Failure::CannotStart { said: said.clone() }))
@@ -137,7 +137,9 @@ fn starting(seen: &Seen, job: &Job) -> Next<JobStep> {
 fn what_the_container_needs(seen: &Seen, job: &Job) -> Reason {
     let environment = job.assignment.run.environment;
     let has_older_container = seen.attempts_of(job.assignment.job).any(|one| *one != job.key());
-    if job.address.is_none() {
+    if job.address.is_none() && seen.bridges.is_none() {
+        Reason::Network { trouble: None }
+    } else if job.address.is_none() {
         Reason::Address
     } else if !seen.networks.contains(&environment) {
         Reason::Network { trouble: seen.network_trouble.get(&environment).cloned() }
@@ -150,7 +152,7 @@ fn what_the_container_needs(seen: &Seen, job: &Job) -> Reason {
 
 fn running(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     match sight(job, seen) {
-        Sight::Silent => silent(seen),
+        Sight::Silent => silent(seen, job),
         Sight::Missing => {
             Next::Go(JobStep::Fail(Failure::CannotStart { said: String::from("somebody removed the container") }))
         }
@@ -167,15 +169,19 @@ fn running(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> 
     }
 }
 
-/// Bad checks start a new attempt of a job that lasts. An old job in its overlap keeps what it has open instead.
+/// Bad checks start a new attempt of a job that lasts, as soon as those that can stand in for it have its requests. An old
+/// job in its overlap keeps what it has open instead.
 fn running_well(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     if let Some(failure) = failed_check(job, seen).filter(|_| ledger.lasts(job)) {
-        return Next::Go(JobStep::StopAttempt(failure));
+        return match routes::not_relieved(job, ledger, seen) {
+            Some(reason) => Next::Wait(reason, None),
+            None => Next::Go(JobStep::StopAttempt(failure)),
+        };
     }
     let (Some(good), Some(ready)) = (good_since(job, seen), ready_at(job, seen)) else {
         let answered = last_bad_answer(job, seen);
         let has_checks = !checks_of(&job.assignment.run.spec).is_empty();
-        return if has_checks { Next::Wait(Reason::Checks { answered }, None) } else { silent(seen) };
+        return if has_checks { Next::Wait(Reason::Checks { answered }, None) } else { silent(seen, job) };
     };
     let forgiven = good + restart::FORGIVEN_AFTER;
     if !job.was_good {
@@ -193,11 +199,11 @@ fn running_well(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobS
 
 fn stopping(seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     match sight(job, seen) {
-        Sight::Silent => silent(seen),
+        Sight::Silent => silent(seen, job),
         Sight::Missing | Sight::There(Container::Refused { .. } | Container::Created | Container::Exited { .. }) => {
             Next::Go(JobStep::Over)
         }
-        Sight::There(Container::Running { .. }) if !seen.engine_answers => silent(seen),
+        Sight::There(Container::Running { .. }) if !seen.engine_answers => silent(seen, job),
         Sight::There(Container::Running { .. }) => {
             let kill = kill_at(job, seen);
             Next::Wait(Reason::StopGrace { left: kill.since(now) }, Some(kill).filter(|kill| *kill > now))
@@ -218,7 +224,10 @@ pub fn end_of_grace(attempt: Attempt, decided: Tick, grace: Millis, seen: &Seen)
     sent.max(decided).max(seen.agent_started) + grace
 }
 
-fn silent(seen: &Seen) -> Next<JobStep> {
+fn silent(seen: &Seen, job: &Job) -> Next<JobStep> {
+    if let Some(said) = seen.unclear.get(&job.key()).filter(|_| seen.engine_answers) {
+        return Next::Wait(Reason::Unclear { said: said.clone() }, None);
+    }
     Next::Wait(Reason::Engine { trouble: seen.engine_trouble.clone() }, None)
 }
 

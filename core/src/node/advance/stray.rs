@@ -18,7 +18,7 @@ pub fn is_live(ledger: &Ledger, attempt: Attempt) -> bool {
 /// inventory says that absent slots shall stop, and when no proxy can still send it a request.
 pub(super) fn step(ledger: &mut Ledger, seen: &Seen, now: Now) {
     let running = |attempt: &Attempt| matches!(seen.containers.get(attempt), Some(Container::Running { .. }));
-    let is_over = |attempt: &Attempt| seen.engine_answers && !running(attempt);
+    let is_over = |attempt: &Attempt| seen.engine_answers && !running(attempt) && !seen.unclear.contains_key(attempt);
     ledger.strays.retain(|attempt, _| !is_over(attempt));
     let may_stop_unknown = ledger.generation.is_some()
         && ledger.stop_absent
