@@ -43,6 +43,8 @@ const FIRST_RETRY: Millis = Millis(500);
 const LONGEST_RETRY: Millis = Millis(10_000);
 
 /// Under which names the node's troubles have the key and the values.
+/// A container that somebody else removed leaves secrets in memory for so long at most.
+const SWEEP_PERIOD: Duration = Duration::from_secs(60);
 const KEY_TROUBLE: &str = "key";
 const VALUES_TROUBLE: &str = "values";
 
@@ -308,12 +310,19 @@ impl Engine {
     }
 }
 
-/// Removes the files of containers that went while no agent was there, as soon as it is known which ones exist.
+/// Removes the files of containers that went without this agent, as soon as it is known which ones exist, and then every
+/// minute.
 async fn sweep(view: View, files: Arc<MemoryFiles>) {
     let mut changes = view.subscribe();
+    let mut period = tokio::time::interval(SWEEP_PERIOD);
     // Ends with the view at the latest.
-    if let Ok(seen) = changes.wait_for(|seen| seen.engine_answers).await {
-        files.sweep(seen.containers.keys().copied());
+    while changes.wait_for(|seen| seen.engine_answers).await.is_ok() {
+        period.tick().await;
+        files.sweep(|| {
+            let seen = changes.borrow();
+            let known = seen.containers.keys().chain(seen.unclear.keys()).chain(&seen.starting);
+            known.copied().collect()
+        });
     }
 }
 

@@ -59,10 +59,16 @@ pub struct EngineLink {
 }
 
 impl EngineLink {
+    /// Seals the values of a set under this node's key.
+    pub fn seal(&self, set: &mut AssignmentSet) {
+        self.vault.seal_set(set);
+    }
+
     /// Hands over a set, its values sealed from here on, and waits until the ledger holds it, or not. `None` when the
     /// engine has ended.
     pub async fn apply(&self, mut set: AssignmentSet) -> Option<SetOutcome> {
-        self.vault.seal_set(&mut set);
+        // What was sealed already stays so.
+        self.seal(&mut set);
         let (reply, outcome) = oneshot::channel();
         self.sets.send(SetOrder { set, reply }).await.ok()?;
         outcome.await.ok()

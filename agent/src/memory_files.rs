@@ -12,7 +12,6 @@ use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// `RAMFS_MAGIC` of the kernel.
 const RAMFS: FsType = FsType(0x8584_58f6);
@@ -30,17 +29,12 @@ pub struct NewFile {
 /// The folder of all of them.
 pub struct MemoryFiles {
     folder: PathBuf,
-    /// Whose folders were there at the start and have not been written since.
-    found: Mutex<BTreeSet<Attempt>>,
 }
 
 impl MemoryFiles {
-    /// What lies there now is an earlier agent's: some of it belongs to containers that still exist.
+    /// In this folder, which is made with the first file.
     pub fn open(folder: &Path) -> MemoryFiles {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        // Anything else in a folder that the operator named is none of ours.
-        let found = entries.filter_map(|entry| attempt_of(entry.file_name().to_str()?)).collect();
-        MemoryFiles { folder: folder.to_owned(), found: Mutex::new(found) }
+        MemoryFiles { folder: folder.to_owned() }
     }
 
     /// Writes an attempt's files, whatever an earlier try of it left. On failure a sentence, and nothing is left.
@@ -48,7 +42,6 @@ impl MemoryFiles {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        self.found().remove(&attempt);
         let folder = self.folder_of(attempt);
         let failed =
             |error: io::Error| format!("the files with its secrets cannot be written to {}: {error}", folder.display());
@@ -71,20 +64,15 @@ impl MemoryFiles {
         remove_folder(&self.folder_of(attempt));
     }
 
-    /// Removes what an earlier agent left of containers that are not among these any more.
-    pub fn sweep(&self, existing: impl Iterator<Item = Attempt>) {
-        // Held to the end, so that no attempt begins to write what is removed here.
-        let mut found = self.found();
-        for attempt in existing {
-            found.remove(&attempt);
+    /// Removes the files of attempts whose containers went by another hand than this agent's, or were never made. Who is
+    /// kept is asked after the folder was listed: an attempt is known before its files are written.
+    pub fn sweep(&self, kept: impl FnOnce() -> BTreeSet<Attempt>) {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        // Anything else in a folder that the operator named is none of ours.
+        let listed: BTreeSet<Attempt> = entries.filter_map(|entry| attempt_of(entry.file_name().to_str()?)).collect();
+        for attempt in listed.difference(&kept()) {
+            self.remove(*attempt);
         }
-        for attempt in std::mem::take(&mut *found) {
-            self.remove(attempt);
-        }
-    }
-
-    fn found(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn folder_of(&self, attempt: Attempt) -> PathBuf {
@@ -182,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agents_start_removes_the_files_of_containers_that_are_gone_and_no_others() {
+    fn the_files_of_containers_that_went_by_another_hand_are_removed_and_no_others() {
         let dir = memory();
         let earlier = MemoryFiles::open(dir.path());
         for number in 1..=3 {
@@ -190,9 +178,9 @@ mod tests {
         }
         std::fs::create_dir(dir.path().join("somebody-elses")).expect("made");
         let files = MemoryFiles::open(dir.path());
-        // Begins before the engine has told what exists.
+        // 3 is being started.
         files.write(attempt(3), &[file(0o444)]).expect("written");
-        files.sweep([attempt(2)].into_iter());
+        files.sweep(|| [attempt(2), attempt(3)].into());
         let left = |number| dir.path().join(container_name(attempt(number))).exists();
         assert_eq!([1, 2, 3].map(left), [false, true, true]);
         assert!(dir.path().join("somebody-elses").exists());

@@ -101,14 +101,13 @@ impl Networks {
     /// The bridge is gone, and with it its rules.
     pub async fn remove(&self, environment: EnvironmentId) -> Result<(), NetworkError> {
         let fence = self.fence.lock().await;
+        // From now on no job is started on it; where it stays after all, the next look says so.
+        self.view.change(|seen| seen.networks.remove(&environment));
         match self.runtime.remove_network(environment).await {
             Ok(()) | Err(RuntimeError::NotThere(_)) => {}
             Err(error) => return Err(NetworkError::Bridge(error)),
         }
-        self.view.change(|seen| {
-            seen.network_trouble.remove(&environment);
-            seen.networks.remove(&environment)
-        });
+        self.view.change(|seen| seen.network_trouble.remove(&environment).is_some());
         let bridges = self.standing().await?.own;
         fence.stand(&bridges.into_values().collect()).await.map_err(NetworkError::Rules)
     }

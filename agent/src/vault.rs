@@ -9,7 +9,7 @@ use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::{ClusterId, NodeId, ValueId};
 use lapstrake_core::node::ledger::Ledger;
 use lapstrake_core::values::{Body, Clear, GivenValue, Sealed};
-use lapstrake_pki::seal::{KeyRing, MasterKey};
+use lapstrake_pki::seal::{KeyRing, MasterKey, NotAKey};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +74,10 @@ impl Vault {
     /// Marks the values of a ledger from the disk that this node's key does not open, with the reason: such a value counts
     /// as not held, so that the next set brings it anew. Values in the clear are no ledger's.
     pub fn mark_unreadable(&self, ledger: &mut Ledger) {
+        // A key that is not there now may be back with the next start; what was sealed with it is worth keeping.
+        if self.keys.is_err() {
+            return;
+        }
         for (id, value) in &mut ledger.values {
             if let Err(said) = self.opened(*id, &value.body) {
                 value.body = Body::Unreadable { said };
@@ -114,6 +118,8 @@ fn own(path: &Path) -> Result<KeyRing, String> {
     match std::fs::read(path) {
         Ok(bytes) => match KeyRing::from_text(&String::from_utf8_lossy(&bytes)) {
             Ok(keys) => return Ok(keys),
+            // The next program knows it again.
+            Err(error) if is_newer(&error) => return Err(unusable(path, &error)),
             Err(error) => {
                 let kept = put_aside(path).map_err(|error| unusable(path, &error))?;
                 tracing::warn!(%error, kept = %kept.display(), "this node's key could not be read; a new one is made");
@@ -128,7 +134,15 @@ fn own(path: &Path) -> Result<KeyRing, String> {
     Ok(keys)
 }
 
-fn unusable(path: &Path, error: &io::Error) -> String {
+fn is_newer(error: &NotAKey) -> bool {
+    match error {
+        NotAKey::Newer => true,
+        NotAKey::Line { why, .. } => is_newer(why),
+        NotAKey::Form | NotAKey::Altered | NotAKey::Empty => false,
+    }
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("the key {} cannot be used: {error}", path.display())
 }
 
@@ -142,7 +156,8 @@ fn put_aside(path: &Path) -> io::Result<PathBuf> {
 mod tests {
     use super::*;
     use lapstrake_core::assignment::Generation;
-    use lapstrake_core::ids::EpochId;
+    use lapstrake_core::ids::{BootId, EpochId};
+    use lapstrake_core::node::seen::NodeConfig;
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
@@ -209,5 +224,36 @@ mod tests {
         assert!(!path.exists() && !dir.path().join(FILE).exists());
         std::fs::write(&path, format!("# of the vault\n{}\n", MasterKey::generate().to_text())).expect("written");
         open().open_value(ID, &sealed(&open(), "hunter2")).expect("one key, two starts");
+    }
+
+    #[test]
+    fn a_key_that_is_away_for_one_start_costs_no_value() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("credential");
+        let open = || Vault::open(ClusterId(1), NodeId(2), dir.path(), &path);
+        let key = MasterKey::generate().to_text();
+        std::fs::write(&path, &key).expect("written");
+        let config = NodeConfig { name: "n".into(), pool: [10, 0, 0, 0].into(), pool_prefix: 16, subnet_prefix: 24 };
+        let mut ledger = Ledger::new(ClusterId(1), NodeId(2), BootId(1), &config);
+        ledger.values.insert(ID, sealed(&open(), "hunter2"));
+        let held = ledger.clone();
+        std::fs::remove_file(&path).expect("away");
+        open().mark_unreadable(&mut ledger);
+        assert_eq!(ledger, held, "it may be back with the next start");
+        std::fs::write(&path, &key).expect("back");
+        open().mark_unreadable(&mut ledger);
+        assert_eq!(open().open_value(ID, &ledger.values[&ID]), Ok(Clear(b"hunter2".to_vec())));
+        // Another key in its place is another matter: that value has to come again.
+        std::fs::write(&path, MasterKey::generate().to_text()).expect("another");
+        open().mark_unreadable(&mut ledger);
+        assert!(matches!(ledger.values[&ID].body, Body::Unreadable { .. }));
+    }
+
+    #[test]
+    fn a_key_of_a_newer_agent_is_left_where_it_is() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join(FILE), "lapk2_x").expect("written");
+        assert!(vault(dir.path()).trouble().is_some_and(|said| said.contains("newer")));
+        assert_eq!(std::fs::read_to_string(dir.path().join(FILE)).expect("there"), "lapk2_x");
     }
 }

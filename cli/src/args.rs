@@ -20,6 +20,7 @@ use crate::context::Wish;
 use crate::output::Format;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Lapstrake runs your services on your own machines; lap tells it what you want and shows how it is.
@@ -213,6 +214,26 @@ pub enum Verb {
     /// What a service's jobs write, straight from their nodes
     #[command(after_help = "Example:\n  lap logs -f --tail 20 shop/production/web")]
     Logs(Logs),
+    /// The JSON schema of spec files, for editors
+    ///
+    /// Written to a file, it is named in a spec's first line: `# yaml-language-server: $schema=lapstrake.schema.json`.
+    #[command(after_help = "Example:\n  lap schema")]
+    Schema,
+    /// What a shell needs to complete lap's verbs and options
+    ///
+    /// For bash it belongs into /etc/bash_completion.d/lap, for zsh into a file _lap of the folders in fpath, for fish into
+    /// ~/.config/fish/completions/lap.fish.
+    #[command(after_help = "Example:\n  lap completion bash")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write lap's manual pages into a folder, one for each verb
+    #[command(after_help = "Example:\n  lap man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; it is made if it is absent
+        folder: PathBuf,
+    },
     /// The versions of lap and of the controller
     #[command(after_help = "Example:\n  lap version")]
     Version,

@@ -9,6 +9,7 @@ mod events;
 mod login;
 mod logs;
 mod nodes;
+mod own;
 mod quotas;
 mod services;
 mod spec;
@@ -70,6 +71,9 @@ pub async fn run(lap: &Lap) -> Result<(), LapError> {
         Verb::Context(ContextVerb::Ls) => return login::list(&lap.common),
         Verb::Context(ContextVerb::Use { name }) => return login::choose(name),
         Verb::Version => return login::version(&lap.common).await,
+        Verb::Schema => return own::schema(),
+        Verb::Completion { shell } => return own::completion(*shell),
+        Verb::Man { folder } => return own::man(folder),
         _ => {}
     }
     let mut session = Session::open(&lap.common)?;
@@ -135,6 +139,12 @@ async fn carry_out(lap: &Lap, session: &mut Session) -> Result<(), LapError> {
         Verb::Scale(scale) => change::scale(session, scale).await,
         Verb::Rm(remove) => change::remove(session, remove).await,
         Verb::Logs(logs) => logs::logs(session, logs).await,
-        Verb::Login(_) | Verb::Context(_) | Verb::Version => Ok(()),
+        // Done before there was a session.
+        Verb::Login(_)
+        | Verb::Context(_)
+        | Verb::Version
+        | Verb::Schema
+        | Verb::Completion { .. }
+        | Verb::Man { .. } => Ok(()),
     }
 }

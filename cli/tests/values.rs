@@ -210,6 +210,38 @@ fn several_variables_are_set_each_with_all_that_follows_its_first_equals_sign() 
 }
 
 #[test]
+fn a_secret_among_the_arguments_is_repeated_nowhere_whatever_place_it_has() {
+    let controller = FakeController::start();
+    for arguments in [
+        &["secret", "set", "API_KEY=hunter2-hunter2"][..],
+        &["secret", "set", "shop/production/api-key=hunter2-hunter2"],
+        &["secret", "set", "shop", "hunter2-hunter2!"],
+        &["secret", "set", "shop", "api-key", "hunter2-hunter2"],
+        &["secret", "set", "--organization", "HUNTER2-hunter2-hunter2"],
+    ] {
+        let output = lap_reading(&controller, arguments, b"x");
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        let said = format!("{}{}", stderr(&output), String::from_utf8_lossy(&output.stdout));
+        assert!(!said.contains("hunter2-hunter2"), "{arguments:?}: {said}");
+    }
+    assert!(controller.asked().is_empty(), "{:?}", controller.asked());
+}
+
+#[test]
+fn every_mistake_in_a_list_of_variables_is_told_at_once_and_none_of_them_is_set() {
+    let controller = FakeController::start();
+    let output = controller.lap(&["var", "set", "shop", "GOOD=1", "9A=2", "NOTHING", "LAPSTRAKE_X=3", "GOOD=4"]);
+    assert_eq!(code(&output), 2);
+    let said = stderr(&output);
+    for mistake in
+        ["\"9A\" is no name", "`NOTHING` has no value", "\"LAPSTRAKE_X\" is given by", "`GOOD` is given twice"]
+    {
+        assert!(said.contains(mistake), "{mistake}: {said}");
+    }
+    assert!(controller.asked().is_empty(), "{:?}", controller.asked());
+}
+
+#[test]
 fn a_listing_shows_where_each_comes_from_and_whether_jobs_have_it() {
     let mut inherited = value("secret", "database");
     (inherited.origin, inherited.of) = ("inherited".into(), Some(String::new()));

@@ -32,7 +32,8 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
-    /// Copy the store into a new file, also while the controller runs. Keep the authority's files (`ca*`) with it.
+    /// Copy the store into a new file, also while the controller runs. Keep the authority's files (`ca*`) with it, and
+    /// `master.keys` in another place.
     #[command(after_help = "Example: lapstrake-controller backup /var/backups/lapstrake-store.db")]
     Backup {
         /// The new file.

@@ -176,7 +176,9 @@ impl Vault {
         let before = self.ring();
         let values = values(engine).await?;
         let next = if self.is_own {
-            let next = before.with_first(MasterKey::generate());
+            // Somebody may have put an old key back into the file, which is not forgotten before it was tried.
+            let held = read(&self.path).map_or_else(|_| (*before).clone(), |file| file.opening_also(&before));
+            let next = held.with_first(MasterKey::generate());
             write(&self.path, &next)?;
             next
         } else {
@@ -193,7 +195,8 @@ impl Vault {
         };
         {
             let _nobody = self.sealing.write().await;
-            self.use_ring(next);
+            // What is sealed already and not stored yet is opened with the key of before.
+            self.use_ring(next.opening_also(&before));
         }
         self.reseal(engine, author).await
     }
@@ -203,16 +206,7 @@ impl Vault {
     pub async fn begin(&self, engine: &Engine) -> Result<(), VaultError> {
         let _one = self.rotation.lock().await;
         let values = values(engine).await?;
-        let mut unreadable = Unreadable::new();
-        for (called, value) in &values {
-            for version in &value.versions {
-                if let Err(said) = self.open_value(&value.key, version.id, &version.body) {
-                    tracing::error!(value = called, version = version.number, said, "a value cannot be opened");
-                    unreadable.insert((value.key.clone(), version.id), said);
-                }
-            }
-        }
-        engine.unreadable(unreadable);
+        engine.unreadable(unreadable(self, &values));
         let (ring, current) = (self.ring(), self.ring().current());
         let waits = keys_of(&values).any(|key| key != current && ring.ids().contains(&key));
         if waits || (self.is_own && ring.ids().len() > 1) {
@@ -255,6 +249,7 @@ impl Vault {
             }
             chunk = versions.drain(..versions.len().min(AT_ONCE)).collect();
         }
+        engine.unreadable(unreadable(self, &self::values(engine).await?));
         // What could not be opened with any key is not helped by an old one. In memory the old keys stay until the process
         // ends: what was on its way to a slow node before is still sealed with them.
         if self.is_own {
@@ -262,6 +257,20 @@ impl Vault {
         }
         Ok(Rotated { key, resealed, left })
     }
+}
+
+/// What cannot be opened with the keys that there are.
+fn unreadable(vault: &Vault, values: &[(String, Value)]) -> Unreadable {
+    let mut unreadable = Unreadable::new();
+    for (called, value) in values {
+        for version in &value.versions {
+            if let Err(said) = vault.open_value(&value.key, version.id, &version.body) {
+                tracing::error!(value = called, version = version.number, said, "a value cannot be opened");
+                unreadable.insert((value.key.clone(), version.id), said);
+            }
+        }
+    }
+    unreadable
 }
 
 /// All values, with what people call them.

@@ -89,6 +89,11 @@ pub enum Reason {
         /// When the next one follows.
         left: Millis,
     },
+    /// The store was restored, and until an operator accepts that, nodes stop nothing.
+    Restored {
+        /// Where.
+        node: String,
+    },
     /// The old job ends.
     Emptying {
         /// Where.
@@ -146,6 +151,11 @@ impl fmt::Display for Reason {
             Reason::TriedAgain { node, failure, left } => {
                 write!(f, "its job on {node} was given up and is tried again in {left}: {failure}")
             }
+            Reason::Restored { node } => write!(
+                f,
+                "its job on {node} is not stopped, because the controller's store was restored; \
+                 `lapstrake-controller accept-restored` lets nodes stop what the store does not name"
+            ),
             Reason::Emptying { node } => write!(f, "its job on {node} is being stopped"),
         }
     }

@@ -17,7 +17,7 @@ pub const VALUE_BYTES: usize = 32 << 10;
 /// So many values of one scope and kind. A limit on everything.
 pub const VALUES_PER_SCOPE: usize = 100;
 /// All that one job gets, in sealed bytes: four of the longest values. A node takes 16 MiB in one set.
-pub const JOB_VALUES_BYTES: usize = 128 << 10;
+pub const JOB_VALUES_BYTES: usize = 4 * (VALUE_BYTES + 64);
 /// The places of one job that values go to. The wire takes a few more.
 pub const JOB_VALUES: usize = 1000;
 

@@ -164,7 +164,8 @@ fn strip_claims(headers: &mut HeaderMap) {
     let claims: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
-            let name = name.as_str();
+            // Many programs behind a proxy take `_` in a name for `-`.
+            let name = name.as_str().replace('_', "-");
             name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
         })
         .cloned()

@@ -184,6 +184,8 @@ fn is_unambiguous(text: &str) {
         assert!(once(name).is_some(), "no {name} in {text:?}");
     }
     assert_eq!(once("x-forwarded-for").as_deref(), Some("127.0.0.1"), "{text:?}");
+    // Many programs read `_` in a name as `-`.
+    assert!(!head.to_lowercase().contains("x_"), "{text:?}");
     let (length, coding) = (once("content-length"), once("transfer-encoding"));
     match (length, coding.as_deref()) {
         (None, None) => assert_eq!(body, "", "{text:?}"),
@@ -324,6 +326,7 @@ async fn lines_that_end_strangely_and_names_that_are_none_make_no_second_request
         ("DEL in a value", get("X: 1\u{7f}\r\n"), WRONG),
         ("letters beyond ASCII in a name", get("X\u{e9}: 1\r\n"), WRONG),
         ("an underscore for a dash", get("Content_Length: 5\r\n"), Carried(line, "")),
+        ("claims with underscores", get("X_Forwarded_For: 6.6.6.6\r\nX_Real_IP: 6.6.6.6\r\n"), Carried(line, "")),
         ("empty lines first", [b"\r\n\r\n".to_vec(), get("")].concat(), Carried(line, "")),
     ])
     .await;

@@ -33,6 +33,8 @@ async fn nodes_keep_what_a_restored_store_does_not_know_until_an_operator_accept
     let api = shop("api:1", 1).replace("  web:", "  api:").replace("shop.test", "api.test");
     controller.client.apply(&api).await;
     controller.client.complete(API, 1).await;
+    controller.client.apply(&shop("web:3", 1)).await;
+    controller.client.complete(WEB, 2).await;
     let service = controller.client.until_settled(API).await;
     let later = crate::bench::id(&service.jobs[0].id);
     let runs = |job| node.engine.running().iter().any(|attempt| attempt.job == job);

@@ -94,8 +94,7 @@ async fn jobs_get_their_values_and_they_stand_in_clear_nowhere_else() {
 
     // A backup, as the manual says to make one.
     let backup = controller.folder().join("backup.db");
-    let store = rusqlite::Connection::open(controller.store_file()).expect("the store");
-    store.execute("VACUUM INTO ?1", [backup.display().to_string()]).expect("a backup");
+    lapstrake_controller::store::backup(&controller.store_file(), &backup).expect("a backup");
     let memory = node.config.memory_dir.clone();
     let found: Vec<String> = [controller.folder(), node.config.state_dir.as_path(), node.config.run_dir.as_path()]
         .into_iter()

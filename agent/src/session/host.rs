@@ -29,6 +29,9 @@ pub trait Host: Send + Sync + 'static {
     /// What the machine uses now, for the next heartbeat: the last reading.
     fn used(&self) -> Use;
 
+    /// Seals the values of a set under this node's key. The first thing that happens to one.
+    fn seal(&self, set: &mut AssignmentSet);
+
     /// Takes what the node should run from now on, or refuses it. While this waits, newer sets replace each other.
     fn apply(&self, set: AssignmentSet) -> impl Future<Output = ()> + Send;
 
@@ -66,6 +69,10 @@ impl Host for EngineLink {
 
     fn used(&self) -> Use {
         EngineLink::used(self)
+    }
+
+    fn seal(&self, set: &mut AssignmentSet) {
+        EngineLink::seal(self, set);
     }
 
     async fn apply(&self, set: AssignmentSet) {

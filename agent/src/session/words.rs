@@ -184,7 +184,8 @@ impl<'a, H: Host> Conversation<'a, H> {
                         host.set_lease(sent_at + terms.lease);
                     }
                 }
-                ControllerWord::Assignments(set) => {
+                ControllerWord::Assignments(mut set) => {
+                    host.seal(&mut set);
                     host.set_trouble(None);
                     sets.send_replace(Some(set));
                 }

@@ -82,6 +82,11 @@ pub struct Words {
 }
 
 impl Words {
+    /// All that was said, the path among it.
+    pub fn words(&self) -> impl Iterator<Item = &String> {
+        self.words.iter()
+    }
+
     /// Whose it is, and what else was said.
     pub fn split(&self) -> Result<(ValueOwner, &[String]), NotAPath> {
         match self.words.split_first() {

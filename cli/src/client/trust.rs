@@ -58,7 +58,7 @@ impl std::fmt::Debug for Roots {
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
     /// The file cannot be read.
-    #[error("the roots in {file} cannot be read")]
+    #[error("the roots in {file} cannot be read, which --ca-file, or for the system's roots SSL_CERT_FILE, names")]
     Unreadable {
         /// Which.
         file: PathBuf,
@@ -113,6 +113,19 @@ impl Roots {
             return Err(RootsError::NotRoots { file, said: "no certificate in it can be understood".into() });
         }
         Ok(Roots { store: Arc::new(store), whose: format!("this system ({})", file.display()) })
+    }
+
+    /// The certificates of a text without what else is in it, which may be a private key.
+    pub fn only_certificates(pem: &str) -> String {
+        const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+        const END: &str = "-----END CERTIFICATE-----";
+        let mut kept = String::new();
+        for piece in pem.split(BEGIN).skip(1) {
+            if let Some((body, _)) = piece.split_once(END) {
+                kept.push_str(&format!("{BEGIN}{body}{END}\n"));
+            }
+        }
+        kept
     }
 
     /// How many.

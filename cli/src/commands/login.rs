@@ -2,7 +2,7 @@
 
 use super::stored;
 use crate::args::{Common, Login};
-use crate::client::{Client, RootsError, Trust, read_roots};
+use crate::client::{Client, Roots, RootsError, Trust, read_roots};
 use crate::context::{self, Address, Context, ContextError, Wish};
 use crate::error::LapError;
 use crate::input::{hidden_line, read_up_to};
@@ -43,7 +43,12 @@ pub async fn login(common: &Common, login: &Login) -> Result<(), LapError> {
         token: token.text(),
         roots: roots.iter().map(Fingerprint::to_string).collect(),
         // The roots themselves: the file may be gone or another one when the next command is given.
-        ca: login.ca_file.as_deref().map(read_roots).transpose().map_err(ContextError::Roots)?,
+        ca: login
+            .ca_file
+            .as_deref()
+            .map(|file| read_roots(file).map(|pem| Roots::only_certificates(&pem)))
+            .transpose()
+            .map_err(ContextError::Roots)?,
         system_roots: login.system_roots,
     };
     let own = context.own_trust().map_err(|error| in_file(error, login.ca_file.as_deref()))?;

@@ -20,23 +20,30 @@ const COMMANDS_NAMED: usize = 4;
 /// Of a longer line a terminal drops the rest without a word.
 const TERMINAL_LINE_BYTES: usize = 4095;
 
+/// What is said of a secret among the arguments.
+const ON_THE_COMMAND_LINE: &str = "a secret is not given on the command line, where it stays in the shell's history and \
+                                   everybody on the machine sees it; `lap secret set PATH NAME` asks for it or reads it from \
+                                   stdin, and --from-file FILE from a file";
+
 /// `lap secret set`.
 pub async fn set_secret(session: &mut Session, set: &SecretSet) -> Result<(), LapError> {
+    // It is not repeated, not even as a path that is none: what people put there by mistake is the secret.
+    if set.words.words().any(|word| word.contains('=')) {
+        return Err(LapError::Wrong(ON_THE_COMMAND_LINE.into()));
+    }
     let (owner, rest) = split(&set.words)?;
     let (kind, name) = match (&set.registry, rest) {
         (Some(host), []) => (ValueKind::Registry, host.as_str()),
         (Some(_), _) => return Err(LapError::Wrong("with --registry there is a path and no name".into())),
-        (None, [name]) if !name.contains('=') => (ValueKind::Secret, name.as_str()),
-        (None, []) => return Err(LapError::Wrong("a secret has a name: `lap secret set PATH NAME`".into())),
-        // It is not repeated here, where it may go to a log.
-        (None, _) => {
+        (None, [name]) if why_not_called(ValueKind::Secret, name).is_some() => {
             return Err(LapError::Wrong(
-                "a secret is not given on the command line, where it stays in the shell's history and everybody on the \
-                 machine sees it; `lap secret set PATH NAME` asks for it or reads it from stdin, and --from-file FILE \
-                 from a file"
+                "what follows the path is no name of a secret: small letters, digits and - are, and a letter begins it"
                     .into(),
             ));
         }
+        (None, [name]) => (ValueKind::Secret, name.as_str()),
+        (None, []) => return Err(LapError::Wrong("a secret has a name: `lap secret set PATH NAME`".into())),
+        (None, _) => return Err(LapError::Wrong(ON_THE_COMMAND_LINE.into())),
     };
     well_called(kind, name)?;
     let value = secret_value(set, kind, name, &owner)?;
@@ -53,16 +60,20 @@ pub async fn set_variables(session: &mut Session, words: &Words) -> Result<(), L
     let (owner, rest) = split(words)?;
     let mut pairs = Vec::new();
     let mut names = BTreeSet::new();
+    let mut mistakes = Vec::new();
     for word in rest {
         let Some((name, value)) = word.split_once('=') else {
-            let said = format!("`{}` has no value; one is written as NAME=VALUE", word.escape_debug());
-            return Err(LapError::Wrong(said));
+            mistakes.push(format!("`{}` has no value; one is written as NAME=VALUE", word.escape_debug()));
+            continue;
         };
-        well_called(ValueKind::Variable, name)?;
+        mistakes.extend(why_not_called(ValueKind::Variable, name));
         if !names.insert(name) {
-            return Err(LapError::Wrong(format!("the variable {name} is given twice")));
+            mistakes.push(format!("the variable `{}` is given twice", name.escape_debug()));
         }
         pairs.push((name, value));
+    }
+    if !mistakes.is_empty() {
+        return Err(LapError::Wrong(mistakes.join("; ")));
     }
     some(&pairs, "NAME=VALUE")?;
     for (name, value) in pairs {
@@ -138,7 +149,7 @@ async fn remove_value(session: &mut Session, owner: &ValueOwner, kind: ValueKind
     let done = match kind {
         ValueKind::Registry => format!("removed {} of {owner}", called(kind, name)),
         ValueKind::Secret | ValueKind::Variable => {
-            format!("removed {} of {owner}; jobs that have it keep it until they are replaced", called(kind, name))
+            format!("removed {} of {owner}; jobs that have it keep it until the next deployment", called(kind, name))
         }
     };
     noted(session, &answer, &done, "it was so already")
@@ -154,6 +165,9 @@ pub async fn rotate_key(session: &mut Session) -> Result<(), LapError> {
     session.output.line(&printable(&key))?;
     let versions = amount::count(resealed.into(), "version");
     session.output.say(&format!("this key seals from now on; {versions} of values were sealed again"));
+    session
+        .output
+        .say("copy the controller's master.keys to where its copy is kept: the old one opens no newer backup");
     for value in &left {
         session.output.say(&format!("warning: {} cannot be opened and was left as it is", printable(value)));
     }

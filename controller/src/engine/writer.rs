@@ -91,9 +91,11 @@ pub(super) struct Watchers {
 impl Writer {
     /// Nothing is known of any node, so every service is looked at.
     pub(super) fn new(store: Store, cluster: Cluster, watchers: Watchers) -> Writer {
+        let mut live = Live::new(clock::tick());
+        live.restored = store.is_restored();
         Writer {
+            live,
             store,
-            live: Live::new(clock::tick()),
             touched: cluster.all::<Service>().map(|service| service.id).collect(),
             cluster,
             ids: Ids::from_base(mint::id()),
@@ -359,7 +361,7 @@ impl Writer {
             if session.sent.is_none() || session.sent != generation {
                 // The inventory of this session is recorded, so what the set does not name is not wanted; unless the store is
                 // older than what runs.
-                if let Some(set) = self.cluster.assignments(*node, !self.store.is_restored()) {
+                if let Some(set) = self.cluster.assignments(*node, !self.live.restored) {
                     session.sent = Some(set.generation.number);
                     session.outbox.assign(set);
                 }

@@ -54,7 +54,8 @@ fn beside(store: &Path, end: &str) -> PathBuf {
 
 /// Whether this store was restored and nobody has looked at what the nodes have beyond it.
 pub(super) fn is_restored(store: &Path) -> bool {
-    mark(store).exists()
+    // Nobody stops anything on the word of a folder that cannot be read.
+    mark(store).try_exists().unwrap_or(true)
 }
 
 /// Copies the store into a new file for its owner alone, also while a controller uses it.
@@ -81,7 +82,13 @@ pub fn restore(from: &Path, store: &Path) -> Result<(), BackupError> {
     made.map_err(|source| BackupError::File { path: marked.clone(), done: "made", source })?;
     give_to_the_folders_owner(&marked)?;
     give_to_the_folders_owner(&beside(store, ".lock"))?;
-    // The newest changes may be in the log beside the store; they belong to that one alone.
+    // The newest changes may be in the log beside the store; in it, they stay with it whatever happens next.
+    if store.exists() {
+        let opening = |source| StoreError::Open { path: store.into(), source };
+        let old = Connection::open(store).map_err(opening)?;
+        old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(opening)?;
+        old.close().map_err(|(_, source)| sqlite::failed("be closed")(source))?;
+    }
     let aside = beside(store, &format!(".before-{}", mint::wall().0));
     for end in ["-wal", "-shm"] {
         rename(&beside(store, end), &beside(&aside, end))?;
@@ -118,8 +125,11 @@ fn copy(source: &Connection, to: &Path) -> Result<(), BackupError> {
     let file = |source| BackupError::File { path: to.into(), done: "made", source };
     // SQLite takes an empty file for a new one; made here, nobody else can read it from the first moment on.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(file)?;
-    let copied = source.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(failed("be copied"));
-    let done = copied.map_err(BackupError::from).and_then(|_| made.sync_all().map_err(file));
+    // By its whole name, which SQLite takes for nothing else than a file's.
+    let whole = std::fs::canonicalize(to).map_err(file)?;
+    let name = whole.to_str().ok_or_else(|| file(io::Error::other("its name is not UTF-8")));
+    let copied = name.and_then(|name| Ok(source.execute("VACUUM INTO ?1", [name]).map_err(failed("be copied"))?));
+    let done = copied.and_then(|_| made.sync_all().map_err(file));
     done.inspect_err(|_| {
         let _ = std::fs::remove_file(to);
     })?;

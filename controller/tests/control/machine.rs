@@ -55,6 +55,7 @@ impl Host for Machine {
     fn used(&self) -> Use {
         Use::default()
     }
+    fn seal(&self, _set: &mut AssignmentSet) {}
     async fn apply(&self, set: AssignmentSet) {
         self.told.send_modify(|told| told.set = Some(set));
     }

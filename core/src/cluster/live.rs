@@ -27,6 +27,8 @@ pub struct Live {
     pub waits: BTreeMap<ServiceId, Vec<Waiting>>,
     /// Slots whose job was given up outside of a deployment, which job that was, and when this controller noticed.
     pub(crate) given_up: BTreeMap<SlotId, (JobId, Tick)>,
+    /// The store was restored, and nobody has accepted that nodes stop what it does not name.
+    pub restored: bool,
     /// Versions of values that the rim could not open when it last looked, and why.
     pub unreadable: BTreeMap<(ValueKey, ValueId), String>,
     /// Questions about images that wait for their answers.
@@ -78,6 +80,7 @@ impl Live {
             nodes: BTreeMap::new(),
             waits: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            restored: false,
             unreadable: BTreeMap::new(),
             asks: BTreeMap::new(),
             answers: BTreeMap::new(),

@@ -275,6 +275,7 @@ impl Cluster {
         let replacement = report.and_then(|report| report.replacements.iter().find(|it| it.slot == slot.id));
         let reason = match (replacement, slot.job) {
             _ if !self.is_acknowledged(live, slot) => Reason::NotAcknowledged { node },
+            (_, None) if live.restored => Reason::Restored { node },
             (_, None) => Reason::Emptying { node },
             (Some(it), Some(_)) => {
                 Reason::Replacing { node, phase: it.phase.word(), agent_waits: it.waits_for.clone() }

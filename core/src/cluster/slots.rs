@@ -44,7 +44,7 @@ impl Cluster {
     }
 
     /// The number of the node's next set; that of a node that is gone does not matter.
-    fn bump(&mut self, node: NodeId) -> u64 {
+    pub(crate) fn bump(&mut self, node: NodeId) -> u64 {
         self.edit::<Node>(&node, |node| node.generation += 1);
         self.get::<Node>(&node).map_or(0, |node| node.generation)
     }

@@ -417,7 +417,7 @@ impl Cluster {
         let nodes: BTreeSet<NodeId> =
             slots.filter(|slot| slot.outcome != Some(SlotOutcome::Settled)).map(|slot| slot.node).collect();
         for node in nodes {
-            self.edit::<Node>(&node, |node| node.generation += 1);
+            self.bump(node);
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Level-triggered: each action is planned while its effect is not seen, and no longer.
 
-use crate::ids::{EnvironmentId, SlotId};
+use crate::assignment::BoundImage;
+use crate::ids::{EnvironmentId, SlotId, ValueId};
 use crate::node::action::{Action, Plan};
 use crate::node::advance::{self, Next, STRAY_GRACE};
 use crate::node::health::{Sight, sight};
@@ -64,7 +65,7 @@ fn networks(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
 /// Images that a job waits for. A failure from before the attempt's wait is old news: ask again.
 fn pulls(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
     let waits = |job: &&Job| job.phase == JobPhase::Pulling && job.retry_at.is_none() && job.drain_until.is_none();
-    let mut asked = BTreeSet::new();
+    let mut asked: BTreeMap<&str, (&BoundImage, Option<ValueId>)> = BTreeMap::new();
     for job in ledger.jobs.values().filter(waits) {
         let image = &job.assignment.run.image;
         let is_due = match seen.images.get(image.pinned()) {
@@ -72,13 +73,16 @@ fn pulls(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
             Some(Image::Failed { at, .. }) => *at < job.since,
             Some(Image::Pulling | Image::Present) => false,
         };
-        if is_due && asked.insert(image.pinned()) {
+        if is_due {
             // The newest word on the job: credentials that were renewed since it came are those to pull with.
             let wanted = ledger.wanted.get(&job.assignment.slot).filter(|one| one.job == job.assignment.job);
             let login = wanted.unwrap_or(&job.assignment).run.registry_login();
-            actions.push(Action::Pull { image: image.clone(), login });
+            // One pull is for all that wait; the newest job's credentials are those that were good last.
+            let (_, known) = asked.entry(image.pinned()).or_insert((image, None));
+            *known = login.or(*known);
         }
     }
+    actions.extend(asked.into_values().map(|(image, login)| Action::Pull { image: image.clone(), login }));
 }
 
 /// Containers to make and start: on a standing bridge, with an address, and when nothing of an earlier attempt is left.

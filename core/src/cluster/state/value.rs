@@ -14,7 +14,7 @@ pub struct Value {
     pub key: ValueKey,
     /// The version that the next deployment gets; none once it was removed, as long as jobs still have an older one.
     pub current: Option<ValueId>,
-    /// Counts the versions from 1. Not reused.
+    /// Counts the versions from 1, as long as there is one.
     pub last: u32,
     /// Oldest first: the current one, and those that jobs have.
     pub versions: Vec<ValueVersion>,

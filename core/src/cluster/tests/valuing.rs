@@ -499,7 +499,7 @@ fn values_too_large_for_a_job_fail_its_deployment_with_a_sentence() {
     world.settle();
     assert_eq!(
         world.why(WEB)[0],
-        "deployment 1 failed: its secrets and variables are 163840 bytes together; a job gets at most 131072"
+        "deployment 1 failed: its secrets and variables are 163840 bytes together; a job gets at most 131328"
     );
 }
 
