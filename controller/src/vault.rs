@@ -115,6 +115,11 @@ impl Vault {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The key that seals.
+    pub fn current(&self) -> KeyId {
+        self.ring().current()
+    }
+
     fn use_ring(&self, ring: KeyRing) {
         *self.ring.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
     }
