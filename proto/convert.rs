@@ -17,8 +17,10 @@ mod logs;
 mod message;
 mod report;
 mod spec;
+mod tunnel;
 mod values;
 
 pub use enrolment::{Enrolled, Enrolment, Renewal, Renewed, ReturnAnswer, ReturnWish};
 pub use field::{Malformed, Why};
 pub use logs::{LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord};
+pub use tunnel::{FromJob, SignalKind, ToJob, TunnelEnd, TunnelEndReason};

@@ -23,6 +23,12 @@ pub const LOG_LINE_BYTES: usize = 16 << 10;
 /// Lines in one `LogLines`: empty ones have no text to count, but take memory.
 pub const LOG_LINES: usize = 16 << 10;
 
+/// One piece of a stream to or from a job: what a pipe of the kernel and Docker's own copying hold at once.
+pub const TUNNEL_PIECE_BYTES: usize = 32 << 10;
+
+/// A regular expression that picks lines.
+pub const PATTERN_BYTES: usize = 1 << 10;
+
 /// Assignments to a node, and jobs and replacements in its report. A bridge of the kernel has 1023 ports, and the
 /// largest nodes run a few hundred jobs.
 pub const JOBS: usize = 16 << 10;
@@ -66,6 +72,9 @@ pub const VALUES: usize = 16 << 10;
 
 /// Ports of a service, and its checks.
 pub const PORTS: usize = 256;
+
+/// Images that a set keeps besides those of its assignments; what they come to in bytes the sender limits.
+pub const KEPT_IMAGES: usize = 64 << 10;
 
 /// A sentence for people. Longer ones are cut, with `…`.
 pub const SENTENCE_BYTES: usize = 1024;

@@ -152,6 +152,45 @@ node_is_ready() { lap node show bed -o json | grep -q '"liveness": *"ready"'; }
 start_controller() { in_background controller "$BIN/lapstrake-controller" run --config "$BED/controller.toml"; }
 start_agent() { in_background agent "$BIN/lapstrake-agent" run --config "$BED/agent.toml"; }
 
+# keep NAME COMMAND...: runs the command, and again a second after it was killed. Its pid is in BED/NAME.process, and a
+# line is added to BED/NAME.deaths each time. Whether and where it kills itself it reads from BED/NAME.order.
+keep() {
+    : >"$BED/$1.deaths"
+    # shellcheck disable=SC2016 # for the other shell to expand
+    in_background "$1" env LAPSTRAKE_CRASH_AT="@$BED/$1.order" bash -c '
+        bed=$1 name=$2
+        shift 2
+        while :; do
+            "$@" </dev/null &
+            echo $! >"$bed/$name.process"
+            wait $!
+            status=$?
+            ((status == 137)) || exit $status
+            date +%s.%N >>"$bed/$name.deaths"
+            sleep 1
+        done' keep "$BED" "$@"
+}
+
+deaths() { wc -l <"$BED/$1.deaths"; }
+has_died() { (($(deaths "$1") > $2)); }
+
+# The phases of a replacement in their order. Some last a millisecond only; what is past is reached.
+readonly PHASES=(accepted pulling emptying starting ready switched overlapping draining)
+
+# reach PHASE: returns when a replacement of the node is in this phase or a later one, by the agent's ledger: the first to
+# know.
+reach() {
+    local phase wanted='' deadline=$((SECONDS + 15))
+    for phase in "${PHASES[@]}"; do
+        [[ -z $wanted && $phase != "$1" ]] || wanted+=${wanted:+|}$phase
+    done
+    # An ended replacement stays in the ledger until the next one of its slot.
+    [[ $1 != 'done' ]] || { reach draining && wanted='done'; }
+    until grep -qE "\"phase\": *\"($wanted)\"" "$BED/agent/ledger.json"; do
+        ((SECONDS < deadline)) || return 1
+    done
+}
+
 # bed_start: a cluster with one ready node that is given to shop/production and shop/staging.
 bed_start() {
     local token

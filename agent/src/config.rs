@@ -1,6 +1,9 @@
 //! The agent's configuration: one TOML file, every key optional, unknown keys refused with their line.
 
+use lapstrake_core::node::disk::Marks;
 use lapstrake_core::node::seen::NodeConfig;
+use lapstrake_core::time::Millis;
+use lapstrake_metrics::Endpoint;
 use serde::Deserialize;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,8 @@ pub struct Config {
     pub memory_dir: PathBuf,
     /// The engine's socket. Empty for `DOCKER_HOST`, and without that the usual socket.
     pub docker_host: String,
+    /// Where Prometheus may ask for numbers: `127.0.0.1:9465`, or the absolute path of a Unix socket. By default nowhere.
+    pub metrics_listen: Option<Endpoint>,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter as tracing reads it.
     pub log: String,
     /// Addresses and rules.
@@ -32,6 +37,10 @@ pub struct Config {
     pub proxy: Proxy,
     /// Limits on work at once.
     pub bounds: Bounds,
+    /// When a disk counts as full, and how long images stay.
+    pub disk: Disk,
+    /// How much of a job's output is kept.
+    pub logs: Logs,
 }
 
 /// Addresses of jobs, and the table that keeps environments apart.
@@ -104,6 +113,30 @@ pub struct Bounds {
     pub pulls: usize,
 }
 
+/// The marks of the disks that hold the engine's data and `state_dir`, in percent of their bytes or of their inodes, whichever
+/// are nearer to their end; and how long images stay.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Disk {
+    /// From here on images that nothing needs are removed at once. 85: what is left holds a large image and its layers'
+    /// copies on a disk of 40 GB.
+    pub high_percent: u8,
+    /// From here on no new job begins here. 95, as file systems keep 5 percent for root.
+    pub critical_percent: u8,
+    /// Below the high mark an image stays for so long after nothing needs it any more.
+    pub keep_images_minutes: u32,
+}
+
+/// The engine's log files of one container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// A file that has become so large is put aside.
+    pub max_size_mib: u32,
+    /// So many files are kept, with the one that is written.
+    pub max_files: u32,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -113,11 +146,14 @@ impl Default for Config {
             seal_key: PathBuf::new(),
             memory_dir: PathBuf::new(),
             docker_host: String::new(),
+            metrics_listen: None,
             log: "info".into(),
             network: Network::default(),
             reserved: Reserved::default(),
             proxy: Proxy { control_dir: PathBuf::new(), table_file: PathBuf::new() },
             bounds: Bounds::default(),
+            disk: Disk::default(),
+            logs: Logs::default(),
         }
     }
 }
@@ -144,6 +180,18 @@ impl Default for Proxy {
 impl Default for Bounds {
     fn default() -> Self {
         Bounds { starts: 4, pulls: 2 }
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Disk { high_percent: 85, critical_percent: 95, keep_images_minutes: 60 }
+    }
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Logs { max_size_mib: 10, max_files: 3 }
     }
 }
 
@@ -206,6 +254,15 @@ impl Config {
         if self.bounds.starts == 0 || self.bounds.pulls == 0 {
             return Err("bounds: starts and pulls must be at least 1".into());
         }
+        let Disk { high_percent, critical_percent, .. } = self.disk;
+        if high_percent == 0 || high_percent > critical_percent || critical_percent > 100 {
+            return Err(format!(
+                "disk: high_percent {high_percent} must be from 1 to critical_percent {critical_percent}, and that at most 100"
+            ));
+        }
+        if self.logs.max_size_mib == 0 || self.logs.max_files == 0 {
+            return Err("logs: max_size_mib and max_files must be at least 1".into());
+        }
         if self.name.is_empty() {
             self.name = std::fs::read_to_string("/proc/sys/kernel/hostname")
                 .map(|name| name.trim().to_owned())
@@ -234,7 +291,15 @@ impl Config {
             pool: self.network.pool.base,
             pool_prefix: self.network.pool.prefix,
             subnet_prefix: self.network.subnet_prefix,
+            keep_images: Millis::secs(u64::from(self.disk.keep_images_minutes) * 60),
         }
+    }
+}
+
+impl Disk {
+    /// What the decisions need of it.
+    pub const fn marks(&self) -> Marks {
+        Marks { high_percent: self.high_percent, critical_percent: self.critical_percent }
     }
 }
 
@@ -267,6 +332,10 @@ mod tests {
             ("[network]\nnft_table = \"a; flush ruleset\"", "nft_table"),
             ("[reserved]\nmemory_percent = 95", "reserved"),
             ("[bounds]\nstarts = 0", "bounds"),
+            ("[disk]\nhigh_percent = 0", "disk"),
+            ("[disk]\nhigh_percent = 96", "disk"),
+            ("[disk]\ncritical_percent = 101", "disk"),
+            ("[logs]\nmax_files = 0", "logs"),
         ] {
             let said = Config::parse(text).expect_err(text);
             assert!(said.contains(word), "{said}");

@@ -10,12 +10,17 @@ use crate::identity::Identity;
 use crate::ledger::{Found, LedgerError, LedgerFile};
 use crate::link::{EngineLink, SetOrder, SetOutcome};
 use crate::memory_files::MemoryFiles;
+use crate::metrics::Metrics;
 use crate::network::{Fence, Networks};
 use crate::observe::View;
 use crate::observe::containers::Containers;
+use crate::observe::disks::Disks;
+use crate::observe::images;
 use crate::observe::usage::{self, NoCapacity, Usage};
 use crate::proxies::Proxies;
 use crate::runtime::Runtime;
+use crate::runtime::measured::Measured;
+use crate::tunnel::Commands;
 use crate::vault::{self, Vault};
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::SlotId;
@@ -24,13 +29,14 @@ use lapstrake_core::node::ledger::{Ledger, NotAccepted};
 use lapstrake_core::node::reason::Reason;
 use lapstrake_core::node::seen::{NodeConfig, Now, Seen};
 use lapstrake_core::node::{advance, plan};
-use lapstrake_core::report::{NodeReport, Use};
+use lapstrake_core::report::{LEDGER_TROUBLE, NodeReport, Use};
 use lapstrake_core::time::{Millis, Tick, earlier};
+use lapstrake_unit::Pulse;
 use std::collections::BTreeMap;
 use std::mem::Discriminant;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -42,9 +48,9 @@ const FIRST_RETRY: Millis = Millis(500);
 /// The longest pause between two attempts to write.
 const LONGEST_RETRY: Millis = Millis(10_000);
 
-/// Under which names the node's troubles have the key and the values.
 /// A container that somebody else removed leaves secrets in memory for so long at most.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+/// Under which names the node's troubles have the key and the values.
 const KEY_TROUBLE: &str = "key";
 const VALUES_TROUBLE: &str = "values";
 
@@ -96,6 +102,8 @@ pub struct Engine {
     /// What each slot was last told to wait for.
     told: BTreeMap<SlotId, Discriminant<Reason>>,
     retry: Option<Retry>,
+    pulse: Pulse,
+    metrics: Arc<Metrics>,
     _observers: JoinSet<()>,
     _stop: DropGuard,
 }
@@ -125,6 +133,8 @@ impl Engine {
         let files = Arc::new(MemoryFiles::open(&config.memory_dir));
         let stop = CancellationToken::new();
         let Machine { runtime, fence } = machine;
+        let metrics = Arc::new(Metrics::default());
+        let runtime: Arc<dyn Runtime> = Arc::new(Measured::new(runtime, Arc::clone(&metrics)));
         let proxies = Proxies::open(view.clone(), &config.proxy.control_dir, &config.proxy.table_file, stop.clone())
             .map_err(|source| EngineError::Proxies { folder: config.proxy.control_dir.clone(), source })?;
         if let Some(table) = proxies.table()
@@ -142,6 +152,9 @@ impl Engine {
         observers.spawn(proxies.clone().watch());
         observers.spawn(Usage::new(Arc::clone(&runtime), containers.clone(), view.clone(), used).watch());
         observers.spawn(sweep(view.clone(), Arc::clone(&files)));
+        observers.spawn(images::watch(Arc::clone(&runtime), view.clone(), clock));
+        let disks = Disks::new(config.disk.marks(), &config.state_dir);
+        observers.spawn(disks.watch(Arc::clone(&runtime), view.clone()));
         let audited = Arc::clone(&networks);
         observers.spawn(async move { audited.watch().await });
 
@@ -154,6 +167,7 @@ impl Engine {
             proxies,
             vault: Arc::clone(&vault),
             files,
+            metrics: Arc::clone(&metrics),
         };
         let executor = Executor::new(reach, &config.bounds);
         let first = plan(&ledger, &view.snapshot(), &node, clock.now());
@@ -170,6 +184,7 @@ impl Engine {
             reports: reports_now,
             waits: waits_now,
             used: used_now,
+            commands: Commands::default(),
         };
         Ok(Engine {
             config: node,
@@ -186,6 +201,8 @@ impl Engine {
             waits,
             told: BTreeMap::new(),
             retry: None,
+            pulse: Pulse::default(),
+            metrics,
             _observers: observers,
             _stop: stop.drop_guard(),
         })
@@ -196,11 +213,23 @@ impl Engine {
         self.link.clone()
     }
 
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Beats once a round of the loop, each ten seconds at the latest.
+    pub fn beating(mut self, pulse: Pulse) -> Self {
+        self.pulse = pulse;
+        self
+    }
+
     /// Decides and acts until `shutdown`. What runs then keeps running.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut changes = self.view.subscribe();
         let mut asked = None;
         loop {
+            self.pulse.beat();
             // What changes from here on ends the wait below.
             changes.mark_unchanged();
             let wake = self.step(asked.take()).await;
@@ -293,7 +322,7 @@ impl Engine {
                     self.retry.as_ref().map_or(FIRST_RETRY, |retry| Millis((retry.pause.0 * 2).min(LONGEST_RETRY.0)));
                 // Counted from the end of the attempt: a disk that hangs must not be written to without a pause.
                 self.retry = Some(Retry { at: self.clock.tick() + pause, pause, said: said.clone() });
-                self.view.trouble("ledger", Some(format!("the ledger cannot be written: {said}")));
+                self.view.trouble("ledger", Some(format!("{LEDGER_TROUBLE}: {said}")));
                 SetOutcome::NotWritten(said)
             }
         }
@@ -301,7 +330,9 @@ impl Engine {
 
     async fn write(&self, next: Ledger) -> Result<Ledger, String> {
         let file = Arc::clone(&self.file);
+        let begun = Instant::now();
         let written = tokio::task::spawn_blocking(move || file.write(&next).map(|()| next)).await;
+        self.metrics.ledger(begun.elapsed(), matches!(written, Ok(Ok(_))));
         match written {
             Ok(Ok(next)) => Ok(next),
             Ok(Err(error)) => Err(chain(&error)),

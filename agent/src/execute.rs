@@ -8,16 +8,18 @@ use crate::clock::Clock;
 use crate::config::Bounds;
 use crate::given;
 use crate::memory_files::MemoryFiles;
+use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::observe::View;
 use crate::observe::containers::Containers;
 use crate::probe::Prober;
 use crate::proxies::Proxies;
-use crate::runtime::{RunOrder, Runtime, RuntimeError};
+use crate::runtime::{Got, RunOrder, Runtime, RuntimeError};
 use crate::vault::Vault;
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::{EnvironmentId, ValueId};
 use lapstrake_core::node::action::Action;
+use lapstrake_core::node::images::{Brought, Garbage};
 use lapstrake_core::node::seen::{Attempt, Container, Image};
 use lapstrake_core::routes::RouteTable;
 use lapstrake_core::time::{Millis, Tick};
@@ -94,13 +96,15 @@ pub struct Reach {
     pub vault: Arc<Vault>,
     /// Where those that are files lie.
     pub files: Arc<MemoryFiles>,
+    /// Where checks are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Executor {
     /// An executor with nothing under way.
     pub fn new(reach: Reach, bounds: &Bounds) -> Self {
-        let Reach { runtime, view, clock, containers, networks, proxies, vault, files } = reach;
-        let prober = Prober::new(Arc::clone(&runtime), view.clone(), clock);
+        let Reach { runtime, view, clock, containers, networks, proxies, vault, files, metrics } = reach;
+        let prober = Prober::new(Arc::clone(&runtime), view.clone(), clock, metrics);
         let (starts, pulls) = (Semaphore::new(bounds.starts), Semaphore::new(bounds.pulls));
         let desk = Mutex::default();
         let parts =
@@ -126,6 +130,7 @@ impl Executor {
                     Key::Network(*environment)
                 }
                 Action::Pull { image, .. } => Key::Image(image.pinned().to_owned()),
+                Action::RemoveImage { pinned, .. } => Key::Image(pinned.clone()),
                 Action::Run { attempt, .. }
                 | Action::Terminate { attempt }
                 | Action::Kill { attempt }
@@ -134,6 +139,10 @@ impl Executor {
             if self.parts.desk().take(&key, action.word(), self.parts.clock.tick()) {
                 if let Action::Run { attempt, .. } = &action {
                     self.parts.view.change(|seen| seen.starting.insert(*attempt));
+                }
+                if let Action::RemoveImage { pinned, id, .. } = &action {
+                    // Before anything else is decided: whoever comes to need it meanwhile gets it again, once this has ended.
+                    self.parts.view.change(|seen| seen.forget_image(pinned, id));
                 }
                 let table = matches!(action, Action::PublishTable).then(|| table.clone());
                 let values = needed(&action, values);
@@ -200,6 +209,7 @@ impl Parts {
             }
             Action::RemoveNetwork { environment } => told(word, self.networks.remove(environment).await),
             Action::Pull { image, login } => self.pull(&image, login, &values).await,
+            Action::RemoveImage { pinned, name, id, why } => self.remove_image(&pinned, &name, &id, &why).await,
             Action::Run { attempt, slot, address, subnet: _, run } => {
                 match given::to_job(&self.vault, &self.files, attempt, &run, &values) {
                     Ok(given) => self.run(RunOrder { attempt, slot, address, run: *run, given }).await,
@@ -235,7 +245,10 @@ impl Parts {
             Err(error) => Err(RuntimeError::Unreachable(error.to_string())),
         };
         let (image, failed) = match outcome {
-            Ok(()) => (Some(Image::Present), false),
+            Ok(got) => {
+                self.came(&pinned, got);
+                (Some(Image::Present), false)
+            }
             // Nobody said no: it is asked for again when the engine answers.
             Err(RuntimeError::Unreachable(_)) => (None, true),
             Err(error) => {
@@ -252,6 +265,32 @@ impl Parts {
             true
         });
         failed
+    }
+
+    /// Notes that the image is one that this agent has brought, and that the last list of images is older than it.
+    fn came(&self, pinned: &str, got: Got) {
+        let Got::Brought { id, name } = got else { return };
+        let one = Brought { id, name, at: self.clock.tick(), unneeded_since: None };
+        self.view.change(|seen| seen.brought.insert(pinned.to_owned(), one).is_none());
+    }
+
+    async fn remove_image(&self, pinned: &str, name: &str, id: &str, why: &Garbage) -> bool {
+        let outcome = self.runtime.remove_image(name, id).await;
+        match &outcome {
+            Ok(()) => tracing::info!(image = pinned, "an image was removed: {why}"),
+            Err(RuntimeError::NotThere(_)) => {}
+            Err(RuntimeError::Refused(said)) => {
+                tracing::info!(said, image = pinned, "an image stays");
+                self.view.change(|seen| seen.not_removed.insert(id.to_owned(), said.clone()).as_ref() != Some(said));
+                return false;
+            }
+            Err(_) => return told("remove-image", outcome),
+        }
+        self.view.change(|seen| {
+            seen.image_removed(pinned, name);
+            true
+        });
+        false
     }
 
     async fn run(&self, order: RunOrder) -> bool {

@@ -135,11 +135,12 @@ mod tests {
     use super::*;
     use lapstrake_core::ids::{BootId, ClusterId, NodeId};
     use lapstrake_core::node::seen::NodeConfig;
+    use lapstrake_core::time::Millis;
     use std::os::unix::fs::PermissionsExt;
 
     fn ledger() -> Ledger {
         let pool = std::net::Ipv4Addr::new(10, 201, 0, 0);
-        let config = NodeConfig { name: "n1".into(), pool, pool_prefix: 16, subnet_prefix: 24 };
+        let config = NodeConfig { name: "n1".into(), pool, pool_prefix: 16, subnet_prefix: 24, keep_images: Millis(0) };
         Ledger::new(ClusterId(1), NodeId(2), BootId(3), &config)
     }
 

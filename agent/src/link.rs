@@ -1,19 +1,22 @@
 //! What a session with the controller uses of the engine: it brings sets, and takes reports away.
 
 use crate::given;
+use crate::grep;
 use crate::observe::View;
 use crate::runtime::{LogLine, LogRange, Runtime, RuntimeError};
+use crate::tunnel::Commands;
 use crate::vault::Vault;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::{JobId, SlotId, ValueId};
 use lapstrake_core::message::Elsewhere;
-use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::node::seen::{Attempt, Container};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::Tick;
 use lapstrake_core::values::GivenValue;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -37,6 +40,9 @@ pub enum NoOutput {
     /// The engine does not give it.
     #[error(transparent)]
     CannotRead(RuntimeError),
+    /// The regular expression is none, or too large when it is compiled.
+    #[error("the pattern cannot be used: {0}")]
+    Pattern(String),
 }
 
 /// A set on its way to the engine.
@@ -56,6 +62,7 @@ pub struct EngineLink {
     pub(crate) reports: watch::Receiver<NodeReport>,
     pub(crate) waits: watch::Receiver<Vec<(SlotId, String)>>,
     pub(crate) used: watch::Receiver<Use>,
+    pub(crate) commands: Commands,
 }
 
 impl EngineLink {
@@ -109,17 +116,33 @@ impl EngineLink {
         self.runtime.resolve(image, login.as_ref()).await.map_err(|error| error.to_string())
     }
 
-    /// What a job's newest attempt writes and wrote, or why there is nothing. The stream ends with the container
-    /// or, without `follow`, at the present end.
+    /// The attempt of a job whose container runs, and its address.
+    pub fn running(&self, job: JobId) -> Option<(Attempt, Option<IpAddr>)> {
+        let all = Attempt { job, number: 0 }..=Attempt { job, number: u32::MAX };
+        let runs = |(attempt, container): (&Attempt, &Container)| {
+            matches!(container, Container::Running { .. }).then_some(*attempt)
+        };
+        let attempt = self.view.read(|seen| seen.containers.range(all).rev().find_map(runs))?;
+        let address = self.reports.borrow().jobs.iter().find(|report| report.job == job).and_then(|it| it.address);
+        Some((attempt, address))
+    }
+
+    /// What a job's newest attempt writes and wrote, or why there is nothing: all of it, or the lines in which the regular
+    /// expression finds something. The stream ends with the container or, without `follow`, at the present end.
     pub async fn logs(
         &self,
         job: JobId,
         range: LogRange,
+        grep: Option<&str>,
     ) -> Result<BoxStream<'static, Result<LogLine, String>>, NoOutput> {
+        let pattern = grep.map(grep::compiled).transpose().map_err(NoOutput::Pattern)?;
         let all = Attempt { job, number: 0 }..=Attempt { job, number: u32::MAX };
         let newest = self.view.read(|seen| seen.containers.range(all).next_back().map(|(attempt, _)| *attempt));
         let newest = newest.ok_or(NoOutput::UnknownJob(job))?;
-        let lines = self.runtime.logs(newest, range).await.map_err(NoOutput::CannotRead)?;
-        Ok(lines.map(|line| line.map_err(|error| error.to_string())).boxed())
+        let lines = match pattern {
+            None => self.runtime.logs(newest, range).await,
+            Some(pattern) => grep::matching(self.runtime.clone(), newest, range, pattern).await,
+        };
+        Ok(lines.map_err(NoOutput::CannotRead)?.map(|line| line.map_err(|error| error.to_string())).boxed())
     }
 }

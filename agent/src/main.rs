@@ -1,10 +1,14 @@
 //! Arguments, configuration and signals of the agent.
 
+mod units;
+
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use lapstrake_agent::config::{Config, ConfigError};
+use lapstrake_agent::doctor;
+use lapstrake_agent::identity::Identity;
 use lapstrake_agent::join::{Join, JoinError, join};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -34,12 +38,18 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
-    /// Join a cluster with a token from `lap node token create`.
+    /// Look at this machine as the agent will need it: one line for each check, exit 1 when one fails.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Join a cluster with a token from `lap node token create`, and start the units of agent and proxy.
+    #[command(after_help = "Example: lapstrake-agent join TOKEN --controller controller.example.com:7401")]
     Join {
         /// The token.
         token: String,
-        /// Where the controller's agents' port is.
-        #[arg(long, value_name = "HOST:PORT")]
+        /// Where the controller's agents' port is. The token says whose it must be, so asking a wrong one tells it nothing.
+        #[arg(long, value_name = "HOST:PORT", default_value = "localhost:7401")]
         controller: String,
         /// The node's name, instead of the configured one.
         #[arg(long)]
@@ -47,6 +57,9 @@ enum Verb {
         /// Become another node, though this machine is one already. Its jobs are then nobody's.
         #[arg(long)]
         replace: bool,
+        /// Only join; start agent and proxy in another way than by their units.
+        #[arg(long)]
+        no_start: bool,
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -60,6 +73,11 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// Whether it is the one that the units read.
+    fn is_usual(&self) -> bool {
+        self.config.as_deref().is_none_or(|path| path == Path::new(USUAL_CONFIG))
+    }
+
     fn load(&self) -> Result<Config> {
         let usual = PathBuf::from(USUAL_CONFIG);
         match &self.config {
@@ -110,14 +128,40 @@ fn act(verb: Verb) -> Result<()> {
                 outcome.map_err(anyhow::Error::from)
             })
         }
-        Verb::Join { token, controller, name, replace, config } => {
+        Verb::Doctor { config } => examine(&config.load()?),
+        Verb::Join { token, controller, name, replace, no_start, config } => {
+            // The units read the usual configuration: a node of another one is not theirs.
+            let start = !no_start && config.is_usual() && units::can_start();
             let config = config.load()?;
-            become_a_node(&config, &token, &controller, name.as_deref(), replace)
+            let identity = become_a_node(&config, &token, &controller, name.as_deref(), replace)?;
+            println!("this machine is the node {} now", identity.name);
+            if !start {
+                println!("next: start lapstrake-proxy and lapstrake-agent");
+                return Ok(());
+            }
+            units::start()?;
+            println!("agent and proxy run; they start by themselves with the machine");
+            Ok(())
         }
     }
 }
 
-fn become_a_node(config: &Config, token: &str, controller: &str, name: Option<&str>, replace: bool) -> Result<()> {
+fn examine(config: &Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let findings = runtime.block_on(doctor::examine(config));
+    findings.iter().for_each(|finding| println!("{finding}"));
+    let failed = findings.iter().filter(|finding| finding.verdict == doctor::Verdict::Fail).count();
+    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
+    Ok(())
+}
+
+fn become_a_node(
+    config: &Config,
+    token: &str,
+    controller: &str,
+    name: Option<&str>,
+    replace: bool,
+) -> Result<Identity> {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let configured = Some(config.name.as_str()).filter(|name| !name.is_empty());
     let ask = Join {
@@ -129,9 +173,7 @@ fn become_a_node(config: &Config, token: &str, controller: &str, name: Option<&s
         replace,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let identity = runtime.block_on(join(ask))?;
-    println!("this machine is the node {} now; start the agent: systemctl start lapstrake-agent", identity.name);
-    Ok(())
+    Ok(runtime.block_on(join(ask))?)
 }
 
 fn start_log(filter: &str) -> Result<()> {

@@ -5,6 +5,8 @@
 
 pub mod cgroup;
 pub mod containers;
+pub mod disks;
+pub mod images;
 pub mod usage;
 
 use lapstrake_core::node::seen::{Attempt, Container, Seen};

@@ -7,6 +7,7 @@ mod ask;
 mod grpc;
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::observe::View;
 use crate::runtime::Runtime;
 use lapstrake_core::node::seen::{Attempt, Container};
@@ -16,6 +17,7 @@ use lapstrake_core::time::Tick;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::task::AbortHandle;
 
 /// Watches attempts.
@@ -23,13 +25,14 @@ pub struct Prober {
     runtime: Arc<dyn Runtime>,
     view: View,
     clock: Clock,
+    metrics: Arc<Metrics>,
     watched: Mutex<BTreeMap<Attempt, Vec<AbortHandle>>>,
 }
 
 impl Prober {
     /// A prober that watches nothing yet.
-    pub fn new(runtime: Arc<dyn Runtime>, view: View, clock: Clock) -> Self {
-        Prober { runtime, view, clock, watched: Mutex::default() }
+    pub fn new(runtime: Arc<dyn Runtime>, view: View, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Prober { runtime, view, clock, metrics, watched: Mutex::default() }
     }
 
     /// Asks these checks from now on; `was_good` when they have been good in this attempt. An attempt that is watched already
@@ -53,6 +56,7 @@ impl Prober {
                 runtime: Arc::clone(&self.runtime),
                 view: self.view.clone(),
                 clock: self.clock,
+                metrics: Arc::clone(&self.metrics),
                 attempt,
                 address,
                 index,
@@ -89,6 +93,7 @@ struct Question {
     runtime: Arc<dyn Runtime>,
     view: View,
     clock: Clock,
+    metrics: Arc<Metrics>,
     attempt: Attempt,
     address: Ipv4Addr,
     index: usize,
@@ -102,7 +107,9 @@ impl Question {
         let mut reading = Reading::unasked(self.was_good);
         loop {
             tokio::time::sleep(reading.delay(&self.check).std()).await;
+            let begun = Instant::now();
             let answer = ask::ask(&*self.runtime, self.attempt, self.address, &self.check).await;
+            self.metrics.check(begun.elapsed(), &answer);
             reading.take(&self.check, answer, self.started, self.clock.tick());
             self.view.change(|seen| match seen.checks.get_mut(&self.attempt).and_then(|r| r.get_mut(self.index)) {
                 Some(place) => {

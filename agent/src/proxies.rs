@@ -14,6 +14,7 @@ use crate::observe::View;
 use lapstrake_core::node::seen::Proxy;
 use lapstrake_core::routes::{ProxyHello, ProxyReport, RouteTable};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// Whose control socket a file of the folder is: `<pid>.sock`. Others lie there too, for handovers and for metrics.
+pub(crate) fn pid_of(name: &OsStr) -> Option<u32> {
+    name.to_str()?.strip_suffix(".sock")?.parse().ok()
+}
 
 /// Between two looks at the folder while a table is not acknowledged by all.
 const SCAN_BUSY: Duration = Duration::from_millis(200);
@@ -124,9 +130,7 @@ impl Proxies {
     fn scan(&self) -> io::Result<()> {
         let mut found = BTreeSet::new();
         for entry in std::fs::read_dir(&self.0.control_dir)? {
-            let name = entry?.file_name();
-            let pid = name.to_str().and_then(|name| name.strip_suffix(".sock")).and_then(|pid| pid.parse::<u32>().ok());
-            found.extend(pid);
+            found.extend(pid_of(&entry?.file_name()));
         }
         let mut peers = self.peers();
         for pid in found {

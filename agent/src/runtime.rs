@@ -4,16 +4,21 @@
 //! own deadline and never waits longer.
 
 pub mod docker;
+mod exec;
 pub mod fake;
+pub mod measured;
 mod oom;
 
 use crate::network::{Bridge, Bridges};
+pub use exec::{Connection, ExecId, ExecSignal, ExecState, PIECE_BYTES, Piece, Running};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use lapstrake_core::assignment::{BoundImage, RunSpec};
 use lapstrake_core::ids::{ClusterId, EnvironmentId, NodeId, SlotId};
 pub use lapstrake_core::message::LogRange;
+use lapstrake_core::message::{Exec, TerminalSize};
 use lapstrake_core::node::action::Subnet;
+pub use lapstrake_core::node::images::HeldImage;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
 use lapstrake_core::spec::{Check, ImageSource};
@@ -21,9 +26,10 @@ use lapstrake_core::time::{Millis, Wall};
 use lapstrake_core::values;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// Why a verb failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +43,9 @@ pub enum RuntimeError {
     /// There is no such container or network.
     #[error("{0}")]
     NotThere(String),
+    /// The container has no such program.
+    #[error("{0}")]
+    NoSuchProgram(String),
     /// The engine answered, and said no.
     #[error("{0}")]
     Refused(String),
@@ -44,6 +53,9 @@ pub enum RuntimeError {
     #[error("{0}")]
     Unreachable(String),
 }
+
+/// A job is on this machine: its kernel answers at once, or its queue is full.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// The outcome of a verb.
 pub type Outcome<'a, T> = BoxFuture<'a, Result<T, RuntimeError>>;
@@ -222,6 +234,20 @@ pub struct ExecEnd {
     pub output: String,
 }
 
+/// What getting an image did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Got {
+    /// The engine had it, in whole or by another name: it is somebody's.
+    WasHere,
+    /// The engine had nothing of it before.
+    Brought {
+        /// The engine's id of it.
+        id: String,
+        /// What the engine calls it.
+        name: String,
+    },
+}
+
 /// A container engine.
 pub trait Runtime: Send + Sync + 'static {
     /// All of this owner's containers. What is missing does not exist.
@@ -257,8 +283,47 @@ pub trait Runtime: Send + Sync + 'static {
     /// The command ran to its end in the container. It may run on there after the deadline.
     fn exec<'a>(&'a self, attempt: Attempt, command: &'a [String], deadline: Duration) -> Outcome<'a, ExecEnd>;
 
+    /// The command was started in the container, with its streams. `NotThere` when the container does not run;
+    /// `NoSuchProgram` or `Refused`, here or as the output's only item, when it could not be started.
+    fn start_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, Running>;
+
+    /// The command's terminal has this size.
+    fn resize_exec<'a>(&'a self, id: &'a ExecId, size: TerminalSize) -> Outcome<'a, ()>;
+
+    /// The signal was sent to the command and its group. `NotThere` when it has ended.
+    fn signal_exec<'a>(&'a self, id: &'a ExecId, signal: ExecSignal) -> Outcome<'a, ()>;
+
+    /// Whether the command runs.
+    fn exec_state<'a>(&'a self, id: &'a ExecId) -> Outcome<'a, ExecState>;
+
+    /// A connection to a port of a container that runs, at its address. `Refused` when nobody listens there.
+    fn connect(&self, _attempt: Attempt, address: IpAddr, port: u16) -> Outcome<'_, Box<dyn Connection>> {
+        Box::pin(async move {
+            let connected = tokio::time::timeout(CONNECT_TIME, TcpStream::connect((address, port))).await;
+            let late = || RuntimeError::Unreachable(format!("port {port} took no connection in {CONNECT_TIME:?}"));
+            let stream = connected.map_err(|_| late())?.map_err(|error| match error.kind() {
+                std::io::ErrorKind::ConnectionRefused => {
+                    RuntimeError::Refused(format!("nothing listens on port {port} of the job"))
+                }
+                _ => RuntimeError::Unreachable(format!("port {port} of the job cannot be reached: {error}")),
+            })?;
+            // People type into some of these.
+            let _ = stream.set_nodelay(true);
+            Ok(Box::new(stream) as Box<dyn Connection>)
+        })
+    }
+
     /// The engine holds the image. An image that is bound to the node is only looked for.
-    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, ()>;
+    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, Got>;
+
+    /// Everything that the engine holds, whoever brought it, by the engine's ids. No container that was there when it was
+    /// asked is overlooked.
+    fn images(&self) -> Outcome<'_, BTreeMap<String, HeldImage>>;
+
+    /// The image has lost this name, and is gone if that was its last. `NotThere` when it has not got it any more. Refused
+    /// when the name means another image than `id`, the image has a tag, a container of any state is made of it, or another
+    /// image is built on it.
+    fn remove_image<'a>(&'a self, name: &'a str, id: &'a str) -> Outcome<'a, ()>;
 
     /// What a reference means now: `repository@sha256:…` of the registry, or the engine's image id for local ones.
     fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String>;

@@ -4,7 +4,7 @@
 //! repaired halfway; the next session starts from the whole picture again, and what runs on the node goes on meanwhile.
 //!
 //! ```text
-//! listen   sets, elsewhere -> engine;  heartbeat answers -> lease;  questions -> asks
+//! listen   sets, elsewhere -> engine;  heartbeat answers -> lease;  questions -> asks;  streams to jobs -> tunnels
 //! speak    heartbeats by the controller's period, the newest report whenever it changed, answers
 //! ```
 
@@ -14,6 +14,7 @@ pub(crate) mod dial;
 mod host;
 mod renewal;
 mod returning;
+pub(crate) mod tunnels;
 mod words;
 
 pub use dial::DialError;

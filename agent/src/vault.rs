@@ -46,7 +46,7 @@ impl Vault {
         for (id, value) in &mut set.values {
             if let Body::Clear(clear) = &value.body {
                 value.body = match &self.keys {
-                    Ok(keys) => Body::Sealed(Sealed(keys.seal(DOMAIN, &self.place(*id), &clear.0))),
+                    Ok(keys) => Body::Sealed(Sealed::from(keys.seal(DOMAIN, &self.place(*id), &clear.0))),
                     Err(why) => Body::Unreadable { said: format!("this node cannot keep it: {why}") },
                 };
             }
@@ -174,7 +174,8 @@ mod tests {
     fn sealed(vault: &Vault, text: &str) -> GivenValue {
         let values = BTreeMap::from([(ID, value(Body::Clear(Clear(text.into()))))]);
         let generation = Generation { epoch: EpochId(1), number: 1 };
-        let mut set = AssignmentSet { generation, stop_absent: true, assignments: Vec::new(), values };
+        let mut set =
+            AssignmentSet { generation, stop_absent: true, assignments: Vec::new(), values, kept_images: None };
         vault.seal_set(&mut set);
         set.values.remove(&ID).expect("still there")
     }
@@ -233,7 +234,13 @@ mod tests {
         let open = || Vault::open(ClusterId(1), NodeId(2), dir.path(), &path);
         let key = MasterKey::generate().to_text();
         std::fs::write(&path, &key).expect("written");
-        let config = NodeConfig { name: "n".into(), pool: [10, 0, 0, 0].into(), pool_prefix: 16, subnet_prefix: 24 };
+        let config = NodeConfig {
+            name: "n".into(),
+            pool: [10, 0, 0, 0].into(),
+            pool_prefix: 16,
+            subnet_prefix: 24,
+            keep_images: lapstrake_core::time::Millis(0),
+        };
         let mut ledger = Ledger::new(ClusterId(1), NodeId(2), BootId(1), &config);
         ledger.values.insert(ID, sealed(&open(), "hunter2"));
         let held = ledger.clone();

@@ -4,10 +4,10 @@
 mod node;
 mod support;
 
-use lapstrake_agent::config::Pool;
+use lapstrake_agent::config::{Logs, Pool};
 use lapstrake_agent::identity::Identity;
 use lapstrake_agent::network::{Fence, nft::Nft};
-use lapstrake_agent::runtime::{RegistryLogin, Runtime, RuntimeError};
+use lapstrake_agent::runtime::{Brief, RegistryLogin, Runtime, RuntimeError};
 use lapstrake_core::assignment::{Assignment, BoundImage};
 use lapstrake_core::ids::{EnvironmentId, JobId, ValueId};
 use lapstrake_core::node::seen::Attempt;
@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{DockerBench, PORT, docker, fresh, until};
+use support::{DockerBench, PORT, docker, fresh, host, order, subnet, until};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -327,7 +327,7 @@ async fn a_private_registry_gives_its_image_for_the_right_credentials_only_and_t
     for (login, sentence) in
         [(Some(&wrong), "the registry refused the credentials"), (None, "the registry wants credentials")]
     {
-        for outcome in [runtime.resolve(&image, login).await.map(drop), runtime.pull(&bound, login).await] {
+        for outcome in [runtime.resolve(&image, login).await.map(drop), runtime.pull(&bound, login).await.map(drop)] {
             let error = outcome.expect_err("refused");
             assert!(matches!(&error, RuntimeError::Refused(said) if said.starts_with(sentence)), "{error:?}");
             assert!(!error.to_string().contains("swordfish"), "{error}");
@@ -335,4 +335,30 @@ async fn a_private_registry_gives_its_image_for_the_right_credentials_only_and_t
     }
     runtime.pull(&bound, Some(&right)).await.expect("pulled");
     runtime.pull(&bound, None).await.expect("it is here now, and nobody is asked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_job_writes_takes_no_more_of_the_disk_than_the_configuration_says() {
+    let Some(bench) = DockerBench::new() else { return };
+    let runtime = bench.runtime().keeping(Logs { max_size_mib: 1, max_files: 2 });
+    let environment = EnvironmentId(fresh());
+    let subnet = subnet(u8::try_from(std::process::id() % 100).unwrap_or(0));
+    runtime.ensure_network(environment, subnet).await.expect("the network is made");
+    // Four megabytes in lines of a kilobyte, and then a last word.
+    let script = "head -c 1000 /dev/zero | tr '\\0' x >/tmp/line; echo >>/tmp/line; \
+                  i=0; while [ $i -lt 100 ]; do cat /tmp/line >>/tmp/lines; i=$((i+1)); done; \
+                  i=0; while [ $i -lt 40 ]; do cat /tmp/lines; i=$((i+1)); done; echo the end";
+    let order = order(environment, host(subnet, 2), bench.image.clone(), &["sh", "-c", script]);
+    runtime.run(&order).await.expect("started");
+    let ended = async || runtime.look(order.attempt).await.ok()?.filter(|look| look.brief() == Brief::Exited);
+    until("it has written all", ended).await;
+    assert_eq!(runtime.last_lines(order.attempt, 1).await.expect("read"), ["the end"], "the newest stays");
+    let log = docker(&["inspect", "-f", "{{.LogPath}}", &format!("lap-{}-1", order.attempt.job)]);
+    let (folder, name) = Path::new(&log).parent().zip(Path::new(&log).file_name()).expect("a log file");
+    let files = std::fs::read_dir(folder).expect("listed").flatten();
+    let of_log = files.filter(|file| file.file_name().to_string_lossy().starts_with(&*name.to_string_lossy()));
+    let sizes: Vec<u64> = of_log.map(|file| file.metadata().expect("there").len()).collect();
+    assert_eq!(sizes.len(), 2, "{sizes:?}");
+    // The engine looks after each piece that it writes, so a file is a little larger.
+    assert!(sizes.iter().all(|size| *size <= (1 << 20) + (64 << 10)), "{sizes:?}");
 }

@@ -6,8 +6,9 @@ mod support;
 
 use lapstrake_agent::link::SetOutcome;
 use lapstrake_agent::network::Fence;
+use lapstrake_agent::runtime::Runtime;
 use lapstrake_agent::runtime::fake::{FakeRuntime, Script};
-use lapstrake_core::assignment::BoundImage;
+use lapstrake_core::assignment::{AssignmentSet, BoundImage};
 use lapstrake_core::ids::{EnvironmentId, JobId};
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
@@ -282,7 +283,34 @@ async fn a_subnet_on_which_somebody_elses_bridge_stands_is_not_chosen() {
     let (node, fake) = (Node::new(), FakeRuntime::default());
     let peer = Peer::listen(&node.config.proxy.control_dir);
     let pool = node.config.for_decisions("n1");
-    fake.add_foreign_bridge(Subnet::around(pool.pool, pool.subnet_prefix));
+    let foreign = Subnet::around(pool.pool, pool.subnet_prefix);
+    fake.add_foreign_bridge(foreign);
     let agent = with_old_job(&node, &fake, &peer).await;
+    // The fake refuses a subnet that stands, and the agent would then try another: it must not have come to that.
+    let asked = fake.subnets_asked();
+    assert!(!asked[0].overlaps(foreign), "{asked:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_that_the_agent_brought_and_nothing_needs_is_removed_and_one_that_was_here_is_not() {
+    let (mut node, fake) = (Node::new(), FakeRuntime::default());
+    node.config.disk.keep_images_minutes = 0;
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    let image = |name: &str| BoundImage::Digest { reference: name.into(), pinned: format!("{name}@sha256:{name}") };
+    // Somebody has it before the agent asks for it.
+    fake.pull(&image("here"), None).await.expect("pulled");
+    let agent = start(&node, &fake);
+    let kept = || Some(["kept@sha256:kept".to_owned()].into());
+    for (number, name) in [(1, "here"), (2, "kept"), (3, "gone"), (4, "now")] {
+        let job = JobId(u128::from(number));
+        let one = assignment(ENVIRONMENT, job, u128::from(number), image(name), &[]);
+        agent.link.apply(AssignmentSet { kept_images: kept(), ..set(number, vec![one]) }).await;
+        peer.routes_to(job).await;
+        agent.report("the replacement is done", |report| phase(report) == Some(ReplacementPhase::Done)).await;
+    }
+    let held = || fake.held_images().into_iter().map(|name| name[..4].to_owned()).collect::<Vec<_>>();
+    until("the one that nothing needs is gone", || async { (!held().contains(&"gone".into())).then_some(()) }).await;
+    assert_eq!(held(), ["here", "kept", "now@"]);
     agent.stop().await;
 }

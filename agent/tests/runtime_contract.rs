@@ -1,18 +1,27 @@
 //! What every runtime promises, asked of the fake one and of a real Docker engine.
 
+#[path = "support/registry.rs"]
+mod registry;
 mod support;
 
 use futures_util::StreamExt;
-use lapstrake_agent::runtime::fake::{Exit, FakeRuntime, Script};
-use lapstrake_agent::runtime::{Brief, LogRange, Look, RunOrder, Runtime, RuntimeError};
+use futures_util::stream::BoxStream;
+use lapstrake_agent::runtime::fake::{Exit, FakeRuntime, Script, digest as fake_digest};
+use lapstrake_agent::runtime::{
+    Brief, ExecId, ExecSignal, ExecState, Got, LogRange, Look, Piece, RunOrder, Running, Runtime, RuntimeError,
+};
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::message::{Exec, TerminalSize};
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::spec::{ImageSource, Pull};
 use lapstrake_core::time::Millis;
+use registry::Registry;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-use support::{DockerBench, fresh, host, order, subnet, until};
+use support::{DockerBench, docker, fresh, host, order, subnet, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What the container of a test shall do.
 #[derive(Clone, Copy)]
@@ -27,6 +36,8 @@ enum Kind {
     Broken,
     /// Does not care for its stop signal.
     Stubborn,
+    /// Gives back what it gets on its port.
+    Echoes,
 }
 
 /// A runtime to put to the test.
@@ -39,6 +50,12 @@ trait Bench {
         false
     }
     fn subnet(&self) -> Subnet;
+    /// What the engine calls an image of `image` itself.
+    fn engine_id(&self, image: &BoundImage) -> String;
+    /// An image that only a registry has; none where there is no registry to be had.
+    async fn elsewhere(&self) -> Option<BoundImage>;
+    /// Lets somebody else call an image otherwise, or no longer so.
+    fn tag(&self, image: &BoundImage, name: &str, is_called: bool);
 }
 
 struct FakeBench(FakeRuntime);
@@ -70,6 +87,7 @@ impl Bench for FakeBench {
             Kind::EatsMemory => "eats",
             Kind::Broken => "broken",
             Kind::Stubborn => "stubborn",
+            Kind::Echoes => "echoes",
         };
         BoundImage::Id { reference: reference.into(), id: format!("sha256:{reference}") }
     }
@@ -79,12 +97,22 @@ impl Bench for FakeBench {
     fn subnet(&self) -> Subnet {
         subnet(0)
     }
+    fn engine_id(&self, image: &BoundImage) -> String {
+        fake_digest(image.pinned())
+    }
+    async fn elsewhere(&self) -> Option<BoundImage> {
+        Some(BoundImage::Digest { reference: "serves".into(), pinned: "serves@sha256:1".into() })
+    }
+    fn tag(&self, image: &BoundImage, name: &str, is_called: bool) {
+        self.0.tag(image, is_called.then_some(name));
+    }
 }
 
 struct RealBench {
     bench: DockerBench,
     runtime: lapstrake_agent::runtime::docker::DockerRuntime,
     subnet: Subnet,
+    registry: tokio::sync::Mutex<Option<Registry>>,
 }
 
 impl RealBench {
@@ -94,7 +122,7 @@ impl RealBench {
         let bench = DockerBench::new()?;
         let own = u8::try_from(std::process::id() % 100).unwrap_or(0);
         let subnet = subnet(100 + (own + NEXT.fetch_add(1, Ordering::SeqCst)) % 100);
-        Some(RealBench { runtime: bench.runtime(), bench, subnet })
+        Some(RealBench { runtime: bench.runtime(), bench, subnet, registry: Default::default() })
     }
 }
 
@@ -112,6 +140,7 @@ impl Bench for RealBench {
             Kind::EatsMemory => vec!["tail", "/dev/zero"],
             Kind::Broken => vec!["/no/such/program"],
             Kind::Stubborn => vec!["sh", "-c", "trap '' TERM; echo deaf; while true; do sleep 1; done"],
+            Kind::Echoes => vec!["nc", "-ll", "-p", "8080", "-e", "cat"],
         }
     }
     fn has_a_process(&self) -> bool {
@@ -119,6 +148,23 @@ impl Bench for RealBench {
     }
     fn subnet(&self) -> Subnet {
         self.subnet
+    }
+    fn engine_id(&self, image: &BoundImage) -> String {
+        image.pinned().to_owned()
+    }
+    async fn elsewhere(&self) -> Option<BoundImage> {
+        let mut registry = self.registry.lock().await;
+        if registry.is_none() {
+            *registry = Some(Registry::start().await?);
+        }
+        registry.as_ref().map(|registry| registry.push_new(&self.bench))
+    }
+    fn tag(&self, image: &BoundImage, name: &str, is_called: bool) {
+        if is_called {
+            docker(&["tag", image.pinned(), name]);
+        } else {
+            docker(&["rmi", name]);
+        }
     }
 }
 
@@ -275,6 +321,191 @@ async fn a_local_image_resolves_to_its_id(bench: &impl Bench) {
     assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
 }
 
+fn exec(command: &[&str], input: bool) -> Exec {
+    Exec { command: command.iter().map(|word| (*word).to_owned()).collect(), input, terminal: None }
+}
+
+/// What a command wrote, to its output and to its error.
+async fn written(output: BoxStream<'static, Result<Piece, RuntimeError>>) -> (Vec<u8>, Vec<u8>) {
+    let pieces: Vec<Piece> = output.map(|piece| piece.expect("a piece")).collect().await;
+    let of = |to_stderr| pieces.iter().filter(move |piece| piece.to_stderr == to_stderr);
+    let joined = |to_stderr| of(to_stderr).flat_map(|piece| piece.bytes.clone()).collect();
+    (joined(false), joined(true))
+}
+
+async fn code(bench: &impl Bench, id: &ExecId) -> i64 {
+    until("the command has ended", || async {
+        match bench.runtime().exec_state(id).await.expect("looked at") {
+            ExecState::Exited { code } => Some(code),
+            ExecState::Running => None,
+        }
+    })
+    .await
+}
+
+async fn a_command_has_its_own_streams_and_exit_code(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Serves).await;
+    bench.runtime().run(&order).await.expect("started");
+    let script = exec(&["sh", "-c", "echo out; echo err >&2; exit 7"], false);
+    let Running { id, input, output } = bench.runtime().start_exec(order.attempt, &script).await.expect("started");
+    assert!(input.is_none());
+    assert_eq!(written(output).await, (b"out\n".to_vec(), b"err\n".to_vec()));
+    assert_eq!(code(bench, &id).await, 7);
+    let ended = bench.runtime().signal_exec(&id, ExecSignal::Interrupt).await;
+    assert!(matches!(ended, Err(RuntimeError::NotThere(_))), "{ended:?}");
+}
+
+async fn ten_megabytes_go_through_a_command_unharmed_and_its_input_ends(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Serves).await;
+    bench.runtime().run(&order).await.expect("started");
+    let started = bench.runtime().start_exec(order.attempt, &exec(&["cat"], true)).await;
+    let Running { id, input, output } = started.expect("started");
+    let mut input = input.expect("an input");
+    // No two parts of it are alike, and all bytes are there.
+    let sent: Vec<u8> = (0..10_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let talking = async {
+        input.write_all(&sent).await.expect("taken");
+        input.shutdown().await.expect("ended");
+    };
+    let ((), (out, err)) = tokio::join!(talking, written(output));
+    assert!(out == sent, "{} bytes came back", out.len());
+    assert!(err.is_empty());
+    assert_eq!(code(bench, &id).await, 0);
+}
+
+async fn a_command_that_cannot_be_found_is_said_so(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Serves).await;
+    bench.runtime().run(&order).await.expect("started");
+    let error = match bench.runtime().start_exec(order.attempt, &exec(&["bash"], false)).await {
+        Err(error) => error,
+        Ok(Running { mut output, .. }) => output.next().await.expect("a word").expect_err("which is no output"),
+    };
+    let RuntimeError::NoSuchProgram(said) = &error else { panic!("{error:?}") };
+    assert!(said.contains("there is no program \"bash\""), "{said}");
+}
+
+async fn a_command_is_ended_by_each_signal_with_its_code(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Serves).await;
+    bench.runtime().run(&order).await.expect("started");
+    for (signal, expected) in
+        [(ExecSignal::Interrupt, 130), (ExecSignal::Terminate, 143), (ExecSignal::HangUp, 129), (ExecSignal::Kill, 137)]
+    {
+        // A child of its own, which the signal reaches as well: else nobody would end the output.
+        let script = exec(&["sh", "-c", "echo begun; sleep 1000; true"], false);
+        let started = bench.runtime().start_exec(order.attempt, &script).await.expect("started");
+        let Running { id, mut output, .. } = started;
+        assert_eq!(output.next().await.expect("a piece").expect("read").bytes, b"begun\n");
+        bench.runtime().signal_exec(&id, signal).await.expect("sent");
+        assert_eq!(output.next().await, None);
+        assert_eq!(code(bench, &id).await, expected, "{signal:?}");
+    }
+}
+
+async fn a_terminal_has_the_size_that_it_is_given(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Serves).await;
+    bench.runtime().run(&order).await.expect("started");
+    let size = TerminalSize { columns: 132, rows: 50 };
+    // Its input is what keeps it from asking before the size is there.
+    let script = Exec { terminal: Some(size), ..exec(&["sh", "-c", "read line; busybox stty size"], true) };
+    let Running { id, input, mut output } = bench.runtime().start_exec(order.attempt, &script).await.expect("started");
+    until("the engine takes a size", || async { bench.runtime().resize_exec(&id, size).await.ok() }).await;
+    let mut input = input.expect("an input");
+    input.write_all(b"go\n").await.expect("taken");
+    input.flush().await.expect("taken");
+    let mut seen = Vec::new();
+    while let Some(piece) = output.next().await {
+        let piece = piece.expect("a piece");
+        assert!(!piece.to_stderr, "a terminal is one stream");
+        seen.extend(piece.bytes);
+    }
+    let seen = String::from_utf8(seen).expect("text");
+    assert!(seen.contains("50 132"), "{seen:?}");
+    assert_eq!(code(bench, &id).await, 0);
+}
+
+async fn a_command_needs_a_container_that_runs(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Ends).await;
+    let absent = bench.runtime().start_exec(order.attempt, &exec(&["true"], false)).await.err();
+    assert!(matches!(absent, Some(RuntimeError::NotThere(_))), "{absent:?}");
+    bench.runtime().run(&order).await.expect("started");
+    ended(bench, &order).await;
+    let dead = bench.runtime().start_exec(order.attempt, &exec(&["true"], false)).await.err();
+    assert!(matches!(dead, Some(RuntimeError::NotThere(_))), "{dead:?}");
+}
+
+async fn a_connection_reaches_the_jobs_port_carries_ten_megabytes_and_ends_each_way_for_itself(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Echoes).await;
+    bench.runtime().run(&order).await.expect("started");
+    let address = IpAddr::V4(order.address);
+    let stream =
+        until("it listens", || async { bench.runtime().connect(order.attempt, address, 8080).await.ok() }).await;
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sent: Vec<u8> = (0..10_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let talking = async {
+        write.write_all(&sent).await.expect("taken");
+        write.shutdown().await.expect("ended");
+    };
+    let mut got = Vec::new();
+    let ((), read) = tokio::join!(talking, read.read_to_end(&mut got));
+    read.expect("to its end");
+    assert!(got == sent, "{} bytes came back", got.len());
+    let refused = bench.runtime().connect(order.attempt, address, 9).await.err();
+    assert!(matches!(refused, Some(RuntimeError::Refused(_))), "{refused:?}");
+}
+
+async fn an_image_that_was_here_is_nobodys_catch_and_stays_while_a_container_is_made_of_it(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Serves).await;
+    let image = bench.image(Kind::Serves);
+    assert_eq!(bench.runtime().pull(&image, None).await, Ok(Got::WasHere));
+    let id = bench.engine_id(&image);
+    bench.runtime().run(&order).await.expect("started");
+    let held = bench.runtime().images().await.expect("listed").remove(&id).expect("the engine holds it");
+    assert!(held.in_use && !held.names.is_empty(), "{held:?}");
+    let refused = bench.runtime().remove_image(image.pinned(), &id).await;
+    assert!(matches!(refused, Err(RuntimeError::Refused(_))), "{refused:?}");
+    assert!(bench.runtime().images().await.expect("listed").contains_key(&id));
+}
+
+async fn an_image_that_was_brought_goes_by_its_name_unless_somebody_uses_or_names_it(bench: &impl Bench) {
+    let Some(image) = bench.elsewhere().await else { return };
+    let got = bench.runtime().pull(&image, None).await.expect("pulled");
+    let Got::Brought { id, name } = got else { panic!("the engine had nothing of it: {got:?}") };
+    assert_eq!(bench.runtime().pull(&image, None).await, Ok(Got::WasHere), "it comes once");
+    let held = async || bench.runtime().images().await.expect("listed").remove(&id);
+    let first = held().await.expect("the engine holds it");
+    assert_eq!((first.in_use, first.names), (false, [name.clone()].into()));
+    let refused = async |name: &str, id: &str, why: &str| {
+        let outcome = bench.runtime().remove_image(name, id).await;
+        assert!(matches!(outcome, Err(RuntimeError::Refused(_))), "{why}: {outcome:?}");
+        held().await.expect("it is kept")
+    };
+    refused(&name, "sha256:00", "another image").await;
+
+    let other = format!("lapt-runtime-contract:{:x}", fresh());
+    bench.tag(&image, &other, true);
+    let named = refused(&name, &id, "somebody's name").await;
+    assert_eq!(named.names, [name.clone(), other.clone()].into());
+    bench.tag(&image, &other, false);
+
+    let environment = EnvironmentId(fresh());
+    bench.runtime().ensure_network(environment, bench.subnet()).await.expect("the network is made");
+    let order = order(environment, host(bench.subnet(), 3), image.clone(), &bench.command(Kind::Ends));
+    bench.runtime().run(&order).await.expect("started");
+    assert!(refused(&name, &id, "a container").await.in_use);
+    if bench.runtime().kill(order.attempt).await.is_ok() {
+        ended(bench, &order).await;
+    }
+    until("it can be removed", || async { bench.runtime().remove(order.attempt).await.ok() }).await;
+
+    bench.runtime().remove_image(&name, &id).await.expect("removed");
+    assert_eq!(held().await, None);
+    let again = bench.runtime().remove_image(&name, &id).await;
+    assert!(matches!(again, Err(RuntimeError::NotThere(_))), "{again:?}");
+    let got = bench.runtime().pull(&image, None).await;
+    assert_eq!(got, Ok(Got::Brought { id: id.clone(), name: name.clone() }), "it is still to be had");
+    bench.runtime().remove_image(&name, &id).await.expect("removed");
+}
+
 macro_rules! contract {
     ($($promise:ident),+ $(,)?) => {
         mod fake {
@@ -300,9 +531,18 @@ contract! {
     a_process_that_takes_too_much_memory_is_told_from_other_kills,
     a_container_that_cannot_start_is_refused_and_its_corpse_can_be_removed,
     an_image_that_is_not_there_is_said_so,
+    an_image_that_was_here_is_nobodys_catch_and_stays_while_a_container_is_made_of_it,
+    an_image_that_was_brought_goes_by_its_name_unless_somebody_uses_or_names_it,
     a_stop_signal_ends_a_process_and_a_kill_ends_one_that_does_not_listen,
     a_container_is_removed_only_when_it_does_not_run,
     what_happens_to_a_container_is_hinted_at,
     a_network_stands_once_with_one_subnet_until_it_is_removed,
     a_local_image_resolves_to_its_id,
+    a_command_has_its_own_streams_and_exit_code,
+    ten_megabytes_go_through_a_command_unharmed_and_its_input_ends,
+    a_command_that_cannot_be_found_is_said_so,
+    a_command_is_ended_by_each_signal_with_its_code,
+    a_terminal_has_the_size_that_it_is_given,
+    a_command_needs_a_container_that_runs,
+    a_connection_reaches_the_jobs_port_carries_ten_megabytes_and_ends_each_way_for_itself,
 }

@@ -139,6 +139,15 @@ pub struct Rollback {
     pub to: Option<u32>,
 }
 
+/// `POST /v1/services/{app}/{env}/{service}/deployments/{number}/release`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Release {
+    /// All of the traffic, and not only that of the next step.
+    pub all: bool,
+}
+
 /// `POST /v1/services/{app}/{env}/{service}/scale`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -147,6 +156,26 @@ pub struct Scale {
     /// How many jobs.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 32)))]
     pub scale: u32,
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/pause` and `POST /v1/envs/{app}/{env}/pause`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pause {
+    /// Why, for those who find it paused: one line.
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/not-redeployable`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(rename = "AskNotRedeployable"))]
+pub struct NotRedeployable {
+    /// Why, for those who are refused: one line.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200)))]
+    pub reason: String,
 }
 
 /// `POST /v1/tokens`.
@@ -173,6 +202,30 @@ pub struct CreateOperatorToken {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub ttl_seconds: Option<u64>,
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/runs`: a command that runs once, in a job of its own.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The program, then its arguments. No shell is started.
+    pub command: Vec<String>,
+    /// Environment variables besides the service's, and before them.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// How long it may run; an hour if it is not said, a week at most.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 604800)))]
+    pub timeout_seconds: Option<u64>,
+}
+
+impl std::fmt::Debug for Run {
+    /// Without what the variables are, because requests end up in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.env.keys().collect();
+        f.debug_struct("Run").field("command", &self.command).field("env", &names).finish_non_exhaustive()
+    }
 }
 
 /// `POST /v1/nodes/{node}/return`.

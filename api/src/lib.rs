@@ -2,7 +2,9 @@
 //! spec files. The controller and `lap` share it; neither knows the other.
 
 pub mod ask;
+pub mod pattern;
 pub mod spec;
+pub mod tunnel;
 pub mod view;
 
 /// What no program shows of somebody else's text as it is. One definition for controller, agents and `lap`.

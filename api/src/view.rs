@@ -124,7 +124,7 @@ pub struct Cordon {
     pub since_ms: u64,
 }
 
-/// What came of `POST /v1/nodes/{node}/cordon`, `DELETE` of the same, `POST /v1/nodes/{node}/labels` and `POST /v1/quotas/…`.
+/// What came of a change that has nothing else to answer: cordons, labels, quotas, pauses.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noted {
@@ -372,7 +372,7 @@ pub struct AuditHead {
 pub struct ServiceChange {
     /// `shop/production/web`.
     pub path: String,
-    /// `create`, `replace`, `scale` or `nothing`.
+    /// `create`, `replace`, `scale`, `at-resume` or `nothing`.
     pub action: String,
     /// What it means, as a sentence.
     pub summary: String,
@@ -421,7 +421,7 @@ pub struct Service {
     /// `web` or `worker`.
     #[serde(rename = "type")]
     pub service_type: String,
-    /// `starting`, `healthy`, `degraded`, `unhealthy` or `deleting`.
+    /// `starting`, `healthy`, `degraded`, `unhealthy`, `pausing`, `paused`, `resuming` or `deleting`.
     pub state: String,
     /// Why it is in this state, in one sentence.
     pub message: String,
@@ -437,10 +437,31 @@ pub struct Service {
     pub healthy: u32,
     /// Where people reach it: `http://host/path`, without the proxies' port.
     pub routes: Vec<String>,
+    /// The ports that its spec declares.
+    #[serde(default)]
+    pub ports: Vec<u16>,
     /// Its jobs.
     pub jobs: Vec<Job>,
     /// The newest deployment.
     pub deployment: Option<Deployment>,
+    /// Who keeps it without jobs; none of one that is not paused.
+    #[serde(default)]
+    pub paused: Option<Hold>,
+    /// Who keeps people from giving it new jobs; none of one that is redeployable.
+    #[serde(default)]
+    pub not_redeployable: Option<Hold>,
+}
+
+/// Who holds a service, and why.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The operator.
+    pub by: String,
+    /// Why, if they said so.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since_ms: u64,
 }
 
 /// A job: `GET /v1/jobs`.
@@ -473,6 +494,48 @@ pub struct Job {
     pub memory_bytes: u64,
     /// Processor in use.
     pub cpu_milli: u32,
+    /// What it may use at most.
+    #[serde(default)]
+    pub limit: Amount,
+}
+
+/// A job that runs a command once: `GET /v1/services/…/runs`, and `…/{job}` for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct OneOff {
+    /// Its id.
+    pub job: String,
+    /// `run.3` or `release.4`.
+    pub slot: String,
+    /// The service's path.
+    pub service: String,
+    /// `run`, or `release` for a deployment's release command.
+    pub purpose: String,
+    /// The deployment whose release command it is.
+    pub deployment: Option<u32>,
+    /// The node's name.
+    pub node: String,
+    /// The revision whose image and settings it has.
+    pub revision: u32,
+    /// What runs. Empty for those who may not run anything, unless it is a release command.
+    pub command: Vec<String>,
+    /// Whose token asked for it.
+    pub by: String,
+    /// When it was asked for.
+    pub created_ms: u64,
+    /// `assigned`, `pulling`, `creating`, `starting`, `running` or `stopping`; when it has ended `succeeded`, `failed` or `stopped`;
+    /// `unknown` when its node is silent, or was lost before it told the end.
+    pub phase: String,
+    /// Whether it has ended, or nobody can tell any more.
+    pub ended: bool,
+    /// When that was heard.
+    pub ended_ms: Option<u64>,
+    /// The exit code of its process, once it has ended by itself.
+    pub exit_code: Option<i64>,
+    /// Why it did not end well, or what it waits for.
+    pub message: Option<String>,
+    /// The last lines that it wrote, if it did not end well.
+    pub last_lines: Vec<String>,
 }
 
 /// A deployment: `GET /v1/services/…/deployments`, and `…/{number}` for one.
@@ -485,7 +548,7 @@ pub struct Deployment {
     pub service: String,
     /// Counts the service's deployments, from 1.
     pub number: u32,
-    /// `apply`, `deploy`, `redeploy`, `rollback` or `scale`.
+    /// `apply`, `deploy`, `redeploy`, `rollback`, `scale` or `resume`.
     pub trigger: String,
     /// Whose token asked for it.
     pub by: String,
@@ -497,7 +560,11 @@ pub struct Deployment {
     pub from: Option<u32>,
     /// The revision that it brings, once numbered.
     pub revision: Option<u32>,
-    /// `queued`, `resolving`, `placing`, `rolling`, `complete`, `superseded`, `reverting` or `failed`.
+    /// `rolling`, `recreate`, `blue-green` or `canary`.
+    pub strategy: String,
+    /// How far its canary is; none unless it holds something back now.
+    pub canary: Option<Canary>,
+    /// `queued`, `resolving`, `preparing`, `placing`, `rolling`, `complete`, `superseded`, `reverting`, `failed` or `cancelled`.
     pub phase: String,
     /// Whether nothing more will happen to it.
     pub ended: bool,
@@ -509,6 +576,20 @@ pub struct Deployment {
     pub reached: Vec<Moment>,
     /// Its slots.
     pub slots: Vec<SlotTimeline>,
+}
+
+/// How far a canary is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Canary {
+    /// Its step, from 1.
+    pub step: u32,
+    /// Of so many.
+    pub steps: u32,
+    /// Percent of the new requests that it gets.
+    pub weight: u32,
+    /// Whether somebody holds it there until it is released.
+    pub held: bool,
 }
 
 /// When something entered a phase.
@@ -539,6 +620,10 @@ pub struct SlotTimeline {
     pub reached: Vec<Moment>,
     /// When the old job got its SIGTERM.
     pub stopped_ms: Option<u64>,
+    /// When all checks of the new job were good for the first time.
+    pub good_ms: Option<u64>,
+    /// What a check of the new job answered last before that; none if no answer was bad.
+    pub bad_answer: Option<String>,
     /// Why it was abandoned or switched back, or what it waits for.
     pub message: Option<String>,
 }

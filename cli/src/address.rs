@@ -21,6 +21,10 @@ pub struct EnvironmentPath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePath(String);
 
+/// One service, or all of an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicesPath(String);
+
 /// What values belong to: an application, an environment, a service, or the organization if it is none of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ValueOwner(Option<String>);
@@ -157,6 +161,30 @@ impl FromStr for ServicePath {
             3 => Ok(ServicePath(text.to_owned())),
             _ => Err(NotAPath::Parts { wanted: "a service", example: "shop/production/web" }),
         }
+    }
+}
+
+impl FromStr for ServicesPath {
+    type Err = NotAPath;
+    fn from_str(text: &str) -> Result<ServicesPath, NotAPath> {
+        match parts(text)?.len() {
+            2 | 3 => Ok(ServicesPath(text.to_owned())),
+            _ => Err(NotAPath::Parts { wanted: "a service or an environment", example: "shop/production/web" }),
+        }
+    }
+}
+
+impl ServicesPath {
+    /// Its address in the HTTP interface.
+    pub fn url(&self) -> String {
+        let kind = if self.0.split('/').count() == 2 { "envs" } else { "services" };
+        format!("/v1/{kind}/{self}")
+    }
+}
+
+impl fmt::Display for ServicesPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -4,6 +4,7 @@ mod login;
 mod nodes;
 mod places;
 mod rights;
+mod run;
 mod services;
 mod values;
 
@@ -11,8 +12,10 @@ pub use login::{ContextVerb, Login};
 pub use nodes::{NodeVerb, TokenVerb};
 pub use places::{AppVerb, EnvVerb, Good, Limit, QuotaVerb};
 pub use rights::{AuditRows, AuditVerb, CaVerb, NewToken, OperatorTokenVerb};
+pub use run::Run;
 pub use services::{
-    Apply, Deploy, Deployments, Events, Listing, Logs, One, Redeploy, Remove, Rollback, Scale, Spec, Waiting,
+    Apply, Deploy, Deployments, Events, Exec, Forward, Listing, Logs, One, Pause, Ports, Redeploy, Redeployable,
+    Release, Remove, Resume, Rollback, Scale, Spec, Steered, Top, Waiting, YesOrNo,
 };
 pub use values::{SecretRemove, SecretSet, SecretVerb, VarVerb, Words};
 
@@ -31,7 +34,8 @@ use std::time::Duration;
     disable_help_subcommand = true,
     after_help = "\
 Services are named by their path: application/environment/service, as shop/production/web.
-Exit codes: 0 done, 1 failed, 2 wrong command line or spec, 3 understood and refused, 4 timed out.
+Exit codes: 0 done, 1 failed, 2 wrong command line or spec, 3 understood and refused, 4 timed out;
+lap exec: the command's own, 125 when lap could not run it.
 
 Example:
   lap login https://controller.example.com:7400
@@ -205,15 +209,104 @@ pub enum Verb {
     /// Deploy an earlier revision, by default the one before the active one
     #[command(after_help = "Example:\n  lap rollback shop/production/web --to r7 --wait")]
     Rollback(Rollback),
+    /// End a deployment under way: the service goes back to what was active
+    ///
+    /// Nothing that serves is touched but by what the deployment had switched already, which is switched back.
+    #[command(
+        visible_alias = "abort",
+        after_help = "Example:\n  lap cancel shop/production/web --wait\n  lap cancel shop/production/web 17"
+    )]
+    Cancel(Steered),
+    /// Keep a canary at its step until it is released
+    #[command(after_help = "Example:\n  lap hold shop/production/web")]
+    Hold(Steered),
+    /// Let a canary go to its next step, or have all of the traffic
+    #[command(
+        after_help = "Example:\n  lap release shop/production/web\n  lap release shop/production/web --all --wait"
+    )]
+    Release(Release),
     /// Change how many jobs a service has
     #[command(after_help = "Example:\n  lap scale shop/production/web 4 --wait")]
     Scale(Scale),
+    /// Stop the jobs of a service, or of a whole environment, and keep all else
+    ///
+    /// Its jobs leave the proxies' tables, finish what they have, and stop. The revision, the values, the hosts and the share
+    /// of quotas stay. Nothing but `lap resume` starts it again. A deployment under way ends. A spec that is applied meanwhile
+    /// is recorded and takes effect at the resume; deploy, redeploy, rollback and scale are refused.
+    #[command(
+        after_help = "Example:\n  lap pause shop/production/web --reason migration --wait\n  lap pause shop/staging"
+    )]
+    Pause(Pause),
+    /// Start again what was paused
+    ///
+    /// The active revision starts with the values that it had, on the nodes where it was if they still fit.
+    #[command(after_help = "Example:\n  lap resume shop/production/web --wait")]
+    Resume(Resume),
+    /// Say whether people may give a service new jobs
+    ///
+    /// With `no`, redeploy, deploy, rollback, pause and specs that replace its jobs are refused with the reason and your name,
+    /// except to operators. Scaling it is not.
+    #[command(
+        after_help = "Example:\n  lap redeployable shop/production/web no --reason migration\n  lap redeployable shop/production/web yes"
+    )]
+    Redeployable(Redeployable),
     /// Remove a service and stop its jobs
     #[command(after_help = "Example:\n  lap rm shop/staging/web --wait")]
     Rm(Remove),
     /// What a service's jobs write, straight from their nodes
-    #[command(after_help = "Example:\n  lap logs -f --tail 20 shop/production/web")]
+    #[command(
+        after_help = "Example:\n  lap logs -f -n 20 shop/production/web\n  lap logs shop/production/web --since 10m --grep 5[0-9][0-9]"
+    )]
     Logs(Logs),
+    /// Look at this machine's side and at the cluster: what is wrong, and what helps
+    ///
+    /// Each check is a line that begins with ok, warn or fail. Ends with 1 when one fails. On a node, `lapstrake-agent doctor`
+    /// looks at the machine itself.
+    #[command(after_help = "Example:\n  lap doctor\n  lap doctor -o json")]
+    Doctor,
+    /// Run a command in a job's container
+    ///
+    /// The command is run as it is, without a shell, by the user that the container's own program has. Without -t its standard
+    /// output and error stay apart, and Control-C sends it SIGINT; a second Control-C leaves. When lap ends, or loses the
+    /// controller, the command gets SIGHUP, and SIGKILL five seconds later.
+    ///
+    /// Ends with the command's own exit code (128 + the signal's number when it was killed); 127: there is no such program, 126:
+    /// it cannot be run, 125: lap could not run it or lost it, 141: nobody reads its output any more, 2: wrong command line.
+    /// Every use is written to the audit with the command, but not with what is typed: give secrets as input.
+    #[command(
+        after_help = "Example:\n  lap exec -it shop/production/web -- sh\n  lap exec shop/production/web --slot 2 -- cat /etc/os-release\n  \
+                      lap exec -i shop/production/db -- psql -f -"
+    )]
+    Exec(Exec),
+    /// Run a command once, in a job of its own beside the service's
+    ///
+    /// It gets the image, the values, the network and the limits of the active revision; it takes no traffic, fills no slot and
+    /// is not restarted. A paused service can be run too. What it writes is shown as it comes; it has no input and no terminal
+    /// (`lap exec -it PATH --job JOB` enters it). Control-C stops it, a second one leaves it; without lap it goes on.
+    ///
+    /// Ends with the command's own exit code (128 + the signal's number when it was killed); 125: it could not begin, was stopped,
+    /// ran out of time, or its node was lost; 2: wrong command line. Its output can be read for ten minutes after its end with
+    /// `lap logs PATH --job JOB`. Every use is written to the audit with the command, and with the variables' names.
+    #[command(
+        after_help = "Example:\n  lap run shop/production/web -- /app/migrate --to newest\n  lap run --detach --timeout 6h shop/production/web -- /app/reindex\n  \
+                      lap run shop/production/web --list"
+    )]
+    Run(Run),
+    /// Lead ports of this machine to a job's ports
+    ///
+    /// Each connection goes to a job of the service that is healthy then, so that after a deployment new ones go to the new job.
+    /// Only ports that the service's spec declares can be reached. Runs until it is stopped.
+    #[command(
+        after_help = "Example:\n  lap forward shop/production/web 8080:80\n  lap forward shop/production/db 0:5432 --slot 1"
+    )]
+    Forward(Forward),
+    /// What services and nodes use now: processor and memory
+    ///
+    /// On a terminal it is drawn again every two seconds until it is stopped.
+    #[command(
+        after_help = "Example:\n  lap top shop/production\n  lap top shop/production/web\n  lap top --nodes --once"
+    )]
+    Top(Top),
     /// The JSON schema of spec files, for editors
     ///
     /// Written to a file, it is named in a spec's first line: `# yaml-language-server: $schema=lapstrake.schema.json`.

@@ -2,10 +2,12 @@
 
 mod connect;
 mod error;
+mod socket;
 mod sse;
 mod trust;
 
 pub use error::ClientError;
+pub use socket::{Gone, Received, Receiver, SIGN_OF_LIFE, Sender, Socket};
 pub use sse::SseStream;
 pub use trust::{Roots, RootsError, Trust, read as read_roots};
 
@@ -47,8 +49,22 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its body, to be passed on as it is.
     pub body: Bytes,
+    /// When the controller wrote it, by its own clock, as HTTP writes dates.
+    pub date: Option<String>,
     /// Where the list goes on, if it is one that does.
     next: Option<String>,
+}
+
+/// A text as it stands in an address's query: all but letters, digits and a few marks as bytes in hexadecimal (RFC 3986).
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
 }
 
 /// The address in `Link: </v1/services?after=web>; rel="next"`.
@@ -204,7 +220,8 @@ impl Client {
         let response = self.exchange(request).await?;
         let response = self.accepted(response).await?;
         let (status, next) = (response.status(), next_page(&response));
-        Ok(Answer { status, body: self.whole(response).await?, next })
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        Ok(Answer { status, body: self.whole(response).await?, date, next })
     }
 
     fn request(&self, method: Method, path: &str, sent: Sent) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -254,7 +271,7 @@ impl Client {
     }
 
     /// The response, unless it is an error.
-    async fn accepted(&mut self, response: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
+    async fn accepted(&self, response: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -5,15 +5,22 @@ pub mod audit;
 mod authority;
 mod change;
 mod deployments;
+mod doctor;
 mod events;
+mod exec;
+mod forward;
 mod login;
 mod logs;
 mod nodes;
 mod own;
+mod pausing;
 mod quotas;
+mod run;
 mod services;
 mod spec;
+mod steer;
 mod tokens;
+mod top;
 mod values;
 
 use crate::args::{
@@ -136,9 +143,20 @@ async fn carry_out(lap: &Lap, session: &mut Session) -> Result<(), LapError> {
         Verb::Deploy(deploy) => change::deploy(session, deploy).await,
         Verb::Redeploy(redeploy) => change::redeploy(session, redeploy).await,
         Verb::Rollback(rollback) => change::rollback(session, rollback).await,
+        Verb::Cancel(of) => steer::cancel(session, of).await,
+        Verb::Hold(of) => steer::hold(session, of).await,
+        Verb::Release(release) => steer::release(session, release).await,
         Verb::Scale(scale) => change::scale(session, scale).await,
+        Verb::Doctor => doctor::doctor(session).await,
+        Verb::Pause(pause) => pausing::pause(session, pause).await,
+        Verb::Resume(resume) => pausing::resume(session, resume).await,
+        Verb::Redeployable(redeployable) => pausing::redeployable(session, redeployable).await,
         Verb::Rm(remove) => change::remove(session, remove).await,
         Verb::Logs(logs) => logs::logs(session, logs).await,
+        Verb::Exec(exec) => exec::exec(session, exec).await,
+        Verb::Run(one) => run::run(session, one).await,
+        Verb::Forward(forward) => forward::forward(session, forward).await,
+        Verb::Top(top) => top::top(session, top).await,
         // Done before there was a session.
         Verb::Login(_)
         | Verb::Context(_)

@@ -16,6 +16,8 @@ pub enum Exit {
     Refused = 3,
     /// It did not happen in the time that was given.
     TimedOut = 4,
+    /// `lap exec` itself failed: a code that few programs end with, as docker and kubectl have it.
+    Exec = 125,
     /// Control-C, as shells count it: 128 + SIGINT.
     Interrupted = 130,
 }
@@ -43,12 +45,27 @@ pub enum LapError {
     /// The deployment, or what else was waited for, did not work.
     #[error("{0}")]
     Failed(String),
+    /// It was understood, and cannot be.
+    #[error("{0}")]
+    Refused(String),
+    /// A port of this machine cannot be had.
+    #[error("{address} cannot be listened on")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// What was waited for has not happened yet.
     #[error("{0}")]
     TimedOut(String),
     /// The person stopped waiting.
     #[error("{0}")]
     Interrupted(String),
+    /// The command that was run in a job has ended with this code; there is nothing more to say.
+    #[error("the command ended with code {0}")]
+    Exited(u8),
     /// The controller was not reached, or answered with an error.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -74,9 +91,11 @@ impl LapError {
     pub fn exit(&self) -> Exit {
         match self {
             LapError::Wrong(_) | LapError::Spec(_) | LapError::Unreadable { .. } => Exit::Wrong,
-            LapError::Failed(_) | LapError::Output(_) => Exit::Failed,
+            LapError::Failed(_) | LapError::Output(_) | LapError::Listen { .. } => Exit::Failed,
+            LapError::Refused(_) => Exit::Refused,
             LapError::TimedOut(_) => Exit::TimedOut,
             LapError::Interrupted(_) => Exit::Interrupted,
+            LapError::Exited(_) => Exit::Failed,
             LapError::Client(error) => error.exit(),
             LapError::Context(error) => error.exit(),
         }

@@ -90,9 +90,9 @@ impl Style {
     /// The style of a state, a phase or a reading of health.
     pub fn of_word(word: &str) -> Style {
         match word {
-            "healthy" | "ready" | "running" | "complete" | "done" => Style::Good,
+            "healthy" | "ready" | "running" | "complete" | "done" | "succeeded" => Style::Good,
             "unhealthy" | "failed" | "lost" | "rejected" | "abandoned" | "switched back" => Style::Bad,
-            "stopped" | "superseded" | "waiting" => Style::Faint,
+            "stopped" | "superseded" | "cancelled" | "waiting" | "paused" => Style::Faint,
             _ => Style::Warn,
         }
     }
@@ -183,6 +183,11 @@ impl Output {
     /// Says something to the person, on stderr.
     pub fn say(&self, words: &str) {
         say(&wrapped(words, self.stderr.width));
+    }
+
+    /// Says a line on stderr while the terminal is a command's: `line_end` is what takes it back to the first column.
+    pub fn draw_line(&self, words: &str, line_end: &str) {
+        let _ = writeln!(io::stderr().lock(), "{}{line_end}", harmless(words));
     }
 
     /// Shows the person a drawing, on stderr, as it is.

@@ -2,8 +2,10 @@
 
 pub mod amount;
 pub mod changes;
+pub mod finding;
 pub mod listing;
 pub mod progress;
 pub mod service;
 pub mod table;
 pub mod timeline;
+pub mod usage;

@@ -71,6 +71,16 @@ impl Patience {
 
 /// Waits until the deployments ended, shows how they go, and at the end how they went.
 pub async fn wait_for(session: &mut Session, watched: &[Watched], timeout: Option<Duration>) -> Result<(), LapError> {
+    wait_for_end(session, watched, timeout, "complete").await
+}
+
+/// The same for deployments of which another end is wanted.
+pub async fn wait_for_end(
+    session: &mut Session,
+    watched: &[Watched],
+    timeout: Option<Duration>,
+    end: &str,
+) -> Result<(), LapError> {
     let begun = Instant::now();
     let mut progress = Progress::new(&session.output);
     let mut patience = Patience::new();
@@ -102,7 +112,7 @@ pub async fn wait_for(session: &mut Session, watched: &[Watched], timeout: Optio
         }
     }
     progress.leave();
-    conclude(session, &seen)
+    conclude(session, &seen, end)
 }
 
 /// What is known of one deployment.
@@ -176,7 +186,7 @@ fn not_ended(seen: &[Seen], watched: &[Watched], waited: Duration) -> String {
 }
 
 /// The timelines, and how it ended as a whole.
-fn conclude(session: &Session, seen: &[Seen]) -> Result<(), LapError> {
+fn conclude(session: &Session, seen: &[Seen], end: &str) -> Result<(), LapError> {
     let output = &session.output;
     let mut failures = Vec::new();
     for Seen { view, answer } in seen {
@@ -186,10 +196,10 @@ fn conclude(session: &Session, seen: &[Seen]) -> Result<(), LapError> {
             output.text(&timeline::timeline(view, output.stdout))?;
         }
         let sentence = timeline::conclusion(view);
-        match view.phase.as_str() {
-            "complete" if output.is_json() => {}
-            "complete" => output.line(&Style::Good.paint(&sentence, output.stdout.colour))?,
-            _ => failures.push(sentence),
+        if view.phase != end {
+            failures.push(sentence);
+        } else if !output.is_json() {
+            output.line(&Style::Good.paint(&sentence, output.stdout.colour))?;
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(LapError::Failed(failures.join("; "))) }

@@ -55,7 +55,7 @@ fn deployment() -> Value {
         "id": "", "service": "", "number": 1, "trigger": "", "by": "", "why": "", "image": "", "from": 1, "revision": 1,
         "phase": "", "ended": true, "message": "", "created_ms": 1, "reached": moment,
         "slots": [{ "slot": "", "node": "", "old": "", "new": "", "phase": "", "reached": moment, "stopped_ms": 1,
-            "message": "" }],
+            "good_ms": 1, "bad_answer": "", "message": "" }],
     })
 }
 

@@ -27,6 +27,8 @@ fn deployment(phase: &str, message: Option<&str>) -> Deployment {
         image: "web:2".into(),
         from: Some(1),
         revision: Some(2),
+        strategy: "rolling".into(),
+        canary: None,
         phase: phase.into(),
         ended,
         message: message.map(str::to_owned),
@@ -40,6 +42,8 @@ fn deployment(phase: &str, message: Option<&str>) -> Deployment {
             phase: if ended { "done".into() } else { "overlapping".into() },
             reached: slot,
             stopped_ms: ended.then_some(8_200),
+            good_ms: None,
+            bad_answer: None,
             message: None,
         }],
     }

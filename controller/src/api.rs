@@ -1,4 +1,4 @@
-//! The operators' HTTPS interface: JSON in and out, server-sent events for what goes on.
+//! The operators' HTTPS interface: JSON in and out, server-sent events for what goes on, WebSocket for streams to jobs.
 //!
 //! Every request but `GET /v1/version` shows an operator's token; `endpoints` says for each address what the token must
 //! give. A mutation is answered when it is on disk.
@@ -9,6 +9,7 @@ mod authority;
 mod body;
 mod caller;
 mod conditions;
+mod counted;
 mod endpoints;
 mod events;
 mod extract;
@@ -18,14 +19,18 @@ mod logs;
 mod nodes;
 pub mod openapi;
 mod page;
+mod pauses;
 mod problem;
 mod quotas;
+mod runs;
 mod server;
 mod services;
 mod spec;
 mod tokens;
+mod tunnels;
 mod values;
 mod views;
+mod websocket;
 mod wishes;
 
 pub use caller::Rule;
@@ -37,6 +42,7 @@ pub use server::serve;
 use crate::ca::Ca;
 use crate::control::Sessions;
 use crate::engine::{CommandError, Engine};
+use crate::metrics::Metrics;
 use crate::store::EventLog;
 use crate::vault::Vault;
 use lapstrake_core::cluster::command::{Refusal, RefusalKind};
@@ -66,6 +72,10 @@ pub struct Office {
     pub stopping: CancellationToken,
     /// How often who asks.
     pub rate: RateLimit,
+    /// A stream to a job on which nothing is said for so long is ended.
+    pub tunnel_idle_seconds: u64,
+    /// What is counted of them.
+    pub metrics: Arc<Metrics>,
 }
 
 impl From<CommandError> for ApiError {

@@ -1,6 +1,7 @@
 //! The controller's configuration: one TOML file, every key with a default, unknown keys refused.
 
 use lapstrake_core::time::Millis;
+use lapstrake_metrics::Endpoint;
 use lapstrake_pki::authority::NODE_LIFE;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
@@ -46,10 +47,38 @@ pub struct Config {
     pub domain: String,
     /// So many events are kept for `lap events`; the oldest go first. At least 1000.
     pub events_kept: u64,
+    /// Where Prometheus may ask for numbers: `127.0.0.1:9464`, or the absolute path of a Unix socket. By default nowhere.
+    pub metrics_listen: Option<Endpoint>,
     /// What is logged, in tracing's filter syntax.
     pub log: String,
     /// How often somebody may ask the operators' HTTPS.
     pub rate: RateLimits,
+    /// How many streams to jobs there may be: `lap exec`, `lap forward`.
+    pub tunnels: TunnelLimits,
+}
+
+/// So long a stream may be silent at most: nobody waits longer for a command, and no clock's arithmetic overflows.
+const MOST_IDLE_SECONDS: u64 = 7 * 24 * 3600;
+
+/// How many streams to jobs there may be, and how long one may be silent. Each may take a quarter of a MiB of memory while
+/// nobody reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TunnelLimits {
+    /// With one token at once: a quarter of a node's, so that nobody alone takes all of them.
+    pub per_token: usize,
+    /// To one node at once; its agent takes 64.
+    pub per_node: usize,
+    /// In all, at once.
+    pub all: usize,
+    /// A stream on which nothing was said for so many seconds is ended; at most a week.
+    pub idle_seconds: u64,
+}
+
+impl Default for TunnelLimits {
+    fn default() -> Self {
+        TunnelLimits { per_token: 16, per_node: 64, all: 256, idle_seconds: 3600 }
+    }
 }
 
 /// How often somebody may ask the operators' HTTPS. The defaults are far above what a team's dashboards and programs need,
@@ -96,8 +125,10 @@ impl Default for Config {
             organization: "main".into(),
             domain: "localhost".into(),
             events_kept: 100_000,
+            metrics_listen: None,
             log: "info".into(),
             rate: RateLimits::default(),
+            tunnels: TunnelLimits::default(),
         }
     }
 }
@@ -192,6 +223,20 @@ impl Config {
                 wrong.push(format!("rate.{key} = 0 lets nobody ask anything; it must be at least 1"));
             }
         }
+        let TunnelLimits { per_token, per_node, all, idle_seconds } = self.tunnels;
+        for (key, value) in [("per_token", per_token), ("per_node", per_node), ("all", all)] {
+            if value == 0 {
+                wrong.push(format!("tunnels.{key} = 0 lets nobody enter a job; it must be at least 1"));
+            }
+        }
+        if idle_seconds == 0 {
+            wrong.push("tunnels.idle_seconds = 0 ends every stream at once; it must be at least 1".into());
+        }
+        if idle_seconds > MOST_IDLE_SECONDS {
+            wrong.push(format!(
+                "tunnels.idle_seconds = {idle_seconds} is too long; it must be at most {MOST_IDLE_SECONDS}, a week"
+            ));
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 }
@@ -210,6 +255,37 @@ mod tests {
     #[test]
     fn an_empty_file_means_the_defaults() {
         assert_eq!(read("").expect("fine"), Config::default());
+    }
+
+    /// A sample with its keys made to count.
+    fn uncommented(sample: &str) -> String {
+        let key = |line: &str| {
+            let rest = line.strip_prefix('#');
+            let rest = rest.filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()));
+            rest.unwrap_or(line).to_owned()
+        };
+        sample.lines().map(key).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_packages_sample_shows_every_key_with_its_default() {
+        let sample = uncommented(include_str!("../../packages/lapstrake-controller/controller.toml"));
+        let mut config = read(&sample).expect("a good file");
+        // Not set by default, so these are examples.
+        config.control_address = None;
+        (config.api_certificate, config.api_key, config.master_keys, config.metrics_listen) = (None, None, None, None);
+        assert_eq!(config, Config::default());
+        for wrong in ["what = 1", "[rate]\nwhat = 1", "[tunnels]\nwhat = 1"] {
+            let said = read(wrong).expect_err("refused").to_string();
+            // The names between back quotes, after the unknown one's.
+            let known: Vec<&str> =
+                said.split("expected").nth(1).expect("names").split('`').skip(1).step_by(2).collect();
+            assert!(known.len() > 3, "{said}");
+            for key in known {
+                let shows = |line: &str| line.starts_with(&format!("{key} = ")) || line == format!("[{key}]");
+                assert!(sample.lines().any(shows), "{key} is not in the sample");
+            }
+        }
     }
 
     #[test]
@@ -236,6 +312,17 @@ mod tests {
         let said = read("[rate]\ntoken_burst = 0\naddress_per_second = 0\n").expect_err("refused").to_string();
         assert!(said.contains("rate.token_burst") && said.contains("rate.address_per_second"), "{said}");
         assert_eq!(read("[rate]\ntoken_burst = 7\n").expect("fine").rate.token_burst, 7);
+    }
+
+    #[test]
+    fn a_stream_may_be_silent_for_a_week_and_no_longer() {
+        read("[tunnels]\nidle_seconds = 9223372036854775807\n").expect_err("refused");
+        let said = read("[tunnels]\nidle_seconds = 604801\n").expect_err("refused").to_string();
+        assert!(
+            said.contains("tunnels.idle_seconds = 604801 is too long; it must be at most 604800, a week"),
+            "{said}"
+        );
+        assert_eq!(read("[tunnels]\nidle_seconds = 604800\n").expect("fine").tunnels.idle_seconds, 604_800);
     }
 
     #[test]

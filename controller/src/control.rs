@@ -4,7 +4,8 @@
 //! listener    accepts, shakes hands, sorts nodes from strangers
 //! enrolment   Enrol, AskReturn for strangers, Renew for nodes -> hub, ca
 //! pace        guessing, slowed
-//! session     OpenSession: hello, welcome, words both ways -> hub; StreamLogs -> its reader
+//! session     OpenSession: hello, welcome, words both ways -> hub; StreamLogs -> its reader;
+//!             StreamTunnel <-> its operator
 //! outbox      what waits for one agent: the newest of everything
 //! hub         what the engine does for it; all decisions are behind that
 //! ```
@@ -21,11 +22,13 @@ mod outbox;
 mod pace;
 mod session;
 mod sessions;
+mod tunnels;
 
 pub use hub::{Applicant, EnrolRefusal, Enrolled, HelloRefusal, Hub, Terms};
 pub use logs::{Logs, NoLogs};
 pub use outbox::{NotAsked, Outbox, SessionOver};
 pub use sessions::Sessions;
+pub use tunnels::{NoTunnel, Tunnel, TunnelPlace, TunnelWords};
 
 use crate::ca::Ca;
 use crate::vault::Vault;
@@ -51,8 +54,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Status};
 
-/// Streams of one node's connection: its session, a renewal, and the output of 64 jobs, with room to spare.
-const STREAMS_OF_A_NODE: u32 = 80;
+/// Streams of one node's connection: its session, a renewal, the output of 64 jobs and 64 streams to jobs, with room to spare.
+const STREAMS_OF_A_NODE: u32 = 144;
 /// What waits of one stream that nobody reads.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 /// What waits of all of them. Streams without readers must not close the connection's window, or the heartbeats would

@@ -11,6 +11,7 @@
 mod writer;
 
 use crate::control::{HelloRefusal, Outbox};
+use crate::metrics::Metrics;
 use crate::store::{Batch, Change, Row, Store, StoreError};
 use lapstrake_core::access::{Author, Grant};
 use lapstrake_core::audit::{Entry, Link};
@@ -28,6 +29,7 @@ use lapstrake_core::values::ValueKey;
 use lapstrake_pki::fingerprint::sha256;
 use lapstrake_pki::mint;
 use lapstrake_pki::token::SecretHash;
+use lapstrake_unit::Pulse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -170,10 +172,12 @@ fn credentials(cluster: &Cluster) -> Credentials {
 
 impl Engine {
     /// Loads the store and starts the engine's thread. `first` is what the configuration says: recorded as a whole in a new
-    /// store; of an older one the domain follows it.
+    /// store; of an older one the domain follows it. `pulse` beats once a round, each second at the latest.
     pub fn start(
         mut store: Store,
         first: impl FnOnce() -> Meta,
+        pulse: Pulse,
+        metrics: Arc<Metrics>,
     ) -> Result<(Engine, std::thread::JoinHandle<()>), StartError> {
         let mut cluster = load(&store)?;
         let configured = first();
@@ -197,7 +201,7 @@ impl Engine {
         let (holders, credentials) = watch::channel(credentials(&cluster));
         let (trusted, authority) = watch::channel(cluster.get::<Authority>(&One).cloned());
         let watchers = Watchers { events: told, nodes: known, credentials: holders, authority: trusted };
-        let writer = Writer::new(store, cluster, watchers);
+        let writer = Writer::new(store, cluster, watchers, pulse, metrics);
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || writer.run(queue))

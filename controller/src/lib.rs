@@ -16,6 +16,7 @@ pub mod control;
 pub mod engine;
 mod first;
 mod hub;
+pub mod metrics;
 pub mod store;
 pub mod vault;
 
@@ -30,8 +31,11 @@ use lapstrake_core::cluster::command::Command;
 use lapstrake_core::cluster::rotation::AuthorityCommand;
 use lapstrake_core::cluster::state::Meta;
 use lapstrake_core::ids::{ClusterId, EpochId};
+use lapstrake_metrics::{Endpoint, Listener};
 use lapstrake_pki::authority::{CLOCK_SKEW, Life};
 use lapstrake_pki::mint;
+use lapstrake_unit::Pulses;
+use metrics::Metrics;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -71,6 +75,15 @@ pub enum RunError {
     /// The master keys.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The address at which Prometheus asks.
+    #[error("the metrics cannot listen on {endpoint}")]
+    Metrics {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A port.
     #[error("{what} cannot listen on {address}")]
     Listen {
@@ -91,6 +104,8 @@ pub struct Addresses {
     pub api: SocketAddr,
     /// The agents' gRPC.
     pub control: SocketAddr,
+    /// Where Prometheus asks, if that is a loopback address.
+    pub metrics: Option<SocketAddr>,
     /// The file with the first operator's token.
     pub first_token: PathBuf,
 }
@@ -121,24 +136,33 @@ pub async fn run_with_reload(
         );
     }
     let event_log = store.event_log()?;
+    let pulses = Pulses::default();
+    let counted = Arc::new(Metrics::default());
     let new_cluster = || Meta {
         cluster: ClusterId(mint::id()),
         epoch: EpochId(mint::id()),
         organization: config.organization.clone(),
         domain: config.domain.clone(),
     };
-    let (engine, engine_thread) = Engine::start(store, new_cluster)?;
+    let (engine, engine_thread) = Engine::start(store, new_cluster, pulses.of("the single writer"), counted.clone())?;
     let meta = engine.look(|look| look.cluster.get::<Meta>(&One).cloned()).await.map_err(RunError::FirstToken)?;
     let meta = meta.ok_or(RunError::FirstToken(CommandError::Stopping))?;
     let ca = Arc::new(authority(&engine, &config, meta.cluster).await?);
     let vault = Arc::new(Vault::open(&config.state_dir, config.master_keys.as_deref(), meta.cluster)?);
-    vault.begin(&engine).await?;
+    // What runs has its values already, and a value that cannot be sealed anew can still be opened.
+    if let Err(error) = vault.begin(&engine).await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the master key's rotation was not ended; the next start tries again"
+        );
+    }
     let tls = LiveTls::with_own(ca.clone(), first::own_names(&config), own_files(&config))?;
     let first_token = first::operator_token(&engine, &config.state_dir, meta.cluster, ca.fingerprint()).await?;
 
     let (api_listener, api) = listen("the operators' port", config.api_listen).await?;
     let (control_listener, control) = listen("the agents' port", config.control_listen).await?;
-    let sessions = Sessions::new();
+    let metrics_listener = config.metrics_listen.as_ref().map(metrics_listener).transpose()?;
+    let sessions = Sessions::new(config.tunnels);
     let office = Arc::new(Office {
         engine: engine.clone(),
         event_log: Mutex::new(event_log),
@@ -149,7 +173,9 @@ pub async fn run_with_reload(
         control_address: config.control_address.clone().unwrap_or_else(|| first::own_address(control)),
         stopping: shutdown.clone(),
         rate: api::RateLimit::new(&config.rate),
+        tunnel_idle_seconds: config.tunnels.idle_seconds,
         vault: vault.clone(),
+        metrics: counted.clone(),
     });
     let control_port = Control {
         ca: ca.clone(),
@@ -159,9 +185,12 @@ pub async fn run_with_reload(
         limits: Limits::default(),
         vault,
     };
-    let addresses = Addresses { api, control, first_token };
+    let addresses =
+        Addresses { api, control, metrics: metrics_listener.as_ref().and_then(Listener::address), first_token };
     tracing::info!(cluster = %meta.cluster, api = %addresses.api, control = %addresses.control, "the controller runs");
+    let status = format!("operators on {}, agents on {}", addresses.api, addresses.control);
     ready(&addresses);
+    lapstrake_unit::ready(&status);
     let record = engine.authority();
     let mut engine_end = tokio::task::spawn_blocking(move || engine_thread.join());
     let serving = async {
@@ -170,7 +199,9 @@ pub async fn run_with_reload(
             control_port.serve(control_listener, shutdown.clone()),
             tls.keep_fresh(shutdown.clone()),
             shutdown.run_until_cancelled(follow_authority(&ca, &tls, &sessions, record)),
-            shutdown.run_until_cancelled(reload_own(&tls, &reload)),
+            shutdown.run_until_cancelled(reload_own(&tls, &reload, &status)),
+            shutdown.run_until_cancelled(lapstrake_unit::watch(&pulses)),
+            tell_metrics(metrics_listener, &counted, &engine, &ca, &tls, &shutdown),
         );
     };
     tokio::select! {
@@ -184,6 +215,26 @@ pub async fn run_with_reload(
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(RunError::EngineDied),
     }
+}
+
+fn metrics_listener(endpoint: &Endpoint) -> Result<Listener, RunError> {
+    Listener::bind(endpoint).map_err(|source| RunError::Metrics { endpoint: endpoint.clone(), source })
+}
+
+async fn tell_metrics(
+    listener: Option<Listener>,
+    counted: &Arc<Metrics>,
+    engine: &Engine,
+    ca: &Ca,
+    tls: &LiveTls,
+    shutdown: &CancellationToken,
+) {
+    let Some(listener) = listener else { return };
+    let rendered = counted.clone();
+    tokio::join!(
+        listener.serve(move || rendered.render(), shutdown.clone()),
+        shutdown.run_until_cancelled(counted.keep_picture(engine, ca, tls)),
+    );
 }
 
 /// The authority that the store names, or that of the first start.
@@ -227,9 +278,10 @@ async fn follow_authority(
     }
 }
 
-async fn reload_own(tls: &LiveTls, reload: &Notify) {
+async fn reload_own(tls: &LiveTls, reload: &Notify, status: &str) {
     loop {
         reload.notified().await;
+        lapstrake_unit::reloading();
         match tls.reload_own() {
             Ok(()) => tracing::info!("SIGHUP: the operators' own certificate was read again"),
             Err(error) => {
@@ -239,6 +291,7 @@ async fn reload_own(tls: &LiveTls, reload: &Notify) {
                 );
             }
         }
+        lapstrake_unit::ready(status);
     }
 }
 

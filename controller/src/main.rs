@@ -112,12 +112,7 @@ fn start(config: Config) -> Result<()> {
         let shutdown = CancellationToken::new();
         let reload = Arc::new(Notify::new());
         tokio::spawn(obey_signals(shutdown.clone(), reload.clone()));
-        let ready = |addresses: &lapstrake_controller::Addresses| {
-            let status = format!("operators on {}, agents on {}", addresses.api, addresses.control);
-            // Without systemd there is nobody to tell.
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
-        };
-        Ok(run_with_reload(config, shutdown, reload, ready).await?)
+        Ok(run_with_reload(config, shutdown, reload, |_| ()).await?)
     })
 }
 
@@ -136,5 +131,6 @@ async fn obey_signals(shutdown: CancellationToken, reload: Arc<Notify>) {
         }
     }
     tracing::info!("ends; the nodes go on by themselves");
+    lapstrake_unit::stopping("finishing answers; the nodes go on by themselves");
     shutdown.cancel();
 }

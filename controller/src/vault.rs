@@ -131,7 +131,7 @@ impl Vault {
 
     /// Seals a version of a value, while `sealing` is held.
     pub fn seal(&self, key: &ValueKey, id: ValueId, clear: &[u8]) -> Sealed {
-        Sealed(self.ring().seal(&key.scope.to_string(), &self.place(key, id), clear))
+        Sealed::from(self.ring().seal(&key.scope.to_string(), &self.place(key, id), clear))
     }
 
     /// Opens a version of a value, or says why not.
@@ -149,9 +149,15 @@ impl Vault {
     /// goes its way.
     pub fn open_word(&self, word: ControllerWord) -> ControllerWord {
         match word {
-            ControllerWord::Assignments(AssignmentSet { mut values, generation, stop_absent, assignments }) => {
+            ControllerWord::Assignments(AssignmentSet {
+                mut values,
+                generation,
+                stop_absent,
+                assignments,
+                kept_images,
+            }) => {
                 values.values_mut().for_each(|given| self.open_given(given));
-                ControllerWord::Assignments(AssignmentSet { values, generation, stop_absent, assignments })
+                ControllerWord::Assignments(AssignmentSet { values, generation, stop_absent, assignments, kept_images })
             }
             ControllerWord::ResolveImage { request, image, mut login } => {
                 if let Some((_, given)) = &mut login {
@@ -243,16 +249,10 @@ impl Vault {
             }
         }
         let resealed = versions.len();
-        // The first command is there even with nothing to seal, so that the audit has the rotation.
-        let first = versions.drain(..versions.len().min(AT_ONCE)).collect();
-        let mut chunk: Vec<Resealed> = first;
-        loop {
-            let command = Command::Value(ValueCommand::Reseal { versions: chunk });
+        // That somebody asked for it is in the audit before it begins: the request is a command of its own.
+        for chunk in versions.chunks(AT_ONCE) {
+            let command = Command::Value(ValueCommand::Reseal { versions: chunk.to_vec() });
             engine.command(command, author.clone()).await?;
-            if versions.is_empty() {
-                break;
-            }
-            chunk = versions.drain(..versions.len().min(AT_ONCE)).collect();
         }
         engine.unreadable(unreadable(self, &self::values(engine).await?));
         // What could not be opened with any key is not helped by an old one. In memory the old keys stay until the process

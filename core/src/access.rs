@@ -130,10 +130,12 @@ impl fmt::Display for Scope {
 pub enum Verb {
     /// Read what is there, what happens and what jobs write.
     See,
-    /// Apply a spec, deploy, redeploy, roll back, scale.
+    /// Apply a spec, deploy, redeploy, roll back, scale, pause, resume.
     Deploy,
-    /// Remove services, set quotas, an environment's policy and the fields that it reserves, create environments and applications.
+    /// Remove services, say that they are not redeployable, set quotas, an environment's policy and the fields that it reserves, create environments and applications.
     Operate,
+    /// Run commands in jobs and open connections to their ports: whoever may sees all that the job sees.
+    Enter,
     /// Set and remove secrets and variables.
     ManageSecrets,
     /// Let nodes join, give them to environments, take them back, label, cordon and remove them.
@@ -148,10 +150,11 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 8] = [
+    pub const ALL: [Verb; 9] = [
         Verb::See,
         Verb::Deploy,
         Verb::Operate,
+        Verb::Enter,
         Verb::ManageSecrets,
         Verb::ManageNodes,
         Verb::ManageAuthority,
@@ -164,7 +167,7 @@ impl Verb {
         match self {
             Verb::See => Role::Viewer,
             Verb::Deploy => Role::Deployer,
-            Verb::Operate | Verb::ManageSecrets | Verb::ManageNodes => Role::Operator,
+            Verb::Operate | Verb::Enter | Verb::ManageSecrets | Verb::ManageNodes => Role::Operator,
             Verb::ManageAuthority | Verb::ManageTokens | Verb::ReadAudit => Role::Admin,
         }
     }
@@ -173,9 +176,12 @@ impl Verb {
     pub const fn meaning(self) -> &'static str {
         match self {
             Verb::See => "see applications, services, jobs, their output, events",
-            Verb::Deploy => "plan and apply specs, deploy, redeploy, roll back, scale",
+            Verb::Deploy => "plan and apply specs, deploy, redeploy, roll back, scale, pause, resume",
             Verb::Operate => {
-                "remove services, set quotas, policies and reserved fields, create environments and applications"
+                "remove services, say which are not redeployable, set quotas, policies and reserved fields, create environments and applications"
+            }
+            Verb::Enter => {
+                "run commands in jobs and beside them, and open connections to their ports: exec, run, forward"
             }
             Verb::ManageSecrets => "set and remove secrets and variables",
             Verb::ManageNodes => "let nodes join and return, attach, detach, label, cordon, revoke and remove them",
@@ -191,6 +197,7 @@ impl Verb {
             Verb::See => "looking at this",
             Verb::Deploy => "deploying",
             Verb::Operate => "this",
+            Verb::Enter => "entering jobs",
             Verb::ManageSecrets => "setting secrets and variables",
             Verb::ManageNodes => "managing nodes",
             Verb::ManageAuthority => "replacing the authority's root",

@@ -3,11 +3,13 @@
 //! An assignment set is complete: a slot that it does not name is not wanted here. It is state, not a queue; a slow agent
 //! gets the newest one. The generation orders them, and an agent refuses an older one than its ledger holds.
 
+pub mod bytes;
+
 use crate::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, SlotId, ValueId};
 use crate::spec::{ServiceSpec, WhenCutOff};
 use crate::time::Millis;
 use crate::values::{Binding, GivenValue, Place};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -40,6 +42,10 @@ pub struct AssignmentSet {
     pub assignments: Vec<Assignment>,
     /// The values that these assignments name, each once.
     pub values: BTreeMap<ValueId, GivenValue>,
+    /// The images that stay on the node besides those of the assignments, by `BoundImage::pinned`: of the revisions that its
+    /// services may go back to. None from a controller that does not say it; then every image stays.
+    #[serde(default)]
+    pub kept_images: Option<BTreeSet<String>>,
 }
 
 /// One slot and the job that shall fill it.
@@ -53,6 +59,38 @@ pub struct Assignment {
     pub deployment: DeploymentId,
     /// What it runs.
     pub run: RunSpec,
+    /// What of the slot's traffic its job gets before it takes the slot over.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// Set when its job is to run once: it gets no traffic and no successor, and what has ended is not started again.
+    #[serde(default)]
+    pub once: Option<Once>,
+}
+
+/// A job that runs once and ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// How long its process may run.
+    pub timeout: Millis,
+    /// How long it may take until its process runs.
+    pub start_timeout: Millis,
+    /// It shall end, or not begin. It is still named, so that its container is kept for who reads its output.
+    pub stop: bool,
+}
+
+/// Whether a new job takes its slot's traffic over as soon as it is ready. What holds it back is the controller's word
+/// alone, so that the nodes of a service move together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Traffic {
+    /// It does.
+    #[default]
+    Full,
+    /// It waits without any, beside the old one; past the deployment's `timeout` it is given up.
+    Held,
+    /// It waits beside the old one, and all of the service's waiting jobs on the node get so many percent of the requests
+    /// together, 1 to 99. It waits for as long as the controller says nothing else.
+    Share(u32),
 }
 
 /// All that a node must know to run a job, without asking anybody. Held sealed by the ledger.

@@ -26,6 +26,10 @@ use core::fmt;
 /// No field of a row is longer, in characters: what strangers send must not fill the disk with one request.
 const LONGEST_FIELD: usize = 300;
 
+/// The detail of a command that is run in a job is longer, in characters, so that nothing that was run is cut off: a command
+/// whose line is longer than this is refused. Only operators get so far that one is decided on.
+pub(crate) const LONGEST_COMMAND: usize = 24 << 10;
+
 /// What came of what was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
@@ -48,8 +52,8 @@ impl Verdict {
     }
 }
 
-/// A row before the store has given it a number and a hash. Texts have no control characters and at most 300 characters;
-/// none of them is ever a secret.
+/// A row before the store has given it a number and a hash. Texts have no control characters and at most 300 characters, but
+/// for the detail of a command in a job; none of them is ever a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// When.
@@ -84,11 +88,23 @@ impl Deed {
     pub fn new(verb: &str, subject: impl fmt::Display, detail: impl fmt::Display) -> Deed {
         Deed { verb: plain(verb), subject: plain(&subject.to_string()), detail: plain(&detail.to_string()) }
     }
+
+    /// Of a command that is run in a job: the whole line of it.
+    pub(crate) fn of_line(verb: &str, subject: impl fmt::Display, line: &str) -> Deed {
+        Deed { verb: plain(verb), subject: plain(&subject.to_string()), detail: plain_up_to(line, LONGEST_COMMAND) }
+    }
 }
 
 impl Entry {
     /// What became of a command.
     pub fn of_command(author: &Author, deed: Deed, result: &Result<Outcome, Vec<Refusal>>, wall: Wall) -> Entry {
+        let deed = match result {
+            // Which job it was is decided with the command, and belongs to what was done.
+            Ok(Outcome { answer: Answer::Entrance(entrance), .. }) => {
+                Deed { detail: format!("{}: {}", plain(&entrance.to_string()), deed.detail), ..deed }
+            }
+            Ok(_) | Err(_) => deed,
+        };
         let (verdict, said) = match result {
             Ok(outcome) if outcome.answer == Answer::Unchanged => (Verdict::Unchanged, String::new()),
             Ok(_) => (Verdict::Done, String::new()),
@@ -134,20 +150,37 @@ impl Entry {
     }
 }
 
+/// What operators' and join tokens begin with.
+const TOKENS: [&str; 2] = ["lapo1_", "lapj1_"];
+
 /// Without what could act on a terminal, and not longer than a row's field may be. A token that somebody gave where a name
-/// was wanted is not repeated.
+/// was wanted is not repeated; what stands beside it is.
 fn plain(text: &str) -> String {
-    if ["lapo1_", "lapj1_"].iter().any(|beginning| text.contains(beginning)) {
-        return "(a token)".into();
-    }
+    plain_up_to(text, LONGEST_FIELD)
+}
+
+fn plain_up_to(text: &str, longest: usize) -> String {
+    let text = without_tokens(text);
     let mut plain = String::new();
-    for c in text.chars().take(LONGEST_FIELD) {
+    for c in text.chars().take(longest) {
         if c.is_control() { plain.extend(c.escape_default()) } else { plain.push(c) }
     }
-    if text.chars().nth(LONGEST_FIELD).is_some() {
+    if text.chars().nth(longest).is_some() {
         plain.push('…');
     }
     plain
+}
+
+fn without_tokens(text: &str) -> String {
+    let (mut said, mut rest) = (String::new(), text);
+    while let Some(at) = TOKENS.iter().filter_map(|beginning| rest.find(beginning)).min() {
+        let (before, token) = rest.split_at(at);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        said.push_str(before);
+        said.push_str("(a token)");
+        rest = token.trim_start_matches(is_part);
+    }
+    said + rest
 }
 
 /// All of a row, to be hashed after the hash before it. Every text has its length before it, so that no two rows are
@@ -315,7 +348,19 @@ impl Command {
                 Deed::new("rollback", service, to.map_or_else(String::new, |to| format!("to r{to}")))
             }
             Command::Scale { service, scale } => Deed::new("scale", service, format!("scale {scale}")),
+            Command::Steer { service, number, how } => {
+                Deed::new("steer-deployment", service, format!("{} of deployment {number}", how.word()))
+            }
+            Command::Pause { which, reason } => Deed::new("pause", which, reason.clone().unwrap_or_default()),
+            Command::Resume { which } => Deed::new("resume", which, ""),
+            Command::SetRedeployable { service, against } => {
+                let detail = against.as_ref().map_or_else(|| "yes".into(), |reason| format!("no: {reason}"));
+                Deed::new("set-redeployable", service, detail)
+            }
             Command::RemoveService { service } => Deed::new("remove-service", service, ""),
+            Command::Enter(enter) => enter.deed(),
+            Command::Run(run) => run.deed(),
+            Command::EndRun { service, job } => Deed::new("run.stop", service, format!("job {job}")),
             Command::CreateJoinToken(new) => {
                 let environment = new.environment.as_ref().map(|(app, name)| format!("for {app}/{name}"));
                 Deed::new("create-join-token", format!("node-token/{}", new.id), environment.unwrap_or_default())

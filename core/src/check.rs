@@ -4,6 +4,7 @@ use alloc::string::String;
 
 pub mod cluster;
 pub mod node;
+mod one_offs;
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]

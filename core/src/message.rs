@@ -135,10 +135,58 @@ pub enum ControllerWord {
         job: JobId,
         /// Which part of it.
         range: LogRange,
+        /// Only lines in which this regular expression finds something; none for all.
+        grep: Option<String>,
+    },
+    /// Open a `StreamTunnel` call for this request.
+    OpenTunnel {
+        /// To be named in the call.
+        request: RequestId,
+        /// To which job.
+        job: JobId,
+        /// What for.
+        way: Way,
+    },
+    /// End the `StreamTunnel` call of this request, if there is one: its operator is gone.
+    CloseTunnel {
+        /// Which.
+        request: RequestId,
     },
 }
 
-/// A public service that runs on other nodes, so that a proxy without a local job can name them.
+/// What an operator wants of a job, with a stream of its own both ways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// A command in the job's container.
+    Exec(Exec),
+    /// A connection to a port of the job.
+    Forward {
+        /// The port, as the job's service declares it.
+        port: u16,
+    },
+}
+
+/// A command in a job's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The program, then its arguments.
+    pub command: Vec<String>,
+    /// Whether it has a standard input; without one it reads an end at once.
+    pub input: bool,
+    /// The terminal that it gets. With one, standard output and error are one stream.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// How large a terminal is. 0 is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Characters in a row.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// A public service that runs on other nodes or is paused, so that a proxy without a local job can say so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Elsewhere {
     /// The service.
@@ -149,4 +197,7 @@ pub struct Elsewhere {
     pub routes: Vec<(String, String)>,
     /// The nodes' names, sorted.
     pub nodes: Vec<String>,
+    /// Whether it is paused.
+    #[serde(default)]
+    pub paused: bool,
 }

@@ -1,10 +1,10 @@
 //! The loop over one node: what the agent decides, alone if need be.
 //!
 //! ```text
-//! ledger.accept(set)            a newer assignment set came          (written before anything follows from it)
-//! advance(ledger, seen, now)    what is seen moves phases forward    (written before anything follows from it)
-//! plan(ledger, seen, now)       what to do, when to wake, what waits and why
-//! report(ledger, seen)          the picture for the controller and for people
+//! ledger.accept(set)              a newer assignment set came          (written before anything follows from it)
+//! advance(ledger, seen, now)      what is seen moves phases forward    (written before anything follows from it)
+//! plan(ledger, seen, config, now) what to do, when to wake, what waits and why
+//! report(ledger, seen, now)       the picture for the controller and for people
 //! ```
 //!
 //! No step runs before the ledger holds it: `advance` and `accept` change only the ledger, the rim writes it, and `plan`
@@ -14,7 +14,9 @@
 mod accept;
 pub mod action;
 pub(crate) mod advance;
+pub mod disk;
 pub mod health;
+pub mod images;
 pub mod ledger;
 mod plan;
 pub mod reason;

@@ -4,15 +4,17 @@
 //! node costs a service as little as possible; of those the one with the largest share of its memory free; of those the
 //! one with the smallest id, so that the same question always has the same answer. A node that cannot take it says why.
 
+use crate::assignment::bytes::SET_BYTES;
 use crate::cluster::state::{Cordon, Wish};
 use crate::ids::NodeId;
 use crate::label::Constraint;
 use crate::liveness::Liveness;
-use crate::report::Capacity;
+use crate::report::{Capacity, FullDisk};
 use crate::spec::Size;
 use crate::time::Millis;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
@@ -44,6 +46,21 @@ pub struct Candidate {
     pub has_image: bool,
     /// Jobs of the same service there.
     pub neighbours: u32,
+    /// What its agent can still be told.
+    pub set: SetRoom,
+    /// The disk that keeps it from beginning jobs, if one does.
+    pub full_disk: Option<FullDisk>,
+}
+
+/// How much a node's assignment set may still grow, and by how much one more job of the service lets it grow. In bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetRoom {
+    /// It may grow so much.
+    pub free: u64,
+    /// Each job takes this.
+    pub each: u64,
+    /// The first job takes this besides: values that the node has not yet.
+    pub once: u64,
 }
 
 /// What a job asks of its node.
@@ -73,6 +90,8 @@ pub enum Unfit {
     NotConnected,
     /// Only other nodes hold the image.
     NoImage,
+    /// One of its disks is full.
+    Disk(FullDisk),
     /// Too little of a processor.
     Cpu {
         /// Wanted, in thousandths of a core.
@@ -91,6 +110,15 @@ pub enum Unfit {
         /// In all.
         capacity: u64,
     },
+    /// Its agent could not be told any more what to run.
+    Assignments {
+        /// Wanted, in bytes of its assignment set.
+        wanted: u64,
+        /// Free.
+        free: u64,
+        /// In all.
+        most: u64,
+    },
 }
 
 impl fmt::Display for Unfit {
@@ -102,6 +130,11 @@ impl fmt::Display for Unfit {
             Unfit::Silent { silence, lost: true } => write!(f, "it is lost, silent for {silence}"),
             Unfit::NotConnected => f.write_str("its agent is not connected"),
             Unfit::NoImage => f.write_str("it does not hold the image, which comes from no registry"),
+            Unfit::Disk(disk) => write!(f, "{disk}"),
+            Unfit::Assignments { wanted, free, most } => {
+                let (wanted, free, most) = (wanted.div_ceil(1 << 10), free >> 10, most >> 10);
+                write!(f, "its assignments would be too large: {wanted} KiB wanted, {free} of {most} KiB free")
+            }
             Unfit::Cpu { wanted, free, capacity } => {
                 write!(f, "{} cpu wanted, {} of {} free", Cores(*wanted), Cores(*free), Cores(*capacity))
             }
@@ -131,19 +164,26 @@ impl fmt::Display for Cores {
 pub type Place = Result<NodeId, Vec<(String, String)>>;
 
 /// Places so many jobs of one service and one size, one after the other, each seeing the ones before.
-pub fn place(jobs: usize, demand: Demand<'_>, mut candidates: Vec<Candidate>) -> Vec<Place> {
-    (0..jobs).map(|_| place_one(demand, &mut candidates)).collect()
+pub fn place(jobs: usize, demand: Demand<'_>, candidates: Vec<Candidate>) -> Vec<Place> {
+    place_at(&vec![None; jobs], demand, candidates)
 }
 
-fn place_one(demand: Demand<'_>, candidates: &mut [Candidate]) -> Place {
-    let best = candidates
-        .iter_mut()
-        .filter(|candidate| unfit(candidate, demand).is_none())
-        .min_by_key(|candidate| (candidate.neighbours, Reverse(free_share(candidate)), candidate.node));
+/// The same for jobs that have been somewhere before, each with that node: it goes there again if it can.
+pub fn place_at(homes: &[Option<NodeId>], demand: Demand<'_>, mut candidates: Vec<Candidate>) -> Vec<Place> {
+    homes.iter().map(|home| place_one(*home, demand, &mut candidates)).collect()
+}
+
+fn place_one(home: Option<NodeId>, demand: Demand<'_>, candidates: &mut [Candidate]) -> Place {
+    let is_away = |candidate: &Candidate| home.is_some_and(|home| home != candidate.node);
+    let best = candidates.iter_mut().filter(|candidate| unfit(candidate, demand).is_none()).min_by_key(|candidate| {
+        (is_away(candidate), candidate.neighbours, Reverse(free_share(candidate)), candidate.node)
+    });
     match best {
         Some(candidate) => {
             candidate.free = candidate.free.minus([demand.size]);
             candidate.neighbours += 1;
+            candidate.set.free = candidate.set.free.saturating_sub(candidate.set.each + candidate.set.once);
+            candidate.set.once = 0;
             Ok(candidate.node)
         }
         None => Err(candidates
@@ -173,12 +213,19 @@ pub fn unfit(candidate: &Candidate, demand: Demand<'_>) -> Option<Unfit> {
     if !candidate.has_image {
         return Some(Unfit::NoImage);
     }
+    if let Some(disk) = &candidate.full_disk {
+        return Some(Unfit::Disk(disk.clone()));
+    }
     if size.memory_bytes > free.memory_bytes {
         let wanted = size.memory_bytes;
         return Some(Unfit::Memory { wanted, free: free.memory_bytes, capacity: capacity.memory_bytes });
     }
     if size.cpu_milli > free.cpu_milli {
         return Some(Unfit::Cpu { wanted: size.cpu_milli, free: free.cpu_milli, capacity: capacity.cpu_milli });
+    }
+    let SetRoom { free, each, once } = candidate.set;
+    if each + once > free {
+        return Some(Unfit::Assignments { wanted: each + once, free, most: SET_BYTES });
     }
     None
 }
@@ -194,7 +241,6 @@ mod tests {
     use super::*;
     use crate::time::Wall;
     use alloc::format;
-    use alloc::vec;
     use proptest::prelude::*;
 
     const MIB: u64 = 1 << 20;
@@ -214,6 +260,8 @@ mod tests {
             free: capacity,
             has_image: true,
             neighbours: 0,
+            set: SetRoom { free: 1 << 20, each: 1 << 10, once: 0 },
+            full_disk: None,
         }
     }
 
@@ -258,10 +306,14 @@ mod tests {
         leaving.connected = false;
         let mut elsewhere = node(7);
         elsewhere.labels.insert("zone".into(), "b".into());
+        let mut wordy = node(8);
+        wordy.set = SetRoom { free: 200 << 10, each: 2 << 10, once: 400 << 10 };
+        let mut brimful = node(9);
+        brimful.full_disk = Some(FullDisk { folder: "/var/lib/docker".into(), mark_percent: 95 });
         let size = size(500, 256);
         let constraints = ["zone != b".parse().unwrap()];
         let demand = Demand { size: &size, constraints: &constraints };
-        let places = place(1, demand, vec![leaving, cordoned, lost, full, without, busy, elsewhere]);
+        let places = place(1, demand, vec![leaving, cordoned, lost, full, without, busy, elsewhere, wordy, brimful]);
         let sentences: Vec<String> = places
             .into_iter()
             .next()
@@ -280,8 +332,27 @@ mod tests {
                 "node-4: it does not hold the image, which comes from no registry",
                 "node-5: 0.50 cpu wanted, 0.20 of 4.00 free",
                 "node-7: its label zone is b, which is not wanted",
+                "node-8: its assignments would be too large: 402 KiB wanted, 200 of 12288 KiB free",
+                "node-9: the disk that holds /var/lib/docker has reached its mark of 95 %",
             ]
         );
+    }
+
+    #[test]
+    fn values_that_a_node_has_for_one_job_are_not_counted_for_the_next() {
+        let mut first = node(1);
+        first.set = SetRoom { free: 100, each: 10, once: 60 };
+        let places = place(5, of(&size(1, 1)), vec![first]);
+        assert_eq!(places.iter().filter(|place| place.is_ok()).count(), 4, "60 and four times 10");
+    }
+
+    #[test]
+    fn a_job_that_has_been_somewhere_goes_there_again_if_it_can() {
+        let mut full = node(1);
+        full.free.memory_bytes = 0;
+        let homes = [Some(NodeId(3)), Some(NodeId(1)), None];
+        let places = place_at(&homes, of(&size(100, 64)), vec![full, node(2), node(3)]);
+        assert_eq!(places, vec![Ok(NodeId(3)), Ok(NodeId(2)), Ok(NodeId(2))]);
     }
 
     fn any_candidate() -> impl Strategy<Value = Candidate> {

@@ -66,8 +66,12 @@ pub enum OperatorField {
     MinHealthy,
     /// How long a replacement may take.
     Timeout,
-    /// Replacements at once on a node.
+    /// Slots replaced at once on a node beside their old jobs.
     MaxSurge,
+    /// Slots replaced at once on a node in place of their old jobs.
+    MaxUnavailable,
+    /// How new jobs take the place of old ones.
+    Strategy,
     /// A job's share of the processor.
     Cpu,
     /// A job's memory.
@@ -76,13 +80,15 @@ pub enum OperatorField {
 
 impl OperatorField {
     /// All of them.
-    pub const ALL: [OperatorField; 8] = [
+    pub const ALL: [OperatorField; 10] = [
         OperatorField::Overlap,
         OperatorField::Drain,
         OperatorField::StopGrace,
         OperatorField::MinHealthy,
         OperatorField::Timeout,
         OperatorField::MaxSurge,
+        OperatorField::MaxUnavailable,
+        OperatorField::Strategy,
         OperatorField::Cpu,
         OperatorField::Memory,
     ];
@@ -96,6 +102,8 @@ impl OperatorField {
             OperatorField::MinHealthy => "deploy.min_healthy",
             OperatorField::Timeout => "deploy.timeout",
             OperatorField::MaxSurge => "deploy.max_surge",
+            OperatorField::MaxUnavailable => "deploy.max_unavailable",
+            OperatorField::Strategy => "deploy.strategy",
             OperatorField::Cpu => "size.cpu",
             OperatorField::Memory => "size.memory",
         }
@@ -115,13 +123,15 @@ impl OperatorField {
             OperatorField::MinHealthy => spec.deploy.min_healthy.0,
             OperatorField::Timeout => spec.deploy.timeout.0,
             OperatorField::MaxSurge => spec.deploy.max_surge as u64,
+            OperatorField::MaxUnavailable => spec.deploy.max_unavailable as u64,
+            OperatorField::Strategy => spec.deploy.strategy as u64,
             OperatorField::Cpu => spec.size.cpu_milli as u64,
             OperatorField::Memory => spec.size.memory_bytes,
         }
     }
 
     /// What it is in a spec that does not mention it: what a new service has to keep to.
-    pub const fn default_value(self) -> u64 {
+    pub fn default_value(self) -> u64 {
         match self {
             OperatorField::Overlap => DEFAULT_DEPLOY.overlap.0,
             OperatorField::Drain => DEFAULT_DEPLOY.drain.0,
@@ -129,6 +139,8 @@ impl OperatorField {
             OperatorField::MinHealthy => DEFAULT_DEPLOY.min_healthy.0,
             OperatorField::Timeout => DEFAULT_DEPLOY.timeout.0,
             OperatorField::MaxSurge => DEFAULT_DEPLOY.max_surge as u64,
+            OperatorField::MaxUnavailable => DEFAULT_DEPLOY.max_unavailable as u64,
+            OperatorField::Strategy => DEFAULT_DEPLOY.strategy as u64,
             OperatorField::Cpu => DEFAULT_SIZE.cpu_milli as u64,
             OperatorField::Memory => DEFAULT_SIZE.memory_bytes,
         }

@@ -4,7 +4,9 @@
 //! said) stands in them so that it cannot end the line, turn the reading direction, clear a screen or fill a page. Whoever
 //! shows a sentence guards its own border again; this keeps what is stored and logged plain.
 
+use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// So many characters of a text are shown in a refusal: enough to know it again.
 const SHOWN: usize = 80;
@@ -61,6 +63,16 @@ pub fn one_line(text: &str, most: usize) -> String {
         });
     }
     line
+}
+
+/// The words of a command as one line; those that are not plain stand in quotes, with what acts on a terminal escaped.
+pub fn words(command: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    let word = |word: &String| match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.clone(),
+        false => format!("\"{}\"", escaped(&word.replace('\\', "\\\\").replace('"', "\\\""))),
+    };
+    command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub enum Reason {
     NotAcknowledged {
         /// The node.
         node: String,
+        /// What keeps the node from taking it, as it says itself.
+        troubles: Vec<String>,
     },
     /// A node is silent, so that nothing can begin or end there.
     NodeSilent {
@@ -80,6 +82,19 @@ pub enum Reason {
         /// The node whose turn it is.
         node: String,
     },
+    /// A canary shows itself.
+    CanaryStep {
+        /// Which step, from 1.
+        step: u32,
+        /// Of how many.
+        steps: u32,
+        /// Percent of the requests.
+        weight: u32,
+        /// Until the next; none when somebody has to release it.
+        left: Option<Millis>,
+        /// An operator has stopped it there.
+        held: bool,
+    },
     /// The job was given up, and a fresh one follows.
     TriedAgain {
         /// Where.
@@ -94,6 +109,27 @@ pub enum Reason {
         /// Where.
         node: String,
     },
+    /// A deployment's release command is on its way or runs.
+    Releasing {
+        /// Where.
+        node: String,
+        /// How far its job is.
+        phase: &'static str,
+        /// What the agent itself waits for.
+        agent_waits: Option<String>,
+    },
+    /// The release command of an earlier deployment has not ended yet.
+    EarlierRelease {
+        /// Where.
+        node: String,
+    },
+    /// Nobody knows whether the release command of an earlier deployment has ended.
+    UnclearRelease {
+        /// Where.
+        node: String,
+    },
+    /// The store was restored, and until an operator accepts that, no release command runs: it may have run already.
+    ReleaseRestored,
     /// The old job ends.
     Emptying {
         /// Where.
@@ -137,7 +173,13 @@ impl fmt::Display for Reason {
             Reason::Replacing { node, phase, agent_waits: Some(why) } => {
                 write!(f, "its job on {node} is {phase}; {node} waits: {why}")
             }
-            Reason::NotAcknowledged { node } => write!(f, "{node} has not yet said that it knows of the new job"),
+            Reason::NotAcknowledged { node, troubles } => {
+                write!(f, "{node} has not yet said that it knows of the new job")?;
+                match troubles.as_slice() {
+                    [] => Ok(()),
+                    troubles => write!(f, ": {}", troubles.join("; ")),
+                }
+            }
             Reason::NodeSilent { node, silence, replaced_in: None } => {
                 write!(f, "{node} has been silent for {silence}")
             }
@@ -148,6 +190,14 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::OtherNodeFirst { node } => write!(f, "nodes take turns, and {node} is not done"),
+            Reason::CanaryStep { step, steps, weight, left, held } => {
+                write!(f, "the canary has {weight} % of the requests, step {step} of {steps}; ")?;
+                match (left, held) {
+                    (Some(left), _) => write!(f, "the next follows in {left}"),
+                    (None, true) => f.write_str("it is held until `lap release`"),
+                    (None, false) => f.write_str("it goes on with `lap release`"),
+                }
+            }
             Reason::TriedAgain { node, failure, left } => {
                 write!(f, "its job on {node} was given up and is tried again in {left}: {failure}")
             }
@@ -155,6 +205,24 @@ impl fmt::Display for Reason {
                 f,
                 "its job on {node} is not stopped, because the controller's store was restored; \
                  `lapstrake-controller accept-restored` lets nodes stop what the store does not name"
+            ),
+            Reason::Releasing { node, phase, agent_waits: None } => {
+                write!(f, "its release command on {node} is {phase}")
+            }
+            Reason::Releasing { node, phase, agent_waits: Some(why) } => {
+                write!(f, "its release command on {node} is {phase}; {node} waits: {why}")
+            }
+            Reason::EarlierRelease { node } => {
+                write!(f, "the release command of an earlier deployment still ends on {node}")
+            }
+            Reason::UnclearRelease { node } => write!(
+                f,
+                "the release command of an earlier deployment may still run on {node}, which has not told its end; a node that \
+                 does not come back is removed (`lap node rm`) or revoked (`lap node revoke`)"
+            ),
+            Reason::ReleaseRestored => f.write_str(
+                "no release command runs, because the controller's store was restored and may not know which ones have run; \
+                 `lapstrake-controller accept-restored` lets them run again",
             ),
             Reason::Emptying { node } => write!(f, "its job on {node} is being stopped"),
         }

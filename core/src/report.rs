@@ -30,6 +30,8 @@ pub enum JobPhase {
     Stopping,
     /// It ended because it was told to.
     Stopped,
+    /// It was to run once, and ended with exit code 0.
+    Succeeded,
     /// It ended by itself and shall not run again.
     Failed,
     /// It never ran.
@@ -39,7 +41,22 @@ pub enum JobPhase {
 impl JobPhase {
     /// Whether nothing more will happen to it.
     pub const fn is_final(self) -> bool {
-        matches!(self, JobPhase::Stopped | JobPhase::Failed | JobPhase::Rejected)
+        matches!(self, JobPhase::Stopped | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Rejected)
+    }
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            JobPhase::Assigned => "assigned",
+            JobPhase::Pulling => "pulling",
+            JobPhase::Creating => "creating",
+            JobPhase::Starting => "starting",
+            JobPhase::Running => "running",
+            JobPhase::Stopping => "stopping",
+            JobPhase::Stopped => "stopped",
+            JobPhase::Succeeded => "succeeded",
+            JobPhase::Failed => "failed",
+            JobPhase::Rejected => "rejected",
+        }
     }
 }
 
@@ -66,9 +83,12 @@ pub enum ReplacementPhase {
     Accepted,
     /// The new job's image is on its way.
     Pulling,
+    /// Only where the new job comes in the place of the old one and not beside it: the old job ends.
+    Emptying,
     /// The new job's container starts; its checks are asked.
     Starting,
-    /// The new job was healthy for `min_healthy`; a table with it and without the old job is on its way to the proxies.
+    /// The new job was healthy for `min_healthy`. It waits to be released, or a table with it and without the old job is on
+    /// its way to the proxies.
     Ready,
     /// Every live proxy has acknowledged that table.
     Switched,
@@ -78,7 +98,7 @@ pub enum ReplacementPhase {
     Draining,
     /// The new job fills the slot alone.
     Done,
-    /// The new job did not get ready. The old job never lost its traffic.
+    /// The new job did not get ready. The old job never lost its traffic, or, where it had to end first, is started again.
     Abandoned,
     /// The new job failed after the switch and before the old job's SIGTERM; the old job has the traffic again.
     SwitchedBack,
@@ -105,6 +125,7 @@ impl ReplacementPhase {
         match self {
             ReplacementPhase::Accepted => "accepted",
             ReplacementPhase::Pulling => "pulling",
+            ReplacementPhase::Emptying => "emptying",
             ReplacementPhase::Starting => "starting",
             ReplacementPhase::Ready => "ready",
             ReplacementPhase::Switched => "switched",
@@ -170,8 +191,40 @@ pub enum Failure {
         /// What is missing, in words: `0.50 cpu wanted, 0.20 free`.
         short: String,
     },
+    /// It was ready, and nobody let it have the traffic in time.
+    NotReleased {
+        /// The replacement's time limit.
+        timeout: Millis,
+    },
     /// A newer assignment made it needless.
     Superseded,
+    /// It was to run once, and did not end in time.
+    TimedOut {
+        /// How long it might run.
+        timeout: Millis,
+        /// The last lines that it wrote, oldest first.
+        last_lines: Vec<String>,
+    },
+}
+
+impl Failure {
+    /// The bad answer of a check that it tells of.
+    pub const fn answered(&self) -> Option<&String> {
+        match self {
+            Failure::CheckFailed { answered, .. } | Failure::NotReadyInTime { answered: Some(answered), .. } => {
+                Some(answered)
+            }
+            Failure::NotReadyInTime { answered: None, .. }
+            | Failure::CannotPull { .. }
+            | Failure::CannotStart { .. }
+            | Failure::Exited { .. }
+            | Failure::OutOfMemory { .. }
+            | Failure::NoRoom { .. }
+            | Failure::NotReleased { .. }
+            | Failure::Superseded
+            | Failure::TimedOut { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -197,7 +250,21 @@ impl fmt::Display for Failure {
             }
             Failure::NotReadyInTime { timeout, answered: None } => write!(f, "it was not ready within {timeout}"),
             Failure::NoRoom { short } => write!(f, "the node has no room for both jobs: {short}"),
+            Failure::NotReleased { timeout } => {
+                write!(
+                    f,
+                    "it was ready, but was not given the traffic within {timeout}: the controller was not there to \
+                           say that the others are ready too, or they were not"
+                )
+            }
             Failure::Superseded => f.write_str("a newer deployment replaced it"),
+            Failure::TimedOut { timeout, last_lines } => {
+                write!(f, "it did not end within {timeout} and was stopped")?;
+                match last_lines.last() {
+                    Some(line) => write!(f, "; its last line was: {line}"),
+                    None => f.write_str("; it wrote nothing"),
+                }
+            }
         }
     }
 }
@@ -238,6 +305,31 @@ pub struct Use {
     pub disk_total_bytes: u64,
 }
 
+/// How the trouble begins that keeps a node from taking a newer set: what it takes it writes first.
+pub const LEDGER_TROUBLE: &str = "the ledger cannot be written";
+
+impl NodeReport {
+    /// The troubles that keep the node from taking a newer set. It takes one whatever its engine and its disks are like.
+    pub fn troubles_with_sets(&self) -> Vec<String> {
+        self.troubles.iter().filter(|said| said.starts_with(LEDGER_TROUBLE)).cloned().collect()
+    }
+}
+
+/// A disk of a node that is so full that no job begins there. Its `Display` is the sentence that people read everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FullDisk {
+    /// A folder on it.
+    pub folder: String,
+    /// The mark that it has reached, in percent. It is behind it again only some percent below.
+    pub mark_percent: u32,
+}
+
+impl fmt::Display for FullDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the disk that holds {} has reached its mark of {} %", self.folder, self.mark_percent)
+    }
+}
+
 /// How one job is: a reading with its job's phase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobReport {
@@ -259,6 +351,8 @@ pub struct JobReport {
     pub memory_bytes: u64,
     /// Thousandths of a core over the last heartbeat period.
     pub cpu_milli: u32,
+    /// What it waits for, as a sentence, if it runs once and waits; a replacement says that itself.
+    pub waits_for: Option<String>,
 }
 
 /// Where one replacement stands, with the wall-clock time of every phase that it reached, for the timeline.
@@ -278,6 +372,13 @@ pub struct ReplacementReport {
     pub reached: Vec<(ReplacementPhase, Wall)>,
     /// When the old job got its SIGTERM.
     pub stopped_at: Option<Wall>,
+    /// When all checks of the new job were good for the first time; none while they were not.
+    #[serde(default)]
+    pub good_at: Option<Wall>,
+    /// What a check of the new job answered last before they were: a status and the body's beginning, or an error. None if
+    /// no answer was bad.
+    #[serde(default)]
+    pub bad_answer: Option<String>,
     /// Why it was abandoned or switched back.
     pub failure: Option<Failure>,
     /// What it waits for, as a sentence, while it waits.
@@ -297,4 +398,6 @@ pub struct NodeReport {
     pub capacity: Capacity,
     /// What keeps the whole node from working, as sentences: `the Docker engine does not answer: …`.
     pub troubles: Vec<String>,
+    /// The disk that keeps it from beginning jobs, if one does.
+    pub full_disk: Option<FullDisk>,
 }

@@ -46,6 +46,9 @@ pub struct Route {
     pub backends: Vec<Backend>,
     /// Names of other nodes that run jobs of this service, for the message when there are no backends. Sorted.
     pub elsewhere: Vec<String>,
+    /// Whether the service is paused, for the message when there are no backends.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// A job that may get a request.
@@ -55,6 +58,36 @@ pub struct Backend {
     pub job: JobId,
     /// Its own address and the port of the route.
     pub address: SocketAddr,
+    /// Of all new requests of the route it gets this part of the sum of all weights. Never 0; all are 1 where nobody holds a
+    /// share back, and then the job with the least to do is taken.
+    #[serde(default = "even")]
+    pub weight: u32,
+    /// How it is spoken to. A proxy that is older than this field speaks HTTP/1.1 to all, which a job of the other kind
+    /// refuses: that service answers 502 there until the proxy is replaced, and no other service is touched by it.
+    #[serde(default, skip_serializing_if = "Speaks::is_http")]
+    pub speaks: Speaks,
+}
+
+/// The weight of a job among equals, and of no other: where all shares are the same, they are larger.
+pub const fn even() -> u32 {
+    1
+}
+
+/// How a job is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Speaks {
+    /// HTTP/1.1.
+    #[default]
+    Http,
+    /// HTTP/2 without TLS, from its first byte.
+    H2c,
+}
+
+impl Speaks {
+    const fn is_http(&self) -> bool {
+        matches!(self, Speaks::Http)
+    }
 }
 
 /// The proxy's first line to the agent.

@@ -68,6 +68,8 @@ pub enum Protocol {
     Http,
     /// A byte stream.
     Tcp,
+    /// HTTP/2 without TLS, from its first byte: what gRPC servers speak.
+    H2c,
 }
 
 /// A port that the service listens on inside its container.
@@ -134,9 +136,48 @@ pub struct Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// New jobs beside the old, at most `max_surge` at once on a node.
+    /// New jobs beside the old, at most `max_surge` at once on a node, and besides them `max_unavailable` in their place.
     Rolling,
+    /// The old job ends before the new one starts, at most `max_unavailable` slots at once on a node, and at least one.
+    Recreate,
+    /// Every new job is ready beside its old one before any traffic moves; then all of it moves at once.
+    BlueGreen,
+    /// Some new jobs get a share of the traffic first, step by step; then it goes on as `Rolling`.
+    Canary,
 }
+
+impl Strategy {
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Strategy::Rolling => "rolling",
+            Strategy::Recreate => "recreate",
+            Strategy::BlueGreen => "blue-green",
+            Strategy::Canary => "canary",
+        }
+    }
+    /// All of them, in the order in which people are told.
+    pub const ALL: [Strategy; 4] = [Strategy::Rolling, Strategy::Recreate, Strategy::BlueGreen, Strategy::Canary];
+}
+
+/// One step of a canary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CanaryStep {
+    /// Percent of the service's new requests on each node, and of its slots there, rounded up: 1 to 99.
+    pub weight: u32,
+    /// How long it lasts once every job of the step is ready; none until somebody releases it.
+    pub hold: Option<Millis>,
+}
+
+/// The most steps of a canary: more is a ramp, which nobody watches.
+pub const MOST_CANARY_STEPS: usize = 20;
+
+/// A canary that names no steps. A tenth of the requests shows what is plainly broken within minutes and harms few; a half
+/// shows what only load breaks.
+pub const DEFAULT_CANARY: [CanaryStep; 2] = [
+    CanaryStep { weight: 10, hold: Some(Millis::secs(5 * 60)) },
+    CanaryStep { weight: 50, hold: Some(Millis::secs(5 * 60)) },
+];
 
 /// The times and limits of a replacement.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,11 +194,33 @@ pub struct DeployPolicy {
     pub min_healthy: Millis,
     /// How long one replacement may take until it is ready; then it is abandoned.
     pub timeout: Millis,
-    /// Replacements at once on a node. Never 0.
+    /// Slots of a node that are replaced at once with the new job beside the old. 0 only where `max_unavailable` is not.
     pub max_surge: u32,
+    /// Slots of a node that may be without a job at once, because the old one ends before the new one starts. Default 0;
+    /// `recreate` takes 0 for 1.
+    #[serde(default)]
+    pub max_unavailable: u32,
+    /// The steps of a canary, weights rising. Empty for every other strategy.
+    #[serde(default)]
+    pub steps: Vec<CanaryStep>,
     /// Attempts that a job gets before it was first healthy. Never 0.
     pub max_attempts: u32,
+    /// What runs once before a deployment touches a slot. Not sent to nodes, which are told of the job that runs it.
+    #[serde(default)]
+    pub release: Option<ReleaseCommand>,
 }
+
+/// A command that a deployment runs once before its jobs take any slot: most often what brings a database to the new version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReleaseCommand {
+    /// The program, then its arguments. Never empty.
+    pub command: Vec<String>,
+    /// How long it may run; then it is stopped, and the deployment has failed.
+    pub timeout: Millis,
+}
+
+/// How long a release command may run that names no time: as long as a replacement, for somebody waits for both.
+pub const DEFAULT_RELEASE_TIMEOUT: Millis = Millis::secs(5 * 60);
 
 /// The times and limits of a spec that does not mention them.
 pub const DEFAULT_DEPLOY: DeployPolicy = DeployPolicy {
@@ -174,8 +237,12 @@ pub const DEFAULT_DEPLOY: DeployPolicy = DeployPolicy {
     timeout: Millis::secs(5 * 60),
     // One replacement at a time on a node needs room for one more job only.
     max_surge: 1,
+    // Nothing is taken away that is not asked for.
+    max_unavailable: 0,
+    steps: Vec::new(),
     // One attempt may meet a dependency that is just restarting and two may be bad luck; a third failure is the program's.
     max_attempts: 3,
+    release: None,
 };
 
 /// The size of a job that names none. A quarter of a core and 256 MiB start most small services, and four of them fit a
@@ -248,5 +315,15 @@ impl ServiceSpec {
     /// The only target that the types have so far.
     pub const fn target(&self) -> &'static str {
         self.service_type.name()
+    }
+
+    /// Whether it says itself what a variable is, which comes before what is inherited.
+    pub fn has_variable(&self, name: &str) -> bool {
+        self.env.contains_key(name) || self.secrets.contains_key(name)
+    }
+
+    /// The names of the secrets that it asks for, as variables and as files. A name may come more than once.
+    pub fn secrets_named(&self) -> impl Iterator<Item = &String> {
+        self.secrets.values().chain(self.files.values().map(|file| &file.secret))
     }
 }

@@ -8,6 +8,7 @@ use crate::assignment::ServicePath;
 use crate::ids::{ApplicationId, EnvironmentId, ServiceId, SlotId, ValueId};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -205,9 +206,15 @@ pub enum Body {
     },
 }
 
-/// Sealed bytes. Written in hexadecimal.
+/// Sealed bytes, shared by all that hold them: every decision about a node copies its values. Written in hexadecimal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sealed(pub Vec<u8>);
+pub struct Sealed(pub Arc<[u8]>);
+
+impl From<Vec<u8>> for Sealed {
+    fn from(bytes: Vec<u8>) -> Sealed {
+        Sealed(bytes.into())
+    }
+}
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,7 +241,7 @@ impl<'de> Deserialize<'de> for Sealed {
         };
         let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
         // A text that somebody has damaged is bytes that do not open: its holder says of which value, and all else goes on.
-        Ok(Sealed(bytes.unwrap_or_else(|| text.as_bytes().to_vec())))
+        Ok(bytes.unwrap_or_else(|| text.as_bytes().to_vec()).into())
     }
 }
 

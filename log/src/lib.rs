@@ -12,9 +12,17 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// Lets a daemon's log go to stderr, with colours for the levels if that is a terminal. Once in a process, at its start.
+mod journal;
+
+/// Lets a daemon's log go to stderr, with colours for the levels if that is a terminal; or into the journal with its fields,
+/// if that is where stderr leads. Once in a process, at its start.
 pub fn start(filter: EnvFilter) {
+    if let Some(journal) = journal::Journal::behind_stderr() {
+        return tracing_subscriber::registry().with(filter).with(journal).init();
+    }
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -2,9 +2,13 @@
 
 use super::field::{self, Malformed, Why, id_bytes, list, required, rising};
 use crate::{limits, v1};
-use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
+use lapstrake_core::assignment::{
+    Assignment, AssignmentSet, BoundImage, Generation, Once, RunSpec, ServicePath, Traffic,
+};
 use lapstrake_core::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, ServiceId, SlotId, ValueId};
+use lapstrake_core::time::Millis;
 use lapstrake_core::values::{Binding, GivenValue};
+use std::collections::BTreeSet;
 
 impl From<Generation> for v1::Generation {
     fn from(core: Generation) -> Self {
@@ -27,6 +31,7 @@ impl From<AssignmentSet> for v1::AssignmentSet {
             stop_absent: core.stop_absent,
             assignments: core.assignments.into_iter().map(Into::into).collect(),
             values: core.values.into_iter().map(Into::into).collect(),
+            kept_images: core.kept_images.map(|kept| v1::KeptImages { digests: kept.into_iter().collect() }),
         }
     }
 }
@@ -43,8 +48,16 @@ impl TryFrom<v1::AssignmentSet> for AssignmentSet {
             stop_absent: wire.stop_absent,
             assignments,
             values: values.into_iter().collect(),
+            kept_images: wire.kept_images.map(|kept| kept_images(kept.digests)).transpose()?,
         })
     }
+}
+
+fn kept_images(wire: Vec<String>) -> Result<BTreeSet<String>, Malformed> {
+    const FIELD: &str = "kept_images.digests";
+    field::length(FIELD, wire.len(), limits::KEPT_IMAGES)?;
+    rising(FIELD, &wire, String::clone)?;
+    wire.into_iter().map(|pinned| field::reference(FIELD, pinned)).collect()
 }
 
 impl From<Assignment> for v1::Assignment {
@@ -54,6 +67,12 @@ impl From<Assignment> for v1::Assignment {
             job_id: id_bytes(core.job.0),
             deployment_id: id_bytes(core.deployment.0),
             run: Some(core.run.into()),
+            held: match core.traffic {
+                Traffic::Full => None,
+                Traffic::Held => Some(v1::HeldTraffic { percent: 0 }),
+                Traffic::Share(percent) => Some(v1::HeldTraffic { percent }),
+            },
+            once: core.once.map(Into::into),
         }
     }
 }
@@ -66,7 +85,29 @@ impl TryFrom<v1::Assignment> for Assignment {
             job: JobId(field::id("job_id", &wire.job_id)?),
             deployment: DeploymentId(field::id("deployment_id", &wire.deployment_id)?),
             run: required("run", wire.run)?,
+            traffic: match wire.held.map(|held| held.percent) {
+                None => Traffic::Full,
+                Some(0) => Traffic::Held,
+                Some(percent @ 1..=99) => Traffic::Share(percent),
+                Some(percent) => {
+                    let why = Why::OutOfBounds { is: percent.into(), least: 0, most: 99 };
+                    return Err(Malformed::new("held.percent", why));
+                }
+            },
+            once: wire.once.map(Into::into),
         })
+    }
+}
+
+impl From<Once> for v1::RunOnce {
+    fn from(core: Once) -> Self {
+        v1::RunOnce { timeout_ms: core.timeout.0, start_timeout_ms: core.start_timeout.0, stop: core.stop }
+    }
+}
+
+impl From<v1::RunOnce> for Once {
+    fn from(wire: v1::RunOnce) -> Self {
+        Once { timeout: Millis(wire.timeout_ms), start_timeout: Millis(wire.start_timeout_ms), stop: wire.stop }
     }
 }
 

@@ -256,6 +256,12 @@ pub(super) fn argument(field: &str, wire: String) -> Result<String, Malformed> {
     if wire.contains('\0') { Err(Malformed::new(field, Why::Character('\0'))) } else { Ok(wire) }
 }
 
+/// A regular expression. It is only ever compiled and matched, never shown.
+pub(super) fn pattern(field: &str, wire: String) -> Result<String, Malformed> {
+    length(field, wire.len(), limits::PATTERN_BYTES)?;
+    Ok(wire)
+}
+
 /// The name of an environment variable.
 pub(super) fn variable(field: &str, wire: String) -> Result<String, Malformed> {
     let wire = visible(field, not_empty(field, wire)?, limits::VARIABLE_BYTES)?;

@@ -134,13 +134,20 @@ impl From<ControllerWord> for v1::OpenSessionResponse {
                 image: Some(image.into()),
                 login: login.map(Into::into),
             }),
-            ControllerWord::SendLogs { request, job, range } => Word::SendLogs(v1::SendLogs {
+            ControllerWord::SendLogs { request, job, range, grep } => Word::SendLogs(v1::SendLogs {
                 request_id: id_bytes(request.0),
                 job_id: id_bytes(job.0),
                 tail: range.tail,
                 follow: range.follow,
                 since_ms: range.since.map(|since| since.0),
+                grep,
             }),
+            ControllerWord::CloseTunnel { request } => {
+                Word::CloseTunnel(v1::CloseTunnel { request_id: id_bytes(request.0) })
+            }
+            ControllerWord::OpenTunnel { request, job, way } => {
+                Word::OpenTunnel(super::tunnel::wish(request, job, way))
+            }
         };
         v1::OpenSessionResponse { word: Some(word) }
     }
@@ -170,7 +177,12 @@ impl TryFrom<v1::OpenSessionResponse> for ControllerWord {
                 request: RequestId(field::id("send_logs.request_id", &wish.request_id)?),
                 job: JobId(field::id("send_logs.job_id", &wish.job_id)?),
                 range: LogRange { tail: wish.tail, since: wish.since_ms.map(Wall), follow: wish.follow },
+                grep: wish.grep.map(|grep| field::pattern("send_logs.grep", grep)).transpose()?,
             },
+            Word::CloseTunnel(close) => ControllerWord::CloseTunnel {
+                request: RequestId(field::id("close_tunnel.request_id", &close.request_id)?),
+            },
+            Word::OpenTunnel(wish) => super::tunnel::wished(wish).inside("open_tunnel")?,
         })
     }
 }
@@ -197,6 +209,7 @@ impl From<Elsewhere> for v1::Elsewhere {
             path: Some(core.path.into()),
             routes: core.routes.into_iter().map(route).collect(),
             node_names: core.nodes,
+            paused: core.paused,
         }
     }
 }
@@ -213,6 +226,7 @@ impl TryFrom<v1::Elsewhere> for Elsewhere {
             path: required("path", wire.path)?,
             routes: wire.routes.into_iter().map(route).collect::<Result<_, Malformed>>()?,
             nodes: field::texts("node_names", wire.node_names, limits::ELSEWHERE, field::host)?,
+            paused: wire.paused,
         })
     }
 }

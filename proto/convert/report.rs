@@ -5,12 +5,12 @@ use super::spec::{mirror, value};
 use crate::{limits, v1};
 use lapstrake_core::ids::{DeploymentId, JobId};
 use lapstrake_core::report::{
-    Capacity, Failure, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
+    Capacity, Failure, FullDisk, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
 };
 use lapstrake_core::time::{Millis, Wall};
 use std::net::IpAddr;
 
-mirror!(JobPhase { Assigned, Pulling, Creating, Starting, Running, Stopping, Stopped, Failed, Rejected });
+mirror!(JobPhase { Assigned, Pulling, Creating, Starting, Running, Stopping, Stopped, Failed, Rejected, Succeeded });
 mirror!(Health { Unknown, Starting, Healthy, Unhealthy });
 mirror!(ReplacementPhase {
     Accepted,
@@ -23,6 +23,7 @@ mirror!(ReplacementPhase {
     Done,
     Abandoned,
     SwitchedBack,
+    Emptying,
 });
 
 impl From<NodeReport> for v1::NodeReport {
@@ -33,6 +34,7 @@ impl From<NodeReport> for v1::NodeReport {
             replacements: core.replacements.into_iter().map(Into::into).collect(),
             capacity: Some(core.capacity.into()),
             troubles: field::troubles(core.troubles),
+            full_disk: core.full_disk.map(Into::into),
         }
     }
 }
@@ -48,7 +50,20 @@ impl TryFrom<v1::NodeReport> for NodeReport {
             replacements: list("replacements", wire.replacements, limits::JOBS)?,
             capacity: required("capacity", wire.capacity)?,
             troubles: field::troubles(wire.troubles),
+            full_disk: wire.full_disk.map(Into::into),
         })
+    }
+}
+
+impl From<FullDisk> for v1::FullDisk {
+    fn from(core: FullDisk) -> Self {
+        v1::FullDisk { folder: sentence(core.folder), percent: core.mark_percent }
+    }
+}
+
+impl From<v1::FullDisk> for FullDisk {
+    fn from(wire: v1::FullDisk) -> Self {
+        FullDisk { folder: sentence(wire.folder), mark_percent: wire.percent }
     }
 }
 
@@ -100,6 +115,7 @@ impl From<JobReport> for v1::JobReport {
             address: core.address.map(address_bytes),
             memory_bytes: core.memory_bytes,
             cpu_milli: core.cpu_milli,
+            waits_for: core.waits_for.map(sentence),
         }
     }
 }
@@ -117,6 +133,7 @@ impl TryFrom<v1::JobReport> for JobReport {
             address: wire.address.map(|bytes| address("address", &bytes)).transpose()?,
             memory_bytes: wire.memory_bytes,
             cpu_milli: wire.cpu_milli,
+            waits_for: wire.waits_for.map(sentence),
         })
     }
 }
@@ -152,6 +169,8 @@ impl From<ReplacementReport> for v1::ReplacementReport {
             stopped_at_ms: core.stopped_at.map(|at| at.0),
             failure: core.failure.map(Into::into),
             waits_for: core.waits_for.map(sentence),
+            good_at_ms: core.good_at.map(|at| at.0),
+            bad_answer: core.bad_answer.map(sentence),
         }
     }
 }
@@ -173,6 +192,8 @@ impl TryFrom<v1::ReplacementReport> for ReplacementReport {
             stopped_at: wire.stopped_at_ms.map(Wall),
             failure: optional("failure", wire.failure)?,
             waits_for: wire.waits_for.map(sentence),
+            good_at: wire.good_at_ms.map(Wall),
+            bad_answer: wire.bad_answer.map(sentence),
         })
     }
 }
@@ -199,7 +220,11 @@ impl From<Failure> for v1::Failure {
                 Kind::NotReadyInTime(wire::NotReadyInTime { timeout_ms: timeout.0, answered: answered.map(sentence) })
             }
             Failure::NoRoom { short } => Kind::NoRoom(wire::NoRoom { short: sentence(short) }),
+            Failure::NotReleased { timeout } => Kind::NotReleased(wire::NotReleased { timeout_ms: timeout.0 }),
             Failure::Superseded => Kind::Superseded(wire::Superseded {}),
+            Failure::TimedOut { timeout, last_lines } => {
+                Kind::TimedOut(wire::TimedOut { timeout_ms: timeout.0, last_lines: field::last_lines(last_lines) })
+            }
         };
         v1::Failure { kind: Some(kind) }
     }
@@ -225,7 +250,11 @@ impl TryFrom<v1::Failure> for Failure {
                 Failure::NotReadyInTime { timeout: Millis(it.timeout_ms), answered: it.answered.map(sentence) }
             }
             Kind::NoRoom(it) => Failure::NoRoom { short: sentence(it.short) },
+            Kind::NotReleased(it) => Failure::NotReleased { timeout: Millis(it.timeout_ms) },
             Kind::Superseded(_) => Failure::Superseded,
+            Kind::TimedOut(it) => {
+                Failure::TimedOut { timeout: Millis(it.timeout_ms), last_lines: field::last_lines(it.last_lines) }
+            }
         })
     }
 }

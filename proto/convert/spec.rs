@@ -45,8 +45,8 @@ pub(super) fn value<T: Mirrored>(field: &str, number: i32) -> Result<T, Malforme
 
 mirror!(ServiceType { Web, Worker });
 mirror!(Pull { Registry, Local });
-mirror!(Protocol { Http, Tcp });
-mirror!(Strategy { Rolling });
+mirror!(Protocol { Http, Tcp, H2c });
+mirror!(Strategy { Rolling, Recreate, BlueGreen, Canary });
 mirror!(WhenCutOff { Keep, Stop });
 
 impl From<ServiceSpec> for v1::ServiceSpec {
@@ -234,6 +234,7 @@ impl From<DeployPolicy> for v1::DeployPolicy {
             timeout_ms: core.timeout.0,
             max_surge: core.max_surge,
             max_attempts: core.max_attempts,
+            max_unavailable: core.max_unavailable,
         }
     }
 }
@@ -248,7 +249,18 @@ impl TryFrom<v1::DeployPolicy> for DeployPolicy {
             stop_grace: Millis(wire.stop_grace_ms),
             min_healthy: Millis(wire.min_healthy_ms),
             timeout: Millis(wire.timeout_ms),
-            max_surge: field::at_least_one("max_surge", wire.max_surge)?,
+            max_surge: match (wire.max_unavailable, value("strategy", wire.strategy)?) {
+                // It replaces one slot at a time whatever the numbers say.
+                (0, Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary) => {
+                    field::at_least_one("max_surge", wire.max_surge)?
+                }
+                (1.., _) | (0, Strategy::Recreate) => wire.max_surge,
+            },
+            max_unavailable: wire.max_unavailable,
+            // Only the controller counts the steps.
+            steps: Vec::new(),
+            // Only the controller knows what runs before a deployment; a node is told of the job.
+            release: None,
             max_attempts: field::at_least_one("max_attempts", wire.max_attempts)?,
         })
     }

@@ -3,7 +3,7 @@
 use crate::body::ServedBody;
 use crate::switchboard::NoWork;
 use crate::table::Unknown;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
 /// How much of a client's own words an answer repeats.
 const MAX_REPEATED_CHARS: usize = 200;
@@ -55,6 +55,11 @@ impl Answer {
                 format!("no service answers for {}", shorten(&format!("{host}{path}"))),
             ),
             NoWork::NoJob { service, node, elsewhere } => Answer::unavailable(no_job(&service, &node, &elsewhere)),
+            // When it will go on nobody knows: no time is named after which to ask again.
+            NoWork::Paused { service } => Answer::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{service} is paused; it answers when it is resumed"),
+            ),
             NoWork::AllTried => Answer::unavailable("every job of the service was tried"),
             NoWork::Full { service, limit } => {
                 Answer::unavailable(format!("{service}: {limit} requests are in flight already, which is the limit"))
@@ -62,12 +67,12 @@ impl Answer {
         }
     }
 
-    /// As JSON for a client that `wants_json`, else as plain text.
-    pub fn into_response(self, json: bool) -> Response<ServedBody> {
-        let (kind, text) = if json {
-            ("application/json", format!("{}\n", serde_json::json!({ "error": self.text })))
-        } else {
-            ("text/plain; charset=utf-8", format!("{}\n", self.text))
+    /// In the form that the client understands.
+    pub fn into_response(self, form: Form) -> Response<ServedBody> {
+        let (kind, text) = match form {
+            Form::Json => ("application/json", format!("{}\n", serde_json::json!({ "error": self.text }))),
+            Form::Text => ("text/plain; charset=utf-8", format!("{}\n", self.text)),
+            Form::Grpc => return self.into_grpc(),
         };
         let mut response = Response::new(ServedBody::from(text));
         *response.status_mut() = self.status;
@@ -83,13 +88,67 @@ impl Answer {
         }
         response
     }
+
+    /// A response that is its trailers alone, with the code that gRPC's libraries make of our status.
+    fn into_grpc(self) -> Response<ServedBody> {
+        let code = match self.status.as_u16() {
+            400 => "13",
+            404 => "12",
+            429 | 502 | 503 | 504 => "14",
+            _ => "2",
+        };
+        let mut response = Response::new(ServedBody::from(String::new()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(code));
+        if let Ok(message) = HeaderValue::try_from(percent_encoded(&self.text)) {
+            headers.insert("grpc-message", message);
+        }
+        response
+    }
 }
 
-/// Whether a client asks for JSON of any kind.
-pub fn wants_json(asked: &HeaderMap) -> bool {
-    const JSON: &[u8] = b"json";
-    let mut accepted = asked.get_all(header::ACCEPT).iter();
-    accepted.any(|value| value.as_bytes().windows(JSON.len()).any(|part| part.eq_ignore_ascii_case(JSON)))
+/// What gRPC allows in a header, and `%XX` for the rest.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'$' | b'&'..=b'~' => encoded.push(char::from(byte)),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+/// How an answer of our own is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For a client that asks for JSON of any kind.
+    Json,
+    /// For a client of gRPC: in its own words, because its library shows nobody the text of an HTTP error.
+    Grpc,
+}
+
+impl Form {
+    /// What the client of this request understands.
+    pub fn of(version: Version, asked: &HeaderMap) -> Form {
+        const JSON: &[u8] = b"json";
+        if version == Version::HTTP_2 && is_grpc(asked) {
+            return Form::Grpc;
+        }
+        let mut accepted = asked.get_all(header::ACCEPT).iter();
+        let json =
+            accepted.any(|value| value.as_bytes().windows(JSON.len()).any(|part| part.eq_ignore_ascii_case(JSON)));
+        if json { Form::Json } else { Form::Text }
+    }
+}
+
+/// Whether a request is a call of gRPC.
+pub fn is_grpc(asked: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    asked.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC))
 }
 
 fn no_job(service: &str, node: &str, elsewhere: &[String]) -> String {

@@ -21,6 +21,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// From where.
+    pub address: SocketAddr,
+    /// Over what: `http`.
+    pub scheme: &'static str,
+}
+
 /// Where a request wants to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
@@ -32,6 +41,8 @@ pub struct Asked {
     pub upgrade: Option<HeaderValue>,
     /// The body comes in chunks, whatever the method.
     pub chunked: bool,
+    /// The client takes trailers.
+    pub trailers: bool,
 }
 
 impl Asked {
@@ -49,6 +60,12 @@ impl Asked {
         let (host, more) = (hosts.next(), hosts.next());
         if more.is_some() {
             return Err(Answer::bad_request("the request has more than one Host header"));
+        }
+        // RFC 9113, 8.3.1: a server must not guess which of two different names is meant.
+        if let (Version::HTTP_2, Some(authority), Some(host)) = (request.version(), request.uri().authority(), host)
+            && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        {
+            return Err(Answer::bad_request("the request's Host is not its :authority"));
         }
         // RFC 9112, 3.2.2: the authority of an absolute target replaces Host.
         let authority = match (request.uri().authority(), host) {
@@ -69,17 +86,18 @@ impl Asked {
             return Err(Answer::bad_request("the request has both Content-Length and Transfer-Encoding"));
         }
         let upgrade = upgrade_of(request.headers()).filter(is_carried);
-        Ok(Asked { host, authority, upgrade, chunked })
+        Ok(Asked { host, authority, upgrade, chunked, trailers: takes_trailers(request.headers()) })
     }
 
     /// The headers that the job gets, made of those that the client sent.
-    pub fn carry(&self, headers: &mut HeaderMap, client: SocketAddr) {
+    pub fn carry(&self, headers: &mut HeaderMap, client: &Client) {
         strip_hop_by_hop(headers);
         // The body is asked for when the job's connection takes it, and hyper then says 100 to the client.
         headers.remove(header::EXPECT);
         // The trailers do not go on, so they are not announced.
         headers.remove(header::TRAILER);
         strip_claims(headers);
+        join_cookies(headers);
         headers.insert(header::HOST, self.authority.clone());
         if let Some(protocols) = &self.upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -89,20 +107,45 @@ impl Asked {
             // Said explicitly, because hyper sends no body with GET and HEAD otherwise.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let address = client.ip().to_canonical();
+        let address = client.address.ip().to_canonical();
         if let Ok(value) = HeaderValue::try_from(address.to_string()) {
             headers.insert("x-forwarded-for", value);
         }
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+        headers.insert("x-forwarded-proto", HeaderValue::from_static(client.scheme));
         headers.insert("x-forwarded-host", self.authority.clone());
         let node = match address {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("\"[{address}]\""),
         };
         let host = self.authority.to_str().unwrap_or(&self.host);
-        if let Ok(value) = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto=http")) {
+        if let Ok(value) = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={}", client.scheme)) {
             headers.insert(header::FORWARDED, value);
         }
+    }
+}
+
+/// Of the headers that a job of HTTP/1.1 gets, those that one of HTTP/2 gets (RFC 9113, 8.2.2); its host goes elsewhere.
+pub fn for_http2(headers: &mut HeaderMap, trailers: bool) {
+    for name in [header::HOST, header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// A client of HTTP/2 may send a header for each cookie; a job gets one (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, whole);
     }
 }
 
@@ -219,6 +262,10 @@ mod tests {
         headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).body(()).unwrap()
     }
 
+    fn client() -> Client {
+        Client { address: SocketAddr::from(([192, 0, 2, 7], 4)), scheme: "http" }
+    }
+
     fn host(uri: &str, headers: &[(&str, &str)]) -> Option<String> {
         Asked::read(&request(uri, headers)).ok().map(|asked| asked.host)
     }
@@ -282,7 +329,7 @@ mod tests {
         );
         let asked = Asked::read(&request).unwrap();
         let mut headers = request.headers().clone();
-        asked.carry(&mut headers, SocketAddr::from(([192, 0, 2, 7], 4)));
+        asked.carry(&mut headers, &client());
         let mut left: Vec<String> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         left.sort();
@@ -336,7 +383,7 @@ mod tests {
     fn a_connection_header_cannot_take_the_host_away() {
         let request = request("/", &[("host", "a.example"), ("connection", "host")]);
         let mut headers = request.headers().clone();
-        Asked::read(&request).unwrap().carry(&mut headers, SocketAddr::from(([192, 0, 2, 7], 4)));
+        Asked::read(&request).unwrap().carry(&mut headers, &client());
         assert_eq!(headers["host"], "a.example");
     }
 }

@@ -1,5 +1,7 @@
 //! What an operator may set: one TOML file, every key optional, unknown keys refused.
 
+use crate::handover::MAX_SOCKETS;
+use lapstrake_metrics::Endpoint;
 use serde::{Deserialize, Deserializer, de};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -52,6 +54,14 @@ pub struct Config {
     /// How long requests and connections in flight may go on after SIGTERM.
     #[serde(deserialize_with = "span")]
     pub shutdown_grace: Duration,
+    /// How long they may go on after a successor has taken over. Nobody waits for it: the successor serves meanwhile.
+    #[serde(deserialize_with = "span")]
+    pub handover_grace: Duration,
+    /// Where Prometheus asks for the metrics: a loopback address (`127.0.0.1:9464`) or the path of a Unix socket. Nowhere
+    /// unless it is said.
+    pub metrics_listen: Option<Endpoint>,
+    /// The access log: a file, a named pipe, or `stdout`. None unless it is said.
+    pub access_log: Option<PathBuf>,
     /// How many threads serve; 0 means one per core.
     pub workers: usize,
     /// What is logged: a level (`info`), or a filter of tracing's (`lapstrake_proxy=debug`).
@@ -84,6 +94,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Connections of clients at the same time. The next ones are answered 503.
     pub max_connections: usize,
+    /// Requests at the same time on one connection of HTTP/2. The next ones wait at the client.
+    pub max_streams: u32,
     /// Requests and upgraded connections of one service at the same time. The next ones are answered 503.
     pub max_in_flight: u32,
 }
@@ -98,6 +110,10 @@ impl Default for Config {
             control_dir: PathBuf::from("/run/lapstrake/proxy"),
             table_file: PathBuf::from("/var/lib/lapstrake/agent/routes.json"),
             shutdown_grace: Duration::from_secs(10),
+            // As long as a WebSocket or a download may be worth waiting for, and old processes do not pile up.
+            handover_grace: Duration::from_secs(3600),
+            metrics_listen: None,
+            access_log: None,
             workers: 0,
             log: "info".to_owned(),
             limits: Limits::default(),
@@ -120,6 +136,8 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(60),
             // Two file descriptors each, below the 65,536 that systemd's units and containers usually allow.
             max_connections: 20_000,
+            // The least that RFC 9113 recommends, and what browsers and gRPC's libraries count on.
+            max_streams: 100,
             max_in_flight: 5_000,
         }
     }
@@ -140,11 +158,17 @@ impl Config {
         if config.listen.is_empty() {
             return wrong("listen", "must name at least one address");
         }
+        if config.listen.len() >= MAX_SOCKETS {
+            return wrong("listen", "must name fewer than 64 addresses");
+        }
         if config.limits.max_header_bytes < 8192 {
             return wrong("limits.max_header_bytes", "must be at least 8192");
         }
         if config.limits.max_connections == 0 {
             return wrong("limits.max_connections", "must be at least 1");
+        }
+        if config.limits.max_streams == 0 {
+            return wrong("limits.max_streams", "must be at least 1");
         }
         if config.limits.max_in_flight == 0 {
             return wrong("limits.max_in_flight", "must be at least 1");
@@ -200,6 +224,37 @@ mod tests {
         }
     }
 
+    /// A sample with its keys made to count.
+    fn uncommented(sample: &str) -> String {
+        let key = |line: &str| {
+            let rest = line.strip_prefix('#');
+            let rest = rest.filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()));
+            rest.unwrap_or(line).to_owned()
+        };
+        sample.lines().map(key).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_packages_sample_shows_every_key_with_its_default() {
+        let sample = uncommented(include_str!("../../packages/lapstrake-agent/proxy.toml"));
+        let mut read = parse(&sample).unwrap();
+        // Off by default, so these are examples.
+        (read.metrics_listen, read.access_log) = (None, None);
+        assert_eq!(read, Config::default());
+        for wrong in ["what = 1", "[limits]\nwhat = 1"] {
+            let error = parse(wrong).unwrap_err();
+            let cause = error.source().unwrap().to_string();
+            // The names between back quotes, after the unknown one's.
+            let known: Vec<&str> = cause.split("expected").nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+            assert!(known.len() > 5, "{cause}");
+            for key in known {
+                let is_shown =
+                    sample.lines().any(|line| line.starts_with(&format!("{key} = ")) || line == format!("[{key}]"));
+                assert!(is_shown, "{key} is not in the sample");
+            }
+        }
+    }
+
     #[test]
     fn spans_of_time_carry_their_unit() {
         assert_eq!(parse("[limits]\nconnect_timeout = \"250ms\"").unwrap().limits.connect_timeout.as_millis(), 250);
@@ -212,7 +267,9 @@ mod tests {
     fn values_of_no_use_are_refused_by_key() {
         for (text, key) in [
             ("listen = []", "listen"),
+            ("metrics_listen = \"0.0.0.0:9464\"", "wrong"),
             ("[limits]\nmax_header_bytes = 100", "limits.max_header_bytes"),
+            ("[limits]\nmax_streams = 0", "limits.max_streams"),
             ("[limits]\nmax_in_flight = 0", "limits.max_in_flight"),
         ] {
             assert!(parse(text).unwrap_err().to_string().contains(key), "{text}");

@@ -3,8 +3,9 @@
 //! It decides nothing. The agent tells it a whole route table over the control socket and it obeys: look up, choose the
 //! least loaded of the route's jobs, carry the request, count it. It serves on when the agent is gone.
 //!
-//! A request's way: `worker` (accept, HTTP/1.1) - `forward` (tries) - `switchboard` (the table that holds, the counting
-//! rule) - `target` and `upstream` (the job's connections) - `body` (the response back).
+//! A request's way: `worker` (accept), `http1` or `http2` (the client's protocol) - `forward` (tries) - `switchboard` (the
+//! table that holds, the counting rule) - `target` with `upstream` (HTTP/1.1) and `trunk` (HTTP/2), the job's connections -
+//! `body` and `pipe` (the response back) - `record` (what is told of it).
 //!
 //! # The order of starting
 //! 1. The control socket `<control_dir>/<pid>.sock` is made and listens.
@@ -16,42 +17,64 @@
 //! it was made after the list and the file that it reads is the new one. No proxy ever serves by a table that the agent
 //! believes to be gone.
 //!
+//! Where a proxy serves already, the addresses are not bound: see `handover`.
+//!
 //! # Room for later
-//! TLS, HTTP/2, names and node-to-node connections come next: `worker` is where a client's protocol is chosen, `asked`
-//! where its scheme and address are known, `listen` where sockets will come from a predecessor instead of being bound.
+//! TLS, names and node-to-node connections come next: `worker` is where a client's protocol is chosen, by its first bytes
+//! today and by ALPN then; `http1` and `http2` speak it over any stream; `asked` knows the client's scheme and address.
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod answer;
 mod asked;
 mod body;
 pub mod config;
 mod control;
+mod exposition;
 mod forward;
+mod frames;
+mod handover;
+mod http1;
+mod http2;
 mod listen;
+mod meters;
 mod patience;
+mod pipe;
+mod predecessor;
+mod preface;
+mod record;
 mod smuggling;
+mod successor;
 mod switchboard;
 mod table;
 mod tap;
 mod target;
 #[cfg(test)]
 mod testing;
+mod trunk;
 mod upgrade;
 mod upstream;
 mod worker;
 
+use access_log::AccessLog;
 pub use config::{Config, ConfigError};
 use control::ControlSocket;
+use lapstrake_metrics::{Endpoint, Listener};
+use lapstrake_unit::Pulses;
+use meters::ServiceMeters;
+use predecessor::{Door, Sockets};
+use record::Ledger;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+use successor::{Inheritance, Succession};
 use switchboard::Switchboard;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 pub use tokio_util::sync::CancellationToken;
-use worker::Shared;
+use worker::{Phase, Shared};
 
 /// Why the proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +97,27 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// A proxy serves already and does not hand over.
+    #[error("cannot take over from the proxy that serves")]
+    Handover(#[source] io::Error),
+    /// The metrics' endpoint cannot be had.
+    #[error("cannot tell metrics at {endpoint}")]
+    Metrics {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {}", path.display())]
+    AccessLog {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A worker cannot be started.
     #[error("cannot start worker {number}")]
     Worker {
@@ -91,9 +135,15 @@ pub struct Proxy {
     listen: Vec<SocketAddr>,
     control_path: PathBuf,
     shared: Arc<Shared>,
-    control: JoinHandle<()>,
-    control_stop: CancellationToken,
+    /// Whether the file that was there at the start holds a table, or there was none.
+    has_table: bool,
+    /// The control socket, the door for successors and the metrics.
+    tasks: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
     workers: Vec<oneshot::Receiver<io::Result<usize>>>,
+    succession: Option<Succession>,
+    /// After a handover.
+    grace: Duration,
 }
 
 /// Serves until `shutdown`, finishes what is in flight within the configured grace, and returns.
@@ -117,40 +167,53 @@ impl AsRef<Switchboard> for Board {
 impl Proxy {
     /// Starts in the order that this crate's documentation gives. When this returns, all addresses answer.
     pub async fn start(config: Config) -> Result<Proxy, StartError> {
-        let control = ControlSocket::bind(&config.control_dir)
-            .map_err(|source| StartError::Control { directory: config.control_dir.clone(), source })?;
+        let of_control = |source| StartError::Control { directory: config.control_dir.clone(), source };
+        let control = ControlSocket::bind(&config.control_dir).map_err(of_control)?;
         let control_path = control.path().to_owned();
 
-        let workers = match config.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            number => number,
-        };
-        let shared = Arc::new(Shared {
-            switchboard: Switchboard::new(workers, config.limits.max_in_flight),
-            limits: config.limits,
-            clients: AtomicUsize::new(0),
-            stop: CancellationToken::new(),
-            grace: config.shutdown_grace,
-        });
-        obey_table_file(&config.table_file, &shared.switchboard);
-
-        let listeners =
-            listen::bind_all(&config.listen).map_err(|(address, source)| StartError::Listen { address, source })?;
-        let cannot_tell = |source| StartError::Listen { address: config.listen[0], source };
-        let listen = listeners
-            .iter()
-            .map(std::net::TcpListener::local_addr)
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(cannot_tell)?;
-        let mut serving = Vec::with_capacity(workers);
-        for number in 0..workers {
-            let done = start_worker(&shared, number, &listeners).inspect_err(|_| shared.stop.cancel());
-            serving.push(done.map_err(|source| StartError::Worker { number, source })?);
+        let shared = Arc::new(share(&config)?);
+        let has_table = obey_table_file(&config.table_file, &shared.switchboard);
+        // Agents are listened to from here on: a successor may have to wait for a table.
+        let stop = CancellationToken::new();
+        let mut tasks = vec![tokio::spawn(control.serve(Board(Arc::clone(&shared)), stop.clone()))];
+        let mut inheritance = successor::ask(&config.control_dir).map_err(StartError::Handover)?;
+        if let Some(inheritance) = &inheritance {
+            inheritance.until_table(&shared.switchboard).await.map_err(StartError::Handover)?;
         }
-        let control_stop = CancellationToken::new();
-        let control = tokio::spawn(control.serve(Board(Arc::clone(&shared)), control_stop.clone()));
-        tracing::info!(?listen, control = %control_path.display(), workers, "serving");
-        Ok(Proxy { listen, control_path, shared, control, control_stop, workers: serving })
+
+        let public = listen::bind_all(&config.listen, |address| inheritance.as_mut()?.take_public(address))
+            .map_err(|(address, source)| StartError::Listen { address, source })?;
+        if let Some(inheritance) = &inheritance {
+            inheritance.refuse_unwanted().map_err(StartError::Handover)?;
+        }
+        let metrics =
+            config.metrics_listen.clone().map(|endpoint| bind_metrics(endpoint, inheritance.as_mut())).transpose()?;
+        let sockets = Arc::new(Sockets { public, metrics });
+        let cannot_tell = |source| StartError::Listen { address: config.listen[0], source };
+        let addresses = sockets.public.iter().map(|(_, listener)| listener.local_addr());
+        let listen = addresses.collect::<io::Result<Vec<_>>>().map_err(cannot_tell)?;
+        // From the predecessor's word on nobody else accepts. Before it this process accepts nobody: whom it had taken would be
+        // cut if the handover came to nothing.
+        let taken_over = inheritance.map(|inheritance| inheritance.take_over(&config.control_dir));
+        let succession = taken_over.transpose().map_err(StartError::Handover)?;
+        let count = shared.ledgers.len();
+        let mut workers = Vec::with_capacity(count);
+        for number in 0..count {
+            let done = start_worker(&shared, number, &sockets).inspect_err(|_| shared.stop.cancel());
+            workers.push(done.map_err(|source| StartError::Worker { number, source })?);
+        }
+        if let Some((endpoint, listener)) = &sockets.metrics {
+            let of_metrics = |source| StartError::Metrics { endpoint: endpoint.clone(), source };
+            let listener = listener.try_clone().map_err(of_metrics)?;
+            tasks.push(tokio::spawn(serve_metrics(listener, Arc::clone(&shared), stop.clone())));
+        }
+        let door = Door::open(&config.control_dir).map_err(of_control)?;
+        // It holds the public sockets, which have to be closed when this process accepts nobody any more.
+        let accepting = shared.stop.clone();
+        tasks.push(tokio::spawn(door.serve(Arc::clone(&shared), sockets, accepting)));
+        tracing::info!(?listen, control = %control_path.display(), workers = count, "serving");
+        let grace = config.handover_grace;
+        Ok(Proxy { listen, control_path, shared, has_table, tasks, stop, workers, succession, grace })
     }
 
     /// Where clients connect, with the ports that the system chose for port 0.
@@ -163,9 +226,67 @@ impl Proxy {
         &self.control_path
     }
 
+    /// Waits until a successor has taken over, and returns its process id.
+    pub async fn handed_over(&self) -> u32 {
+        let mut phase = self.shared.phase.subscribe();
+        loop {
+            if let Phase::HandedOver { to } = *phase.borrow_and_update() {
+                // Whoever this one has relieved must not come back when it ends, by whatever: another process serves.
+                if let Some(succession) = &self.succession {
+                    succession.end();
+                }
+                return to;
+            }
+            if phase.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// After a handover: waits until everything that this process has is finished, at most for the configured grace. False
+    /// when the successor died meanwhile and this process serves again.
+    pub async fn retire(&self) -> bool {
+        let mut phase = self.shared.phase.subscribe();
+        let finished = async {
+            while !self.shared.is_left() {
+                self.shared.left.notified().await;
+            }
+        };
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase == Phase::Serving) => false,
+            () = finished => true,
+            () = tokio::time::sleep(self.grace) => true,
+        }
+    }
+
+    /// Opens the access log's file again.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.shared.access_log {
+            log.reopen();
+        }
+    }
+
+    /// Returns when requests are served by the agent's word: at once if its table file could be used, or if it never wrote
+    /// one and so nothing is routed; else with its first table.
+    pub async fn has_its_table(&self) {
+        let mut changes = self.shared.switchboard.changes();
+        while !self.has_table && self.shared.switchboard.report().generation == 0 {
+            // The switchboard, which sends, outlives this.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Each worker's sign of life.
+    pub fn pulses(&self) -> &Pulses {
+        &self.shared.pulses
+    }
+
     /// Stops accepting, finishes what is in flight within the grace, cuts the rest. The agent is listened to until the
     /// end, so that a switch during the grace holds here too.
     pub async fn stop(self) {
+        if let Some(succession) = &self.succession {
+            succession.end();
+        }
         self.shared.stop.cancel();
         let mut cut = 0;
         for worker in self.workers {
@@ -175,20 +296,72 @@ impl Proxy {
                 Err(_) => tracing::error!("a worker panicked"),
             }
         }
-        self.control_stop.cancel();
-        if let Err(error) = self.control.await {
-            tracing::error!(%error, "the control socket failed");
+        self.stop.cancel();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the proxy failed");
+            }
+        }
+        if let Some(log) = &self.shared.access_log {
+            log.end();
         }
         tracing::info!(cut, "stopped");
+    }
+}
+
+/// What all workers share.
+fn share(config: &Config) -> Result<Shared, StartError> {
+    let workers = match config.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        number => number,
+    };
+    let opened = config
+        .access_log
+        .as_ref()
+        .map(|path| AccessLog::open(path).map_err(|source| StartError::AccessLog { path: path.clone(), source }));
+    let access_log = opened.transpose()?.map(Arc::new);
+    let ledger = |worker| Arc::new(Ledger { worker, unrouted: ServiceMeters::default(), log: access_log.clone() });
+    let ledgers = (0..workers).map(ledger).collect();
+    let switchboard = Switchboard::new(workers, config.limits.max_in_flight);
+    Ok(Shared::new(switchboard, config, ledgers, access_log))
+}
+
+fn bind_metrics(endpoint: Endpoint, inheritance: Option<&mut Inheritance>) -> Result<(Endpoint, Listener), StartError> {
+    let passed = inheritance.and_then(|inheritance| inheritance.take_metrics(&endpoint.to_string()));
+    let listener = match passed {
+        Some(socket) => Listener::passed(&endpoint, socket),
+        None => Listener::bind(&endpoint),
+    };
+    match listener {
+        Ok(listener) => Ok((endpoint, listener)),
+        Err(source) => Err(StartError::Metrics { endpoint, source }),
+    }
+}
+
+/// Answers for as long as this process accepts: after a handover the successor answers at the same place.
+async fn serve_metrics(listener: Listener, shared: Arc<Shared>, stop: CancellationToken) {
+    let mut phase = shared.phase.subscribe();
+    while stop.run_until_cancelled(phase.wait_for(|phase| *phase == Phase::Serving)).await.is_some() {
+        let counts = Arc::clone(&shared);
+        let listener = match listener.try_clone() {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "the metrics are not told any more"),
+        };
+        let turn = stop.child_token();
+        let served = listener.serve(move || exposition::render(&counts), turn.clone());
+        tokio::select! {
+            () = served => return,
+            _ = phase.changed() => turn.cancel(),
+        }
     }
 }
 
 fn start_worker(
     shared: &Arc<Shared>,
     number: usize,
-    listeners: &[std::net::TcpListener],
+    sockets: &Sockets,
 ) -> io::Result<oneshot::Receiver<io::Result<usize>>> {
-    let listeners = listeners.iter().map(std::net::TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
+    let listeners = sockets.public.iter().map(|(_, listener)| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
     let (ended, done) = oneshot::channel();
     let shared = Arc::clone(shared);
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -198,23 +371,26 @@ fn start_worker(
     Ok(done)
 }
 
-/// A table file that cannot be used is no reason not to start: the agent will send its table.
-fn obey_table_file(path: &Path, switchboard: &Switchboard) {
+/// A table file that cannot be used is no reason not to start: the agent will send its table. False if there is one and it
+/// is of no use.
+fn obey_table_file(path: &Path, switchboard: &Switchboard) -> bool {
     let json = match std::fs::read(path) {
         Ok(json) => json,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "no route table yet; waiting for the agent");
-            return;
+            return error.kind() == io::ErrorKind::NotFound;
         }
     };
     match control::read_table(&json) {
         Ok(routes) => {
             switchboard.switch(&routes);
             tracing::info!(path = %path.display(), generation = routes.generation, "read the route table");
+            true
         }
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(path = %path.display(), %error, cause, "cannot use the route table; waiting for the agent");
+            false
         }
     }
 }

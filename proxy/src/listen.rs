@@ -10,12 +10,21 @@ const BACKLOG: i32 = 4096;
 
 /// Binds all addresses, or says which one cannot be had. A family that the kernel lacks is skipped when another address
 /// is left.
-pub fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+///
+/// An address that `inherited` has a socket of is not bound: that socket is used.
+pub fn bind_all(
+    addresses: &[SocketAddr],
+    mut inherited: impl FnMut(SocketAddr) -> Option<TcpListener>,
+) -> Result<Vec<(SocketAddr, TcpListener)>, (SocketAddr, io::Error)> {
     let mut bound = Vec::with_capacity(addresses.len());
     let mut lacking = None;
     for &address in addresses {
-        match bind(address) {
-            Ok(listener) => bound.push(listener),
+        let socket = match inherited(address) {
+            Some(socket) => socket.set_nonblocking(true).map(|()| socket),
+            None => bind(address),
+        };
+        match socket {
+            Ok(listener) => bound.push((address, listener)),
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) => {
                 tracing::warn!(%address, "this machine has no such addresses; not listening there");
                 lacking = Some((address, error));

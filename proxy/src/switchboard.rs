@@ -11,7 +11,7 @@
 //! that looked up its route just before the switch cannot begin after it even on a job that another route still names.
 //! It is held for a few hundred nanoseconds and never over an await.
 
-use crate::table::{Entry, Table, Unknown};
+use crate::table::{Entry, ServiceLoad, Table, Unknown};
 use crate::target::{Target, TargetKey};
 use lapstrake_core::ids::JobId;
 use lapstrake_core::routes::{ProxyReport, RouteTable};
@@ -65,6 +65,11 @@ pub enum NoWork {
         node: String,
         /// Nodes that have some.
         elsewhere: Vec<String>,
+    },
+    /// The service is paused: no node has a job of it, and none will until somebody resumes it.
+    Paused {
+        /// The service.
+        service: String,
     },
     /// Every job that the service has here was tried.
     AllTried,
@@ -123,8 +128,9 @@ impl Switchboard {
             let named = old.as_ref().and_then(|table| table.targets.get(key));
             named.or_else(|| old_leaving.iter().find(|target| target.key == *key)).cloned()
         };
-        let new_target = |key| Target::new(key, self.workers, Arc::clone(&self.changed));
-        let table = Arc::new(Table::compile(routes, old.as_deref(), known, new_target));
+        let new_target = |key, speaks| Target::new(key, speaks, self.workers, Arc::clone(&self.changed));
+        let new_load = || ServiceLoad::new(self.workers);
+        let table = Arc::new(Table::compile(routes, old.as_deref(), known, new_target, new_load));
         let former = old.iter().flat_map(|table| table.targets.values()).chain(&old_leaving);
         let gone: Vec<Arc<Target>> =
             former.filter(|target| !table.targets.contains_key(&target.key)).cloned().collect();
@@ -150,6 +156,9 @@ impl Switchboard {
         let routed = self.routed.read().unwrap_or_else(PoisonError::into_inner);
         let table = routed.table.as_deref().ok_or(NoWork::NoTable)?;
         let entry = table.lookup(host, path).map_err(NoWork::Unknown)?;
+        if entry.targets.is_empty() && entry.is_paused {
+            return Err(NoWork::Paused { service: entry.name.clone() });
+        }
         if entry.targets.is_empty() {
             return Err(NoWork::NoJob {
                 service: entry.name.clone(),
@@ -178,6 +187,16 @@ impl Switchboard {
             }
         }
         ProxyReport { generation: table.generation, leaving: leaving.into_iter().collect() }
+    }
+
+    /// The table that holds.
+    pub fn table(&self) -> Option<Arc<Table>> {
+        self.routed.read().unwrap_or_else(PoisonError::into_inner).table.clone()
+    }
+
+    /// The route of a request that cannot begin, for what is told of it.
+    pub fn entry(&self, host: &str, path: &str) -> Option<Arc<Entry>> {
+        self.table()?.lookup(host, path).ok().cloned()
     }
 
     /// Told when `report` may have changed: after a switch and when work on a leaving job ends.

@@ -3,13 +3,13 @@
 //! Towards a job that is a count, which tells whether a byte of a response came and so whether a request may be sent
 //! again. Towards a client it is its `Patience`, which tells whether a request has begun.
 
+use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Hears what is read from a stream.
 pub trait Ear {
@@ -23,22 +23,36 @@ impl Ear for AtomicU64 {
     }
 }
 
-/// A TCP stream and who hears what is read from it.
+/// A stream and who hears what is read from it.
 #[derive(Debug)]
-pub struct Tap<E> {
-    stream: TcpStream,
+pub struct Tap<S, E> {
+    stream: S,
     ear: Arc<E>,
+    /// What was read from the stream already, and comes first.
+    first: Bytes,
 }
 
-impl<E: Ear> Tap<E> {
+impl<S, E: Ear> Tap<S, E> {
     /// Lets `ear` hear what is read from `stream`.
-    pub fn new(stream: TcpStream, ear: Arc<E>) -> Tap<E> {
-        Tap { stream, ear }
+    pub fn new(stream: S, ear: Arc<E>) -> Tap<S, E> {
+        Tap::resumed(stream, ear, Bytes::new())
+    }
+
+    /// The same for a stream of which these bytes were read before.
+    pub fn resumed(stream: S, ear: Arc<E>, first: Bytes) -> Tap<S, E> {
+        Tap { stream, ear, first }
     }
 }
 
-impl<E: Ear> AsyncRead for Tap<E> {
+impl<S: AsyncRead + Unpin, E: Ear> AsyncRead for Tap<S, E> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buf.remaining());
+            let bytes = self.first.split_to(count);
+            self.ear.hear(&bytes);
+            buf.put_slice(&bytes);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.ear.hear(&buf.filled()[before..]);
@@ -46,7 +60,7 @@ impl<E: Ear> AsyncRead for Tap<E> {
     }
 }
 
-impl<E> AsyncWrite for Tap<E> {
+impl<S: AsyncWrite + Unpin, E> AsyncWrite for Tap<S, E> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

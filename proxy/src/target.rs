@@ -1,7 +1,9 @@
 //! A target: one port of one job, with what is in flight to it and the idle connections to it.
 
+use crate::trunk::{Dialing, Seat, Trunk};
 use crate::upstream::Upstream;
 use lapstrake_core::ids::JobId;
+use lapstrake_core::routes::Speaks;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -37,6 +39,8 @@ pub struct TargetKey {
 pub struct Target {
     /// Its name.
     pub key: TargetKey,
+    /// How it is spoken to.
+    pub speaks: Speaks,
     open: AtomicU32,
     /// No table names it any more.
     leaving: AtomicBool,
@@ -52,14 +56,28 @@ pub struct Target {
 struct Pool {
     /// Least recently used first.
     idle: Vec<Upstream>,
+    /// Oldest first; most have streams open.
+    trunks: Vec<Trunk>,
+    /// The trunk that all wait for who find no place on another one.
+    dialing: Option<Dialing>,
     closed: bool,
+}
+
+/// What a request finds that needs a place on a trunk.
+#[derive(Debug)]
+pub enum Place {
+    /// One.
+    Here(Trunk, Seat),
+    /// A trunk that is being made.
+    Soon(Dialing),
 }
 
 impl Target {
     /// A target without connections.
-    pub fn new(key: TargetKey, workers: usize, changed: Arc<watch::Sender<()>>) -> Target {
+    pub fn new(key: TargetKey, speaks: Speaks, workers: usize, changed: Arc<watch::Sender<()>>) -> Target {
         Target {
             key,
+            speaks,
             open: AtomicU32::new(0),
             leaving: AtomicBool::new(false),
             changed,
@@ -97,6 +115,8 @@ impl Target {
             let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
             pool.closed = true;
             pool.idle.clear();
+            // Those with streams close when these have ended.
+            pool.trunks.clear();
         }
     }
 
@@ -126,10 +146,40 @@ impl Target {
         }
     }
 
+    /// Finds a place on one of this worker's trunks, or a trunk to wait for, which `dial` begins to make if nobody has. It is
+    /// made to its end by a task of its own: whoever waits may leave, and what nobody finished would be met by the next one
+    /// long after its time.
+    pub fn place(self: &Arc<Self>, worker: usize, dial: impl FnOnce() -> Dialing) -> Place {
+        let mut pool = self.pools[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        pool.trunks.retain(|trunk| !trunk.is_closed());
+        if let Some((trunk, seat)) = pool.trunks.iter().find_map(|trunk| Some((trunk.clone(), trunk.seat()?))) {
+            return Place::Here(trunk, seat);
+        }
+        let begun = || {
+            let dialing = dial();
+            let (target, waited) = (Arc::clone(self), dialing.clone());
+            tokio::spawn(async move {
+                let made = waited.clone().await;
+                target.dialed(worker, &waited, made.as_ref().ok());
+            });
+            dialing
+        };
+        Place::Soon(pool.dialing.get_or_insert_with(begun).clone())
+    }
+
+    /// Takes note of how the making of a trunk ended; everybody who waited says it.
+    pub fn dialed(&self, worker: usize, dialing: &Dialing, made: Option<&Trunk>) {
+        let mut pool = self.pools[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.dialing.take_if(|waited| waited.ptr_eq(dialing)).is_some() && !pool.closed {
+            pool.trunks.extend(made.cloned());
+        }
+    }
+
     /// Closes the worker's connections that were idle for long.
     pub fn sweep(&self, worker: usize) {
         let mut pool = self.pools[worker].lock().unwrap_or_else(PoisonError::into_inner);
         pool.idle.retain(|upstream| !upstream.is_closed() && upstream.idle_for() < MAX_IDLE_TIME);
+        pool.trunks.retain(|trunk| !trunk.is_closed() && trunk.idle_for().is_none_or(|idle| idle < MAX_IDLE_TIME));
     }
 
     /// Takes note that it could not be connected to.
@@ -142,5 +192,39 @@ impl Target {
     pub fn is_avoided(&self) -> bool {
         let until = self.avoided_until.load(SeqCst);
         until != 0 && (STARTED.elapsed().as_millis() as u64) < until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::io;
+
+    #[tokio::test]
+    async fn a_trunk_that_everybody_stopped_waiting_for_is_not_waited_for_by_the_next_one() {
+        let key = TargetKey { job: JobId(1), address: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        let target = Arc::new(Target::new(key, Speaks::H2c, 1, Arc::default()));
+        let (fail, failed) = tokio::sync::oneshot::channel::<()>();
+        let refused = || Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let dialing = async move {
+            let _ = failed.await;
+            Err(refused())
+        };
+        // A client asked and went away.
+        drop(target.place(0, || dialing.boxed().shared()));
+        fail.send(()).unwrap();
+        let again = || std::future::pending().boxed().shared();
+        tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                let Place::Soon(dialing) = target.place(0, again) else { panic!("there is no trunk") };
+                if dialing.now_or_never().is_none() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("a new trunk is dialed");
     }
 }

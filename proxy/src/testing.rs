@@ -2,7 +2,7 @@
 
 use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::ids::{JobId, ServiceId};
-use lapstrake_core::routes::{Backend, ROUTES_FORMAT, Route, RouteTable};
+use lapstrake_core::routes::{Backend, ROUTES_FORMAT, Route, RouteTable, Speaks};
 use std::net::SocketAddr;
 
 /// A table of these routes.
@@ -21,7 +21,11 @@ pub fn route(host: &str, path: &str, service: u128, backends: &[(u128, SocketAdd
             environment: "production".to_owned(),
             service: format!("s{service}"),
         },
-        backends: backends.iter().map(|&(job, address)| Backend { job: JobId(job), address }).collect(),
+        backends: backends
+            .iter()
+            .map(|&(job, address)| Backend { job: JobId(job), address, speaks: Speaks::Http, weight: 1 })
+            .collect(),
         elsewhere: vec![],
+        paused: false,
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::copy_bidirectional;
 
 /// Joins a client and a job. Bytes that either sent early are kept; when one direction ends the other goes on; the
 /// connection counts as work in flight of its job until both have ended.
-pub async fn join(client: OnUpgrade, job: OnUpgrade, work: Work) {
+pub async fn join(client: OnUpgrade, job: OnUpgrade, work: Work, worker: usize) {
     let (client, job) = match tokio::try_join!(client, job) {
         Ok(joined) => joined,
         Err(error) => {
@@ -16,5 +16,10 @@ pub async fn join(client: OnUpgrade, job: OnUpgrade, work: Work) {
         }
     };
     let ended = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(job)).await;
+    if let Ok((received, sent)) = ended {
+        let meters = work.entry.load.meters(worker);
+        meters.received.add(received);
+        meters.sent.add(sent);
+    }
     tracing::debug!(service = %work.entry.name, job = %work.target.key.job, ?ended, "an upgraded connection ended");
 }

@@ -1,8 +1,7 @@
-//! A connection to a job.
+//! A connection to a job that speaks HTTP/1.1: one request at a time.
 
-use crate::body::ClientBody;
+use crate::body::{ClientBody, Source};
 use crate::tap::Tap;
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -62,9 +61,10 @@ impl Upstream {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub async fn exchange(&mut self, request: Request<ClientBody>) -> Result<Response<Incoming>, Broken> {
+    pub async fn exchange(&mut self, request: Request<ClientBody>) -> Result<Response<Source>, Broken> {
         let before = self.heard.load(Ordering::Acquire);
-        self.sender.try_send_request(request).await.map_err(|mut refused| {
+        let sent = self.sender.try_send_request(request).await;
+        sent.map(|response| response.map(Source::Http1)).map_err(|mut refused| {
             let unsent = refused.take_message().is_some();
             let silent = self.heard.load(Ordering::Acquire) == before;
             Broken { error: refused.into_error(), silent, unsent }

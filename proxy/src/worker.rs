@@ -3,26 +3,28 @@
 //! A request is served from its first byte to its last on one thread, with connections to jobs that belong to that
 //! thread, so workers share nothing that is written per request but the counters.
 
-use crate::answer::{Answer, wants_json};
-use crate::body::ServedBody;
-use crate::config::Limits;
+use crate::access_log::AccessLog;
+use crate::answer::{Answer, Form};
+use crate::asked::Client;
+use crate::body::{ServedBody, Source};
+use crate::config::{Config, Limits};
 use crate::forward::Carrier;
 use crate::listen::is_exhausted;
-use crate::patience::Patience;
+use crate::preface::{self, Spoken};
+use crate::record::Ledger;
 use crate::switchboard::Switchboard;
-use crate::tap::Tap;
+use crate::{http1, http2};
+use h2::Reason;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
+use hyper::upgrade::OnUpgrade;
+use lapstrake_unit::Pulses;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,16 +46,92 @@ pub struct Shared {
     pub limits: Limits,
     /// Clients connected now.
     pub clients: AtomicUsize,
+    /// Connections that changed their protocol.
+    pub upgraded: AtomicUsize,
+    /// Told when the last of both has left, after a handover.
+    pub left: Notify,
+    /// Loops that accept: one for each worker and address, none some time after a handover.
+    pub accepting: AtomicUsize,
+    /// Whether this process accepts, or another one does by now.
+    pub phase: watch::Sender<Phase>,
+    /// The same for those who ask with every request.
+    handed_over: AtomicBool,
+    /// What each worker tells of its requests.
+    pub ledgers: Vec<Arc<Ledger>>,
+    /// The access log, if there is one.
+    pub access_log: Option<Arc<AccessLog>>,
     /// Told to stop accepting and to close what is idle.
     pub stop: CancellationToken,
     /// How long work in flight may go on after that.
     pub grace: Duration,
+    /// Each worker's sign of life.
+    pub pulses: Pulses,
+}
+
+/// Who accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// This process.
+    Serving,
+    /// Its successor. What this one has goes on to its end, without being cut: connections of HTTP/1.1 end with their next
+    /// answer, those of HTTP/2 with their streams.
+    HandedOver {
+        /// The successor's process id.
+        to: u32,
+    },
+}
+
+impl Shared {
+    /// What workers share that begin to serve.
+    pub fn new(
+        switchboard: Switchboard,
+        config: &Config,
+        ledgers: Vec<Arc<Ledger>>,
+        log: Option<Arc<AccessLog>>,
+    ) -> Shared {
+        Shared {
+            switchboard,
+            limits: config.limits.clone(),
+            clients: AtomicUsize::new(0),
+            upgraded: AtomicUsize::new(0),
+            left: Notify::new(),
+            accepting: AtomicUsize::new(0),
+            phase: watch::Sender::new(Phase::Serving),
+            handed_over: AtomicBool::new(false),
+            ledgers,
+            access_log: log,
+            stop: CancellationToken::new(),
+            grace: config.shutdown_grace,
+            pulses: Pulses::default(),
+        }
+    }
+
+    /// Another process accepts, or this one again.
+    pub fn enter(&self, phase: Phase) {
+        self.handed_over.store(phase != Phase::Serving, Ordering::Release);
+        self.phase.send_replace(phase);
+    }
+
+    /// Whether another process accepts.
+    pub fn has_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody is connected, nor can be.
+    pub fn is_left(&self) -> bool {
+        // In this order: a loop that has ended has counted whom it accepted.
+        self.accepting.load(Ordering::Acquire) == 0
+            && self.clients.load(Ordering::Acquire) == 0
+            && self.upgraded.load(Ordering::Acquire) == 0
+    }
 }
 
 /// One worker's own.
-struct Worker {
-    shared: Arc<Shared>,
-    number: usize,
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    ledger: Arc<Ledger>,
     tasks: TaskTracker,
 }
 
@@ -61,7 +139,8 @@ struct Worker {
 /// upgraded connections had to be cut.
 pub fn serve(shared: Arc<Shared>, number: usize, listeners: Vec<std::net::TcpListener>) -> io::Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let worker = Arc::new(Worker { shared, number, tasks: TaskTracker::new() });
+    let ledger = Arc::clone(&shared.ledgers[number]);
+    let worker = Arc::new(Worker { shared, ledger, tasks: TaskTracker::new() });
     let cut = runtime.block_on(worker.run(listeners));
     runtime.shutdown_background();
     cut
@@ -74,9 +153,11 @@ impl Worker {
             self.tasks.spawn(Arc::clone(&self).accept(listener));
         }
         let stop = &self.shared.stop;
+        let pulse = self.shared.pulses.of(format!("worker {}", self.ledger.worker));
         while stop.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
+            pulse.beat();
             for target in self.shared.switchboard.targets() {
-                target.sweep(self.number);
+                target.sweep(self.ledger.worker);
             }
         }
         self.tasks.close();
@@ -88,8 +169,24 @@ impl Worker {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let stop = self.shared.stop.clone();
-        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-            match accepted {
+        let mut phase = self.shared.phase.subscribe();
+        // The socket stays open while another process accepts: if that one dies, this one goes on.
+        while stop.run_until_cancelled(phase.wait_for(|phase| *phase == Phase::Serving)).await.is_some() {
+            self.shared.accepting.fetch_add(1, Ordering::AcqRel);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                _ = phase.changed() => {}
+                () = self.accept_on(&listener) => {}
+            }
+            self.shared.accepting.fetch_sub(1, Ordering::AcqRel);
+            tell_if_left(&self.shared);
+        }
+    }
+
+    async fn accept_on(self: &Arc<Self>, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
                 Ok((stream, client)) => self.admit(stream, client),
                 Err(error) if is_exhausted(&error) => {
                     tracing::warn!(%error, "cannot accept connections; waiting for some to end");
@@ -115,65 +212,43 @@ impl Worker {
     }
 
     /// Serves one client until it or we close the connection.
-    async fn converse(self: Arc<Self>, stream: TcpStream, client: SocketAddr, welcome: bool) {
+    async fn converse(self: Arc<Self>, mut stream: TcpStream, address: SocketAddr, welcome: bool) {
         if let Err(error) = prepare(&stream, self.shared.limits.write_timeout) {
-            tracing::debug!(%client, %error, "a client left at once");
+            tracing::debug!(client = %address, %error, "a client left at once");
             return;
         }
-        let patience = Arc::new(Patience::default());
-        let service = service_fn(|mut request: Request<Incoming>| {
-            let worker = Arc::clone(&self);
-            let turn = patience.turn();
-            patience.head.restore_length(request.headers_mut());
-            async move {
-                let mut response = worker.respond(client, request, welcome).await;
-                response.body_mut().turn = Some(turn);
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let connection = http1::Builder::new()
-            .max_header_size(self.shared.limits.max_header_bytes)
-            .max_buf_size(self.shared.limits.max_header_bytes)
-            .header_read_timeout(None)
-            .serve_connection(TokioIo::new(Tap::new(stream, Arc::clone(&patience))), service)
-            .with_upgrades();
-        tokio::pin!(connection);
-        let run_out = patience.run_out(&self.shared.limits);
-        tokio::pin!(run_out);
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%client, %error, "a client's connection ended");
-                    }
-                    return;
-                }
-                why = run_out.as_mut() => {
-                    tracing::debug!(%client, ?why, "a client took too long");
-                    return;
-                }
-                () = self.shared.stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
+        let client = Client { address, scheme: "http" };
+        let spoken = preface::listen(&mut stream, &self.shared.stop);
+        match tokio::time::timeout(self.shared.limits.header_timeout, spoken).await {
+            Ok(Ok((Spoken::Http1, read))) => http1::converse(self, stream, read, client, welcome).await,
+            Ok(Ok((Spoken::Http2, read))) => http2::converse(self, stream, read, client, welcome).await,
+            Ok(Err(error)) => tracing::debug!(client = %address, %error, "a client left at once"),
+            Err(_) => tracing::debug!(client = %address, "a client said nothing"),
         }
     }
 
-    async fn respond(&self, client: SocketAddr, request: Request<Incoming>, welcome: bool) -> Response<ServedBody> {
+    /// Answers one request, or says with which word of HTTP/2 its stream is reset.
+    pub async fn respond(
+        &self,
+        client: &Client,
+        request: Request<Source>,
+        on_upgrade: Option<OnUpgrade>,
+        welcome: bool,
+    ) -> Result<Response<ServedBody>, Reason> {
         if !welcome {
             let max = self.shared.limits.max_connections;
             let text = format!("this proxy has {max} connections already, which is the limit");
-            return Answer { close: true, ..Answer::unavailable(text) }.into_response(wants_json(request.headers()));
+            let form = Form::of(request.version(), request.headers());
+            return Ok(Answer { close: true, ..Answer::unavailable(text) }.into_response(form));
         }
         let carrier = Carrier {
             switchboard: &self.shared.switchboard,
             limits: &self.shared.limits,
-            worker: self.number,
+            ledger: &self.ledger,
             upgraded: &self.tasks,
+            shared: &self.shared,
         };
-        carrier.carry(client, request).await
+        carrier.carry(client, request, on_upgrade).await
     }
 }
 
@@ -193,6 +268,31 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.shared.clients.fetch_sub(1, Ordering::AcqRel);
+        tell_if_left(&self.shared);
+    }
+}
+
+/// A connection that changed its protocol, counted until dropped.
+pub struct Upgraded(Arc<Shared>);
+
+impl Upgraded {
+    /// One more.
+    pub fn new(shared: &Arc<Shared>) -> Upgraded {
+        shared.upgraded.fetch_add(1, Ordering::AcqRel);
+        Upgraded(Arc::clone(shared))
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        self.0.upgraded.fetch_sub(1, Ordering::AcqRel);
+        tell_if_left(&self.0);
+    }
+}
+
+fn tell_if_left(shared: &Shared) {
+    if shared.is_left() && shared.has_handed_over() {
+        shared.left.notify_one();
     }
 }
 

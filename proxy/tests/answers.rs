@@ -27,6 +27,18 @@ async fn a_service_without_jobs_here_is_answered_with_the_nodes_that_have_some()
 }
 
 #[tokio::test]
+async fn a_paused_service_is_said_to_be_paused() {
+    let harness = Harness::start().await;
+    let mut paused = table(1, &[]);
+    paused.routes.iter_mut().for_each(|route| route.paused = true);
+    harness.agent().await.switch(&paused).await;
+    let answer = harness.get("/").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.body(), "shop/production/web is paused; it answers when it is resumed\n");
+    assert_eq!(answer.header("retry-after"), None, "nobody knows when that is");
+}
+
+#[tokio::test]
 async fn a_job_that_refuses_the_connection_is_named_with_its_service() {
     let mut job = Job::start(1).await;
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();

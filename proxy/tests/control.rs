@@ -45,9 +45,26 @@ async fn a_table_file_that_cannot_be_used_waits_for_the_agent() {
         write_table(&directory, json);
         let harness = Harness::in_directory(directory, |_| {}).await;
         assert_eq!(harness.get("/").await.status(), 503, "{json}");
+        assert!(!has_its_table(&harness).await, "whoever waits for the proxy goes on waiting: {json}");
         harness.agent().await.switch(&table(1, &[&job])).await;
+        soon("its table holds", harness.proxy.has_its_table()).await;
         assert_eq!(harness.get("/").await.body(), "job 1", "{json}");
     }
+}
+
+/// Whether it is so by now.
+async fn has_its_table(harness: &Harness) -> bool {
+    tokio::select! {
+        biased;
+        () = harness.proxy.has_its_table() => true,
+        () = std::future::ready(()) => false,
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_of_a_node_that_never_had_a_table_keeps_nobody_waiting() {
+    let harness = Harness::start().await;
+    assert!(has_its_table(&harness).await);
 }
 
 #[tokio::test]
@@ -130,7 +147,8 @@ async fn a_table_that_arrives_in_pieces_between_changes_is_read_whole() {
     agent.switch(&table(2, &[&new])).await;
     let mut line = serde_json::to_vec(&table(3, &[&new])).unwrap();
     line.push(b'\n');
-    let pieces: Vec<&[u8]> = line.chunks(line.len() / 3).collect();
+    // The last piece comes after the three, whatever the length of a table is.
+    let pieces: Vec<&[u8]> = line.chunks(line.len() / 4).collect();
     for (left, (piece, stream)) in (0..3).rev().zip(pieces.iter().zip(streams)) {
         agent.stream.write_all(piece).await.unwrap();
         drop(stream);

@@ -4,7 +4,7 @@
 mod support;
 
 use lapstrake_core::ids::{JobId, ServiceId};
-use lapstrake_core::routes::{Backend, Route, RouteTable};
+use lapstrake_core::routes::{Backend, Route, RouteTable, Speaks};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -200,7 +200,8 @@ async fn judge(cases: Vec<(&str, Vec<u8>, Fate)>) {
     let job = RawJob::start(1).await;
     let harness = Harness::start().await;
     let mut routes = table(1, &[]);
-    routes.routes[0].backends = vec![Backend { job: job.id, address: job.address }];
+    routes.routes[0].backends =
+        vec![Backend { job: job.id, address: job.address, speaks: Speaks::default(), weight: 1 }];
     harness.agent().await.switch(&routes).await;
     let mut wrong = Vec::new();
     for (what, bytes, fate) in cases {
@@ -367,7 +368,6 @@ async fn a_target_reaches_the_job_in_one_form_or_not_at_all() {
         ("no method", first("/ HTTP/1.1"), WRONG),
         ("a method with a bracket", first("G(T / HTTP/1.1"), WRONG),
         ("an unknown method", first("PLANK / HTTP/1.1"), Carried("PLANK / HTTP/1.1", "")),
-        ("the greeting of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), Refused(&[CUT])),
         ("the greeting of TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n".to_vec(), WRONG),
     ])
     .await;
@@ -490,7 +490,7 @@ async fn a_path_that_climbs_goes_to_the_service_of_its_first_words_and_to_no_oth
     let route = |path: &str, service: u128, job: &RawJob| Route {
         path: path.to_owned(),
         service: ServiceId(service),
-        backends: vec![Backend { job: job.id, address: job.address }],
+        backends: vec![Backend { job: job.id, address: job.address, speaks: Speaks::default(), weight: 1 }],
         ..one.clone()
     };
     let routes = vec![route("/", 1, &open), route("/closed", 2, &closed)];

@@ -82,11 +82,26 @@ const EXPECTED: &[(&str, &str, &str, Let)] = &[
     ("GET", "/v1/services/{app}/{env}/{service}/why", "", InProduction("viewer")),
     ("GET", "/v1/services/{app}/{env}/{service}/deployments", "", InProduction("viewer")),
     ("GET", "/v1/services/{app}/{env}/{service}/deployments/{number}", "", InProduction("viewer")),
+    ("POST", "/v1/services/{app}/{env}/{service}/deployments/{number}/cancel", "", InProduction("deployer")),
+    ("POST", "/v1/services/{app}/{env}/{service}/deployments/{number}/hold", "", InProduction("deployer")),
+    ("POST", "/v1/services/{app}/{env}/{service}/deployments/{number}/release", "{}", InProduction("deployer")),
     ("POST", "/v1/services/{app}/{env}/{service}/deploy", r#"{"image":"web:2"}"#, InProduction("deployer")),
     ("POST", "/v1/services/{app}/{env}/{service}/redeploy", "", InProduction("deployer")),
     ("POST", "/v1/services/{app}/{env}/{service}/rollback", "{}", InProduction("deployer")),
     ("POST", "/v1/services/{app}/{env}/{service}/scale", r#"{"scale":1}"#, InProduction("deployer")),
+    ("GET", "/v1/services/{app}/{env}/{service}/runs", "", InProduction("viewer")),
+    ("POST", "/v1/services/{app}/{env}/{service}/runs", r#"{"command":[]}"#, InProduction("operator")),
+    ("GET", "/v1/services/{app}/{env}/{service}/runs/{job}", "", InProduction("viewer")),
+    ("DELETE", "/v1/services/{app}/{env}/{service}/runs/{job}", "", InProduction("operator")),
+    ("POST", "/v1/services/{app}/{env}/{service}/pause", r#"{"reason":"one\ntwo"}"#, InProduction("deployer")),
+    ("POST", "/v1/services/{app}/{env}/{service}/resume", "", InProduction("deployer")),
+    ("POST", "/v1/envs/{app}/{env}/pause", r#"{"reason":"one\ntwo"}"#, InProduction("deployer")),
+    ("POST", "/v1/envs/{app}/{env}/resume", "", InProduction("deployer")),
+    ("POST", "/v1/services/{app}/{env}/{service}/not-redeployable", r#"{"reason":"one\ntwo"}"#, InProduction("operator")),
+    ("DELETE", "/v1/services/{app}/{env}/{service}/not-redeployable", "", InProduction("operator")),
     ("GET", "/v1/services/{app}/{env}/{service}/logs", "", InProduction("viewer")),
+    ("GET", "/v1/services/{app}/{env}/{service}/exec", "", InProduction("operator")),
+    ("GET", "/v1/services/{app}/{env}/{service}/forward", "", InProduction("operator")),
     ("GET", "/v1/envs/{app}/{env}/policy", "", InProduction("viewer")),
     ("PATCH", "/v1/envs/{app}/{env}/policy", r#"{"max_scale":0}"#, InProduction("operator")),
     ("GET", "/v1/audit", "", InOrganization("admin")),
@@ -139,7 +154,11 @@ async fn token(admin: &Client, name: &str, role: &str, scope: Option<&str>) -> C
 async fn ask(client: &Client, method: &str, path: &str, body: &str) -> Answer {
     let names = [("{app}", "shop"), ("{env}", "production"), ("{service}", "absent"), ("{token}", "target")];
     let names = names.into_iter().chain([("{kind}", "secret"), ("{name}", "absent")]);
-    let mut path = path.replace("{node}", "absent").replace("{number}", "1").replace("{problem}", "refused");
+    let mut path = path
+        .replace("{node}", "absent")
+        .replace("{job}", "absent")
+        .replace("{number}", "1")
+        .replace("{problem}", "refused");
     for (part, name) in names {
         path = path.replace(part, name);
     }

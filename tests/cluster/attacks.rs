@@ -170,6 +170,7 @@ impl Scene {
             replacements: Vec::new(),
             capacity: Default::default(),
             troubles: vec!["a forgery".into()],
+            full_disk: None,
         };
         let (cluster, boot) = (self.node.identity.cluster, BootId(mint::id()));
         AgentWord::Hello(Hello {

@@ -55,7 +55,7 @@ impl Confined {
             std::fs::read_to_string(&first_token).ok().filter(|token| is_there && token.ends_with('\n'))
         })
         .await;
-        let addresses = Addresses { api, control, first_token };
+        let addresses = Addresses { api, control, metrics: None, first_token };
         let config = Config { state_dir, api_listen: api, control_listen: control, ..Config::default() };
         let controller = Controller::elsewhere(folder, config, addresses, &token);
         Confined { controller, child }

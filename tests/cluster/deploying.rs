@@ -1,18 +1,8 @@
 //! Applying specs, and what operators do to a service afterwards.
 
-use crate::bench::{Controller, Node, WEB, shop};
+use crate::bench::{Controller, WEB, shop, with_web};
 use lapstrake_api::view;
 use serde_json::json;
-
-/// A cluster of one node, on which `web:1` runs.
-async fn with_web(scale: u32) -> (Controller, Node, view::Service) {
-    let controller = Controller::start().await;
-    let [node] = controller.nodes(["n1"]).await;
-    controller.client.apply(&shop("web:1", scale)).await;
-    controller.client.complete(WEB, 1).await;
-    let service = controller.client.until_settled(WEB).await;
-    (controller, node, service)
-}
 
 fn jobs(service: &view::Service) -> Vec<String> {
     service.jobs.iter().map(|job| job.id.clone()).collect()

@@ -1,7 +1,7 @@
 //! An enrolled agent that means harm: its certificate is good, and everything that it says is a lie, too long, or made to act
 //! on whoever reads it. It may harm itself. Nothing of others changes, and what it wrote is only ever shown.
 
-use crate::bench::{Client, Controller, Node, WEB, shop, until};
+use crate::bench::{Client, Controller, Node, WEB, exec, shop, until};
 use lapstrake::limits;
 use lapstrake::v1;
 use lapstrake::v1::agent_service_client::AgentServiceClient;
@@ -246,10 +246,102 @@ impl Session {
         timeout(STEP, hearing).await.expect("a word in time")
     }
 
+    /// Calls for a stream to a job, as if it had been asked to.
+    async fn open_tunnel(&self, request_id: Vec<u8>, job_id: Vec<u8>) -> Result<Tunnel, Status> {
+        let (words, outgoing) = mpsc::channel(64);
+        let opening = v1::stream_tunnel_request::Word::Opening(v1::TunnelOpening { request_id, job_id });
+        words.send(v1::StreamTunnelRequest { word: Some(opening) }).await.expect("room");
+        let mut client = self.client.clone();
+        let opened = timeout(STEP, client.stream_tunnel(ReceiverStream::new(outgoing))).await.expect("an answer");
+        Ok(Tunnel { words, heard: opened?.into_inner() })
+    }
+
     /// Why the controller ended it.
     async fn end(mut self) -> Status {
         self.until(|_| false).await.expect_err("it is ended")
     }
+}
+
+/// A stream to a job, on the liar's side.
+struct Tunnel {
+    words: mpsc::Sender<v1::StreamTunnelRequest>,
+    heard: Streaming<v1::StreamTunnelResponse>,
+}
+
+impl Tunnel {
+    async fn say(&self, word: v1::stream_tunnel_request::Word) {
+        let _ =
+            timeout(STEP, self.words.send(v1::StreamTunnelRequest { word: Some(word) })).await.expect("room in time");
+    }
+
+    async fn end(mut self) -> Code {
+        let hearing = async {
+            loop {
+                match self.heard.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Code::Ok,
+                    Err(status) => return status.code(),
+                }
+            }
+        };
+        timeout(STEP, hearing).await.expect("it is ended")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_enrolled_agent_sends_on_a_stream_to_its_job_reaches_the_one_who_asked_and_does_nothing_else() {
+    use lapstrake_api::tunnel::ToOperator;
+    use v1::stream_tunnel_request::Word as Heard;
+    let scene = Scene::set().await;
+    let [theirs, own] = &scene.jobs;
+    let mut session = scene.open(scene.hello()).await.expect("its own session");
+    session.is_heard(1).await.expect("heard");
+    let path = exec(WEB, &format!("job={}", own.id), &["true"]);
+    let asked = async |session: &mut Session| {
+        let said = session.until(|said| matches!(said, Said::OpenTunnel(_))).await.expect("it is asked for a stream");
+        let Said::OpenTunnel(asked) = said else { unreachable!("that was wanted") };
+        asked
+    };
+    until("its own job can be entered", || async { scene.client().try_socket(&path).await.ok() }).await;
+    // The one that was only tried.
+    asked(&mut session).await;
+
+    // Its own stream's id leads to no other job, and to no second call.
+    let socket = scene.client().socket(&path).await;
+    let wish = asked(&mut session).await;
+    let crossed = session.open_tunnel(wish.request_id.clone(), bytes(job_id(theirs).0)).await.err();
+    assert_eq!(crossed.expect("another job's").code(), Code::NotFound);
+    let tunnel = session.open_tunnel(wish.request_id.clone(), wish.job_id.clone()).await.expect("its own");
+    let again = session.open_tunnel(wish.request_id, wish.job_id).await.err();
+    assert_eq!(again.expect("a second call").code(), Code::NotFound);
+    // What it says of the end goes to a terminal.
+    let said = ACTING.join(" ");
+    let end = v1::TunnelEnd { reason: v1::TunnelEndReason::NotStarted.into(), code: i64::MIN, said };
+    tunnel.say(Heard::End(end)).await;
+    let (_, _, last) = socket.whole().await;
+    let Some(ToOperator::NotStarted { said, .. }) = last else { panic!("{last:?}") };
+    assert!(!said.contains(is_acting), "{said:?}");
+
+    // What breaks a rule ends the stream, for the operator too, and nothing more.
+    let large =
+        v1::TunnelOutput { source: v1::LogSource::Stdout.into(), piece: vec![0; limits::TUNNEL_PIECE_BYTES + 1] };
+    let second = v1::TunnelOpening { request_id: bytes(mint::id()), job_id: bytes(job_id(theirs).0) };
+    let nowhere = v1::TunnelOutput { source: 77, piece: Vec::new() };
+    for word in [Heard::Output(large), Heard::Opening(second), Heard::Output(nowhere)] {
+        let socket = scene.client().socket(&path).await;
+        let wish = asked(&mut session).await;
+        let tunnel = session.open_tunnel(wish.request_id, wish.job_id).await.expect("its own");
+        tunnel.say(word).await;
+        assert_eq!(tunnel.end().await, Code::InvalidArgument);
+        assert!(matches!(socket.whole().await.2, Some(ToOperator::Failed { .. })));
+    }
+
+    // One that never answers keeps nobody, and holds up nobody else: the honest node's job is entered meanwhile.
+    let waiting = scene.client().socket(&path).await;
+    let honest = scene.client().socket(&exec(WEB, &format!("job={}", theirs.id), &["echo", "here"])).await;
+    assert_eq!(honest.whole().await.0, b"here\n");
+    drop(waiting);
+    session.is_heard(2).await.expect("it is still heard");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,6 +377,8 @@ async fn what_an_enrolled_agent_says_of_another_node_or_its_jobs_changes_nothing
             stopped_at_ms: Some(u64::MAX),
             failure: slander.clone(),
             waits_for: Some("a slander".into()),
+            good_at_ms: Some(u64::MAX),
+            bad_answer: Some("a slander".into()),
         };
         let mut jobs = vec![theirs_failed, crossed];
         jobs.sort_by(|a, b| a.job_id.cmp(&b.job_id));
@@ -310,6 +404,8 @@ async fn what_an_enrolled_agent_says_of_another_node_or_its_jobs_changes_nothing
         let opening = v1::LogsOpening { request_id: bytes(request), job_id: bytes(job.0) };
         let opening = v1::StreamLogsRequest { word: Some(v1::stream_logs_request::Word::Opening(opening)) };
         let refused = session.client.stream_logs(tokio_stream::iter([opening])).await.expect_err("nobody asked");
+        assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+        let refused = session.open_tunnel(bytes(request), bytes(job.0)).await.err().expect("nobody asked");
         assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
     }
     assert_eq!(scene.of_others().await, before);

@@ -38,9 +38,17 @@ pub struct Machine {
 impl Machine {
     /// Waits for its turn, then makes a cluster and joins it.
     pub async fn start() -> Machine {
+        Machine::start_with(|_| (), |_| ()).await
+    }
+
+    /// The same, with daemons that are configured so.
+    pub async fn start_with(
+        configure: impl FnOnce(&mut lapstrake_controller::config::Config),
+        configure_agent: impl FnOnce(&mut Config),
+    ) -> Machine {
         let turn = File::create(std::env::temp_dir().join("lapt-docker.lock")).expect("a lock file");
         let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await.expect("waited");
-        let controller = Controller::start().await;
+        let controller = Controller::start_with(configure).await;
         let version: view::Version = controller.client.get("/v1/version").await.json();
         announce(&version.cluster);
         assert_eq!(controller.client.post("/v1/apps", r#"{"name":"shop"}"#).await.status, 201);
@@ -51,6 +59,7 @@ impl Machine {
         let part = u8::try_from(std::process::id() % 16).unwrap_or(0) * 16;
         config.network.pool = Pool { base: Ipv4Addr::new(10, 218, part, 0), prefix: 20 };
         config.network.nft_table = format!("lapt_{}", std::process::id());
+        configure_agent(&mut config);
         let config = config.completed().expect("a good configuration");
         let table = config.network.nft_table.clone();
         let proxy = Proxy::start(ProxyConfig {
@@ -125,7 +134,7 @@ async fn start_agent(controller: &Controller, config: Config) -> Process {
     let identity = join_with(&token.token, &token.address, "n1", &config.state_dir).await.expect("joined");
     let owner = Owner { cluster: identity.cluster, node: identity.node };
     let machinery = Machinery {
-        runtime: Arc::new(DockerRuntime::new(&config.docker_host, owner)),
+        runtime: Arc::new(DockerRuntime::new(&config.docker_host, owner).keeping(config.logs.clone())),
         fence: Fence::Nftables(Nft::new(&config.network.nft_table)),
     };
     let agent = Process::start(async move {

@@ -5,7 +5,9 @@
 mod bench;
 
 mod asker;
+mod full_disk;
 mod hardening;
+mod images;
 mod machine;
 mod registry;
 mod versions;

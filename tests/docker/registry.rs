@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A registry on loopback, which Docker takes without TLS.
-struct Registry {
-    address: SocketAddr,
+pub struct Registry {
+    pub address: SocketAddr,
     folder: TempDir,
     process: Option<Child>,
     pushed: Vec<String>,
@@ -18,7 +18,7 @@ struct Registry {
 
 impl Registry {
     /// `None`, with a message, where Debian's docker-registry is not installed.
-    async fn start() -> Option<Registry> {
+    pub async fn start() -> Option<Registry> {
         if !Path::new("/usr/bin/docker-registry").exists() {
             eprintln!("SKIPPED: the Debian package docker-registry is not installed");
             return None;
@@ -44,12 +44,12 @@ impl Registry {
         Some(registry)
     }
 
-    fn name(&self, tag: &str) -> String {
+    pub fn name(&self, tag: &str) -> String {
         format!("{}/hello:{tag}", self.address)
     }
 
     /// Lets a tag mean this image; the digest that it means then. The engine forgets the name again.
-    fn push(&mut self, local: &str, tag: &str) -> String {
+    pub fn push(&mut self, local: &str, tag: &str) -> String {
         let name = self.name(tag);
         docker(&["tag", local, &name]);
         let said = docker(&["push", &name]);
@@ -66,7 +66,7 @@ impl Registry {
         std::fs::remove_dir_all(blobs.join(&hash[..2]).join(hash)).expect("it had the blob");
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();

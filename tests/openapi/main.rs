@@ -16,10 +16,17 @@ const NEVER_SUCCEED: &[(&str, &str)] = &[
     ("GET /openapi.json", "it is the description itself, which every run begins by reading"),
     ("POST /v1/nodes/{node}/return", "a node must have asked to return, with proof of its old key"),
     ("DELETE /v1/nodes/{node}/return", "likewise"),
+    ("GET /v1/services/{app}/{env}/{service}/exec", "it answers with a WebSocket, which is not asked for here"),
+    ("GET /v1/services/{app}/{env}/{service}/forward", "likewise"),
+    ("POST /v1/services/{app}/{env}/{service}/deployments/{number}/cancel", "a deployment must be under way just then"),
+    ("POST /v1/services/{app}/{env}/{service}/deployments/{number}/hold", "and a canary"),
+    ("POST /v1/services/{app}/{env}/{service}/deployments/{number}/release", "likewise"),
+    ("GET /v1/services/{app}/{env}/{service}/runs/{job}", "a one-off job must have begun lately, and its id be known"),
+    ("DELETE /v1/services/{app}/{env}/{service}/runs/{job}", "likewise"),
     ("POST /v1/nodes/{node}/unquarantine", "two machines must have taken turns under one identity"),
 ];
 
-/// Two services, one to be looked at and one to be removed, and nodes likewise.
+/// Two services, one to be looked at and one to be removed, a third to be paused, and nodes likewise.
 async fn furnished() -> (Controller, Vec<bench::Node>) {
     // Some thousand requests in a minute from one address are what is wanted here.
     let rate = RateLimits {
@@ -40,6 +47,8 @@ async fn furnished() -> (Controller, Vec<bench::Node>) {
     let spare = shop("spare:1", 1).replace("  web:", "  spare:").replace("shop.test", "spare.test");
     controller.client.apply(&spare).await;
     controller.client.complete("shop/production/spare", 1).await;
+    let still = shop("web:1", 1).replace("production", "staging").replace("shop.test", "staging.test");
+    controller.client.apply(&still).await;
     let token = controller.client.post("/v1/tokens", r#"{"name":"ci","role":"viewer"}"#).await;
     assert_eq!(token.status, 201, "{token:?}");
     (controller, nodes.into())

@@ -106,6 +106,7 @@ impl World {
         let proxies = machine.proxies.keys().map(|pid| Proxy { pid: *pid, acknowledged: 0, leaving: [].into() });
         let seen = Seen {
             capacity: machine.capacity,
+            disks: Some(Vec::new()),
             agent_started: now.tick,
             proxies: proxies.collect(),
             table_written: table.as_ref().map_or(0, |table| table.generation),
@@ -396,7 +397,10 @@ impl World {
                 let delay = self.rng.between(10, 500);
                 self.queue.push(self.at + delay, Event::Resolved { home, stream: number, request, image });
             }
-            ControllerWord::SendLogs { .. } | ControllerWord::Trust { .. } => {}
+            ControllerWord::SendLogs { .. }
+            | ControllerWord::OpenTunnel { .. }
+            | ControllerWord::CloseTunnel { .. }
+            | ControllerWord::Trust { .. } => {}
         }
     }
 

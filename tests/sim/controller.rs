@@ -10,7 +10,7 @@ use lapstrake_core::check::cluster as check;
 use lapstrake_core::cluster::command::{Command, Outcome, Refusal};
 use lapstrake_core::cluster::live::Live;
 use lapstrake_core::cluster::state::{Node, Service};
-use lapstrake_core::cluster::{Cluster, Context, Ids, Touched};
+use lapstrake_core::cluster::{Cluster, Context, Ids, Sent, Touched};
 use lapstrake_core::ids::{NodeId, ServiceId, SessionId};
 use lapstrake_core::liveness::{HEARTBEAT, LEASE};
 use lapstrake_core::message::{AgentWord, ControllerWord, Elsewhere};
@@ -41,7 +41,7 @@ pub enum Input {
 struct Session {
     id: SessionId,
     stream: StreamNumber,
-    sent: Option<u64>,
+    sent: Option<Sent>,
     elsewhere: Option<Vec<Elsewhere>>,
 }
 
@@ -417,11 +417,9 @@ impl World {
         let Some(controller) = &mut self.controller else { return };
         let mut words = Vec::new();
         for (node, session) in &mut controller.sessions {
-            let generation = controller.cluster.get::<Node>(node).map(|record| record.generation);
-            if (session.sent.is_none() || session.sent != generation)
-                && let Some(set) = controller.cluster.assignments(*node, true)
+            if (session.sent.is_none() || records_changed)
+                && let Some(set) = controller.cluster.newer_set(*node, true, &mut session.sent)
             {
-                session.sent = Some(set.generation.number);
                 words.push((session.stream, ControllerWord::Assignments(set)));
             }
             if records_changed || session.elsewhere.is_none() {

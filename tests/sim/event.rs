@@ -31,6 +31,8 @@ pub struct Home {
 pub enum Returned {
     /// It was done.
     Done,
+    /// There was nothing to do: the engine had the image.
+    Held,
     /// The engine said no.
     Refused,
     /// The image is not there any more.

@@ -7,10 +7,12 @@ use crate::event::{Event, Home, Returned};
 use crate::faults::Dies;
 use crate::images::Behaviour;
 use crate::runtime::{Cause, State, Vessel};
+use crate::specs::ONCE;
 use crate::world::World;
-use lapstrake_core::assignment::RunSpec;
+use lapstrake_core::assignment::{BoundImage, RunSpec};
 use lapstrake_core::ids::{BootId, EnvironmentId};
 use lapstrake_core::node::action::Action;
+use lapstrake_core::node::images::Brought;
 use lapstrake_core::node::seen::{Attempt, Bridges, Container, Image};
 use lapstrake_core::probe::Reading;
 use lapstrake_core::routes::RouteTable;
@@ -77,6 +79,7 @@ fn key_of(action: &Action) -> Option<Key> {
         Action::PublishTable => Key::Table,
         Action::EnsureNetwork { environment, .. } | Action::RemoveNetwork { environment } => Key::Network(*environment),
         Action::Pull { image, .. } => Key::Image(image.pinned().to_owned()),
+        Action::RemoveImage { pinned, .. } => Key::Image(pinned.clone()),
         Action::Run { attempt, .. }
         | Action::Terminate { attempt }
         | Action::Kill { attempt }
@@ -111,8 +114,10 @@ impl World {
         if !agent.desk.take(&key, action.word(), tick) {
             return true;
         }
-        if let Key::Image(pinned) = &key {
-            agent.seen.images.insert(pinned.clone(), Image::Pulling);
+        match (&action, &key) {
+            (Action::Pull { .. }, Key::Image(pinned)) => drop(agent.seen.images.insert(pinned.clone(), Image::Pulling)),
+            (Action::RemoveImage { pinned, id, .. }, _) => drop(agent.seen.forget_image(pinned, id)),
+            _ => {}
         }
         if let Action::Run { attempt, .. } = &action {
             agent.seen.starting.insert(*attempt);
@@ -178,6 +183,7 @@ impl World {
             }
             Action::RemoveNetwork { environment } => self.network_goes(home.machine, *environment),
             Action::Pull { image, .. } => self.pull(home.machine, image.pinned()),
+            Action::RemoveImage { name, .. } => self.remove_image(home.machine, name),
             Action::Terminate { attempt } => self.terminate(home.machine, *attempt),
             Action::Kill { attempt } => self.kill(home.machine, *attempt),
             Action::Remove { attempt } => self.remove(home.machine, *attempt),
@@ -255,7 +261,14 @@ impl World {
                 out_of_memory,
                 cause: Cause::Itself,
             };
+            let once = made.run.spec.command.first().is_some_and(|word| word == ONCE);
+            match made.run.spec.command.get(1).map(String::as_str).filter(|_| once) {
+                Some("ok") => self.queue.push(at + soon, end(0, false)),
+                Some("fail") => self.queue.push(at + soon, end(4, false)),
+                _ => {}
+            }
             match made.behaviour {
+                _ if once => {}
                 Behaviour::Exits => self.queue.push(at + soon, end(3, false)),
                 Behaviour::Hungry => self.queue.push(at + soon, end(137, true)),
                 Behaviour::Sours => made.sick = Some((at + later, u64::MAX)),
@@ -268,7 +281,20 @@ impl World {
         self.queue.push(at + 5, Event::ActionReturns { home, action, returned });
     }
 
+    /// As an engine does: no image goes that a container is made of.
+    fn remove_image(&mut self, number: usize, name: &str) -> Returned {
+        let engine = &mut self.machines[number].engine;
+        if engine.is_used(name) {
+            return Returned::Refused;
+        }
+        engine.images.remove(name);
+        Returned::Done
+    }
+
     fn pull(&mut self, number: usize, pinned: &str) -> Returned {
+        if self.machines[number].engine.images.contains(pinned) {
+            return Returned::Held;
+        }
         if self.registry_down {
             return Returned::Refused;
         }
@@ -367,16 +393,25 @@ impl World {
             Action::Pull { image, .. } => {
                 let pinned = image.pinned().to_owned();
                 let said = || format!("manifest for {} unknown", image.reference());
+                if returned == Returned::Done && matches!(image, BoundImage::Digest { .. }) {
+                    // The engine's id of it, and what the engine calls it.
+                    let (id, name) = (pinned.clone(), pinned.clone());
+                    let brought = Brought { id, name, at: tick, unneeded_since: None };
+                    agent.seen.brought.insert(pinned.clone(), brought);
+                }
                 match returned {
-                    Returned::Done => agent.seen.images.insert(pinned, Image::Present),
+                    Returned::Done | Returned::Held => agent.seen.images.insert(pinned, Image::Present),
                     Returned::Unreachable => agent.seen.images.remove(&pinned),
                     Returned::Refused | Returned::NoImage => {
                         agent.seen.images.insert(pinned, Image::Failed { said: said(), at: tick })
                     }
                 };
             }
+            Action::RemoveImage { pinned, name, .. } if returned == Returned::Done => {
+                agent.seen.image_removed(pinned, name);
+            }
             Action::Run { attempt, address, run, .. } => match returned {
-                Returned::Done => {
+                Returned::Done | Returned::Held => {
                     agent.seen.addresses.insert(*attempt, *address);
                     look = Some(*attempt);
                 }

@@ -117,7 +117,12 @@ impl Facts {
                 }
                 return;
             }
-            (_, Answer::Recorded | Answer::Unchanged | Answer::Node(_)) => return,
+            (
+                _,
+                Answer::Recorded | Answer::Unchanged | Answer::Node(_) | Answer::Entrance(_) | Answer::OneOff { .. },
+            ) => {
+                return;
+            }
         };
         self.hold(fact);
     }

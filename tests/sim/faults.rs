@@ -419,6 +419,7 @@ impl World {
             _ => {
                 self.exits(number, attempt, life, (137, false), Cause::Itself);
                 self.machines[number].engine.containers.remove(&attempt);
+                self.once.removed.insert(attempt.job);
                 self.hint(number, attempt);
             }
         }

@@ -3,16 +3,20 @@
 
 use crate::event::MachineNumber;
 use crate::runtime::Vessel;
+use crate::specs::ONCE;
 use crate::world::World;
+use lapstrake_core::assignment::Traffic;
 use lapstrake_core::check::{Violation, cluster as check};
-use lapstrake_core::cluster::state::{Allotment, Deployment, DeploymentFailure, DeploymentPhase, Node, Service, Slot};
+use lapstrake_core::cluster::state::{
+    Allotment, Deployment, DeploymentFailure, DeploymentPhase, Node, Revision, Service, Slot,
+};
 use lapstrake_core::cluster::{Followup, Key, Record};
 use lapstrake_core::ids::{JobId, ServiceId};
 use lapstrake_core::liveness::LOST_AFTER;
-use lapstrake_core::node::ledger::{Job, Ledger};
+use lapstrake_core::node::ledger::{Job, Ledger, Manner};
 use lapstrake_core::node::seen::{Attempt, Now, Seen};
 use lapstrake_core::report::{Failure, JobPhase};
-use lapstrake_core::spec::WhenCutOff;
+use lapstrake_core::spec::{Strategy, WhenCutOff};
 use lapstrake_core::time::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +26,15 @@ const SURELY_HEALTHY: u64 = 5_000;
 const STORE_CHECKED_EVERY: u64 = 8;
 /// The lease, as the specs' readers know it.
 const LEASE: u64 = 6_000;
+
+/// What the judge remembers of jobs that run once.
+#[derive(Debug, Default)]
+pub struct Once {
+    /// Those whose container was started.
+    started: BTreeSet<JobId>,
+    /// Those whose container somebody removed by hand.
+    pub removed: BTreeSet<JobId>,
+}
 
 /// What the judge remembers of one machine, in its ticks.
 #[derive(Debug, Default)]
@@ -155,6 +168,15 @@ impl World {
     pub fn judge_start(&mut self, number: MachineNumber, attempt: Attempt) {
         let machine = &self.machines[number];
         let Some(started) = machine.engine.containers.get(&attempt) else { return };
+        if started.run.spec.command.first().is_some_and(|word| word == ONCE) {
+            let before = self.once.started.insert(attempt.job);
+            // What somebody removed by hand leaves no mark that it ran.
+            if !before && !self.once.removed.contains(&attempt.job) {
+                self.broken(3, format!("{attempt:?} runs its command again on node-{number}"));
+            }
+            self.coverage.count("promise", "3 a command ran once");
+            return;
+        }
         let running = || {
             let all = machine.engine.containers.iter();
             all.filter(|(other, one)| **other != attempt && one.runs() && !one.by_hand)
@@ -199,7 +221,8 @@ impl World {
         if let Some(job) = job {
             let cut_off = memory.cut_off.contains(&attempt.job)
                 || job.assignment.run.when_cut_off() == WhenCutOff::Stop && is_cut_off(&agent.seen, Tick(tick));
-            if job.drain_until.is_none() {
+            // A command that ran once is not run again, also not by somebody's hand.
+            if job.drain_until.is_none() && !one.by_hand {
                 broken = broken
                     .or(Some((10, format!("the healthy {attempt:?} of node-{number} is stopped to be restarted"))));
             }
@@ -215,6 +238,9 @@ impl World {
             if open_connections(&machine.proxies, one.life) > 0 {
                 counts.push("a connection was cut at the end of its drain");
             }
+        } else if self.has_one_waiting_beside_it(number, attempt.job) {
+            let sentence = format!("the healthy {attempt:?} of node-{number} is told to stop, and its successor waits");
+            broken = broken.or(Some((10, sentence)));
         }
         for what in counts {
             self.coverage.count("promise", what);
@@ -242,12 +268,16 @@ impl World {
         let replacement = ledger.under_way(&job.assignment.slot).filter(|replacement| replacement.old == Some(id))?;
         let new = ledger.jobs.get(&replacement.new?)?;
         let policy = &new.assignment.run.spec.deploy;
-        let Some(switched) = self.memory[number].switched.get(&id).copied() else {
-            return Some(format!("the old job {id} of node-{number} is told to stop before the switch"));
+        let since = match (replacement.manner, self.memory[number].switched.get(&id).copied()) {
+            // It ends for the new one's sake, which waits for that: there is no switch before it.
+            (Manner::Instead, _) => left.unwrap_or(0),
+            (Manner::Beside, Some(switched)) => left.unwrap_or(0).max(switched),
+            (Manner::Beside, None) => {
+                return Some(format!("the old job {id} of node-{number} is told to stop before the switch"));
+            }
         };
-        let since = left.unwrap_or(0).max(switched);
-        let early = (switched + policy.overlap.0).max(left.unwrap_or(0) + policy.overlap.0).saturating_sub(tick);
-        if early > 0 {
+        let early = (since + policy.overlap.0).saturating_sub(tick);
+        if early > 0 && replacement.manner == Manner::Beside {
             return Some(format!(
                 "the old job {id} of node-{number} is told to stop {early} ms before its overlap ends"
             ));
@@ -270,6 +300,13 @@ impl World {
         wanted && here && knows && job.was_healthy && !leaves && !failed
     }
 
+    /// Whether the controller holds a job back for this one's sake, of which a lost ledger knew.
+    fn has_one_waiting_beside_it(&self, number: MachineNumber, job: JobId) -> bool {
+        let here = |slot: &&Slot| self.machines[number].node == Some(slot.node) && slot.traffic != Traffic::Full;
+        let beside = |slot: &Slot| slot.outcome.is_none() && slot.previous.first().is_some_and(|it| it.job == job);
+        self.committed.all::<Slot>().filter(here).any(beside)
+    }
+
     /// SIGKILL reaches a container.
     pub fn judge_kill(&mut self, number: MachineNumber, attempt: Attempt) {
         let machine = &self.machines[number];
@@ -282,6 +319,8 @@ impl World {
                 let had = tick - since;
                 self.broken(0, format!("{attempt:?} of node-{number} is killed after {had} of {grace} ms"));
             }
+            // Ended by its signal and started again by hand between two looks, it is not told from what had the signal.
+            None if one.by_hand => {}
             None => self.broken(0, format!("{attempt:?} of node-{number} is killed without a stop signal")),
         }
     }
@@ -339,10 +378,12 @@ impl World {
         if was.is_none_or(|was| was.failure.is_none()) {
             match &now.failure {
                 Some(DeploymentFailure::Values { .. }) => self.coverage.count("failure", "values not bound"),
+                Some(DeploymentFailure::Release { .. }) => self.coverage.count("failure", "release command"),
                 Some(DeploymentFailure::Image { .. }) => self.coverage.count("failure", "image not resolved"),
                 Some(DeploymentFailure::Job { failure, .. }) => {
                     self.coverage.count("failure", failure_word(failure));
                 }
+                Some(DeploymentFailure::Cancelled { .. }) => self.coverage.count("failure", "cancelled"),
                 None => {}
             }
         }
@@ -386,6 +427,17 @@ impl World {
             let broken = format!("{} left its node though the controller has listened for {listened} ms only", now.id);
             self.broken(10, broken);
         }
+        let wants = now.job.and_then(|job| self.committed.get::<Revision>(&(now.id.service, job.revision)));
+        let alone = wants.is_some_and(|revision| revision.spec.deploy.strategy == Strategy::Recreate);
+        let is_there = self.committed.get::<Node>(&was.node).is_some() && !was_lost_before;
+        let is_heard = self.heard.get(&was.node).is_some_and(|heard| self.at - heard < whole_lease);
+        let left: Vec<JobId> = was.job.iter().chain(&was.previous).map(|it| it.job).collect();
+        let old = self.machines.iter().filter(|machine| machine.node == Some(was.node));
+        let mut old = old.flat_map(|machine| &machine.engine.containers);
+        let still_runs = old.any(|(attempt, one)| one.runs() && !one.by_hand && left.contains(&attempt.job));
+        if was.node != now.node && alone && is_there && is_heard && (was.job.is_some() || still_runs) {
+            self.broken(9, format!("{} starts on another node before the one that it leaves has ended it", now.id));
+        }
     }
 }
 
@@ -410,6 +462,8 @@ fn failure_word(failure: &Failure) -> &'static str {
         Failure::CheckFailed { .. } => "check-failed",
         Failure::NotReadyInTime { .. } => "not-ready-in-time",
         Failure::NoRoom { .. } => "no-room",
+        Failure::NotReleased { .. } => "not-released",
+        Failure::TimedOut { .. } => "timed-out",
         Failure::Superseded => "superseded",
     }
 }
@@ -423,6 +477,7 @@ fn job_word(phase: JobPhase) -> &'static str {
         JobPhase::Running => "running",
         JobPhase::Stopping => "stopping",
         JobPhase::Stopped => "stopped",
+        JobPhase::Succeeded => "succeeded",
         JobPhase::Failed => "failed",
         JobPhase::Rejected => "rejected",
     }

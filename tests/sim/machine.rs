@@ -8,7 +8,7 @@ use lapstrake_core::ids::{BootId, NodeId};
 use lapstrake_core::node::seen::{NodeConfig, Now};
 use lapstrake_core::report::Capacity;
 use lapstrake_core::routes::RouteTable;
-use lapstrake_core::time::{Tick, Wall};
+use lapstrake_core::time::{Millis, Tick, Wall};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -94,6 +94,7 @@ impl Machine {
             pool: Ipv4Addr::new(10, 201, 0, 0),
             pool_prefix: 16,
             subnet_prefix: 24,
+            keep_images: Millis(20_000),
         };
         Machine {
             node: None,

@@ -86,6 +86,7 @@ impl World {
         let bridges = machine.engine.bridges(agent.ledger.node);
         agent.seen.networks = bridges.own.keys().copied().collect();
         agent.seen.bridges = Some(bridges);
+        agent.seen.listing = Some(machine.engine.list_images(machine.clock.tick(at)));
         for attempt in attempts {
             self.look_at(home, attempt);
         }

@@ -8,11 +8,13 @@ use crate::world::World;
 use lapstrake_core::access::{Author, Grant, Role, Scope};
 use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::cluster::command::{
-    Answer, Apply, ApplyEnvironment, ApplyService, Command, Enrol, NewJoinToken, NewOperatorToken,
+    Answer, Apply, ApplyEnvironment, ApplyService, Command, Enrol, NewJoinToken, NewOperatorToken, Which,
 };
+use lapstrake_core::cluster::running::RunOnce;
 use lapstrake_core::cluster::state::{
-    Environment, JoinToken, Node, OperatorToken, Revision, Service, TokenScope, Wish,
+    Environment, JoinToken, Node, OneOff, OperatorToken, Revision, Service, TokenScope, Wish,
 };
+use lapstrake_core::cluster::trial::Steer;
 use lapstrake_core::cluster::values::{SetValue, ValueCommand};
 use lapstrake_core::ids::{NodeId, TokenId, ValueId};
 use lapstrake_core::time::{Millis, Wall};
@@ -74,7 +76,15 @@ fn word(command: &Command) -> &'static str {
         Command::Redeploy { .. } => "redeploy",
         Command::Rollback { .. } => "rollback",
         Command::Scale { .. } => "scale",
+        Command::Steer { .. } => "steer-deployment",
+        Command::Pause { which: Which::Service(_), .. } => "pause",
+        Command::Pause { which: Which::Environment { .. }, .. } => "pause-environment",
+        Command::Resume { .. } => "resume",
+        Command::SetRedeployable { .. } => "set-redeployable",
         Command::RemoveService { .. } => "remove-service",
+        Command::Enter(_) => "enter",
+        Command::Run(_) => "run",
+        Command::EndRun { .. } => "end-run",
         Command::CreateJoinToken(_) => "create-join-token",
         Command::EnrolNode(_) => "enrol-node",
         Command::CreateOperatorToken(_) => "create-operator-token",
@@ -256,12 +266,18 @@ impl World {
         let command = match self.rng.below(100) {
             0..22 => self.an_apply(),
             22..40 => self.a_deploy(),
-            40..56 => self.of_service(|service| Command::Redeploy { service }),
+            40..51 => self.of_service(|service| Command::Redeploy { service }),
+            51..56 => self.a_run(),
             56..65 => self.a_rollback(),
             65..74 => self.a_scale(),
             74..77 => self.a_value(),
-            77..82 => self.of_service(|service| Command::RemoveService { service }),
-            82..96 => self.about_nodes(),
+            77..81 => self.of_service(|service| Command::RemoveService { service }),
+            81..85 => self.of_service(|service| Command::Pause { which: Which::Service(service), reason: None }),
+            85..88 => self.of_service(|service| Command::Resume { which: Which::Service(service) }),
+            88 => Some(Command::Pause { which: self.an_environment(), reason: Some("a test".into()) }),
+            89 => Some(Command::Resume { which: self.an_environment() }),
+            90..93 => self.a_steer(),
+            93..96 => self.about_nodes(),
             96..98 => Some(Command::CreateEnvironment {
                 application: APPLICATION.into(),
                 name: format!("preview-{}", self.rng.below(4)),
@@ -283,7 +299,7 @@ impl World {
         }
         let key = ValueKey { scope: self.committed.value_scope(at).ok()?, kind, name };
         let id = ValueId(self.rng.id());
-        let body = Sealed(id.0.to_be_bytes().to_vec());
+        let body = Sealed::from(id.0.to_be_bytes().to_vec());
         Some(Command::Value(ValueCommand::Set(SetValue { at: at.into(), key, id, body })))
     }
 
@@ -327,6 +343,17 @@ impl World {
         Some(command(self.committed.path_of(&service)))
     }
 
+    /// A command that runs once, or the end of one.
+    fn a_run(&mut self) -> Option<Command> {
+        let running = self.committed.all::<OneOff>().find(|one| one.is_under_way()).cloned();
+        if let Some(one) = running.filter(|_| self.rng.percent(60)) {
+            let service = self.committed.get::<Service>(&one.service)?;
+            return Some(Command::EndRun { service: self.committed.path_of(service), job: one.job });
+        }
+        let (command, timeout) = (specs::once(&mut self.rng), Some(Millis(self.rng.between(1_000, 9_000))));
+        self.of_service(|service| Command::Run(RunOnce { service, command, env: BTreeMap::new(), timeout }))
+    }
+
     fn a_deploy(&mut self) -> Option<Command> {
         self.people.version += 1;
         let version = self.people.version;
@@ -335,12 +362,24 @@ impl World {
         Some(Command::Deploy { service: self.committed.path_of(&service), image: image.reference })
     }
 
+    fn an_environment(&mut self) -> Which {
+        let environment = self.rng.pick(&ENVIRONMENTS).to_owned();
+        Which::Environment { application: APPLICATION.into(), environment }
+    }
+
     fn a_rollback(&mut self) -> Option<Command> {
         let service = self.some_service()?;
         let kept: Vec<u32> =
             self.committed.revisions_of(service.id).map(|revision: &Revision| revision.number).collect();
         let to = self.rng.percent(50).then(|| kept.first().copied()).flatten();
         Some(Command::Rollback { service: self.committed.path_of(&service), to })
+    }
+
+    /// Nobody holds a canary here: it would be held for ever.
+    fn a_steer(&mut self) -> Option<Command> {
+        let service = self.some_service()?;
+        let how = self.rng.pick(&[Steer::Cancel, Steer::Cancel, Steer::Release, Steer::ReleaseAll]);
+        Some(Command::Steer { service: self.committed.path_of(&service), number: service.last_deployment, how })
     }
 
     fn a_scale(&mut self) -> Option<Command> {
@@ -378,6 +417,18 @@ impl World {
             }
             for environment in environments.iter().filter(|name| ENVIRONMENTS.contains(&name.as_str())) {
                 self.ask(attach(environment, node.clone()));
+            }
+        }
+    }
+
+    /// In every second world all that is paused runs in the end, in the others it stays paused; but a world in which nothing has
+    /// been deployed yet would show nothing.
+    pub fn resume_some(&mut self) {
+        let every_second = self.rng.percent(50);
+        if every_second || self.coverage.of("deployment", "rolling") == 0 {
+            for environment in ENVIRONMENTS {
+                let (application, environment) = (APPLICATION.into(), environment.into());
+                self.ask(Command::Resume { which: Which::Environment { application, environment } });
             }
         }
     }

@@ -4,7 +4,9 @@ use crate::images::Behaviour;
 use lapstrake_core::assignment::RunSpec;
 use lapstrake_core::ids::{EnvironmentId, JobId, NodeId};
 use lapstrake_core::node::action::Subnet;
+use lapstrake_core::node::images::{HeldImage, Listing};
 use lapstrake_core::node::seen::{Attempt, Bridges};
+use lapstrake_core::time::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -107,6 +109,20 @@ impl Engine {
         let Some(this) = self.containers.get(&attempt) else { return false };
         let mut others = self.containers.iter().filter(|(other, one)| **other != attempt && one.runs());
         others.any(|(_, one)| one.address == this.address && (one.by_hand || this.by_hand))
+    }
+
+    /// Whether a container is made of this image.
+    pub fn is_used(&self, pinned: &str) -> bool {
+        self.containers.values().any(|one| one.run.image.pinned() == pinned)
+    }
+
+    /// All images, each the only name of itself.
+    pub fn list_images(&self, asked: Tick) -> Listing {
+        let held = |pinned: &String| {
+            let names = BTreeSet::from([pinned.clone()]);
+            (pinned.clone(), HeldImage { names, in_use: self.is_used(pinned) })
+        };
+        Listing { asked, images: self.images.iter().map(held).collect() }
     }
 
     /// The bridges as a node sees them.

@@ -3,7 +3,7 @@
 use crate::event::MachineNumber;
 use crate::images::Behaviour;
 use crate::world::World;
-use lapstrake_core::cluster::state::{DeploymentPhase, Node, Revision, Service, Slot, SlotOutcome};
+use lapstrake_core::cluster::state::{DeploymentPhase, Node, OneOff, Revision, Service, Slot, SlotOutcome, Wanted};
 use lapstrake_core::ids::JobId;
 use lapstrake_core::reason::Reason;
 use lapstrake_core::report::Failure;
@@ -23,6 +23,10 @@ impl World {
         }
         match self.unsettled() {
             None => {
+                // Whoever runs without being wanted is an orphan, which was looked for.
+                if self.committed.all::<Service>().any(|service| service.wanted.pause().is_some()) {
+                    self.coverage.count("promise", "6 a paused service has nothing that runs");
+                }
                 self.trace.line(self.at, format_args!("settled"));
                 self.done = true;
             }
@@ -59,7 +63,8 @@ impl World {
         let orphan = machine.engine.containers.iter().find(|(attempt, one)| {
             let job = agent.ledger.jobs.get(&attempt.job);
             let wanted = job.and_then(|job| self.committed.get::<Slot>(&job.assignment.slot));
-            let is_its_job = wanted.is_some_and(|slot| self.may_have(slot, attempt.job));
+            let runs_once = self.committed.all::<OneOff>().any(|it| it.job == attempt.job && it.is_under_way());
+            let is_its_job = runs_once || wanted.is_some_and(|slot| self.may_have(slot, attempt.job));
             one.runs() && !(is_its_job && job.is_some_and(|job| job.key() == **attempt))
         });
         orphan.map(|(attempt, _)| {
@@ -108,6 +113,13 @@ impl World {
             let left = self.committed.slots_of(service.id).count();
             return (left > 0).then(|| format!("{path} never ran and has {left} slots"));
         };
+        if service.wanted.pause().is_some() {
+            let left = self.committed.slots_of(service.id).count();
+            return (left > 0).then(|| format!("{path} is paused and has {left} slots"));
+        }
+        if !matches!(service.wanted, Wanted::Running) && !self.cannot_have_room(service) {
+            return Some(format!("{path} is still resuming"));
+        }
         let revision = self.committed.get::<Revision>(&(service.id, active.revision))?;
         let good = Behaviour::of(revision.image.pinned()).is_good();
         let slots: Vec<&Slot> = self.committed.slots_of(service.id).collect();

@@ -3,7 +3,8 @@
 use crate::images::Behaviour;
 use crate::rng::Rng;
 use lapstrake_core::spec::{
-    Check, CheckKind, DeployPolicy, Port, Protocol, Pull, ServiceSpec, ServiceType, Size, Strategy, WhenCutOff,
+    CanaryStep, Check, CheckKind, DeployPolicy, Port, Protocol, Pull, ReleaseCommand, ServiceSpec, ServiceType, Size,
+    Strategy, WhenCutOff,
 };
 use lapstrake_core::time::Millis;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ pub fn good(rng: &mut Rng, name: &str, version: u64) -> ServiceSpec {
     let mut spec = any(rng, name, version);
     spec.image = Behaviour::Good.source(version, Pull::Registry);
     spec.size = small();
+    spec.deploy.release = None;
     spec
 }
 
@@ -24,6 +26,14 @@ const fn small() -> Size {
 pub fn any(rng: &mut Rng, name: &str, version: u64) -> ServiceSpec {
     let service_type = if name == "jobs" { ServiceType::Worker } else { ServiceType::Web };
     let pull = if rng.percent(15) { Pull::Local } else { Pull::Registry };
+    let strategy = rng.pick(&[
+        Strategy::Rolling,
+        Strategy::Rolling,
+        Strategy::Rolling,
+        Strategy::Recreate,
+        Strategy::BlueGreen,
+        Strategy::Canary,
+    ]);
     let large = Size { cpu_milli: 1_300, ..small() };
     ServiceSpec {
         service_type,
@@ -34,14 +44,17 @@ pub fn any(rng: &mut Rng, name: &str, version: u64) -> ServiceSpec {
         ports: ports(service_type),
         health: health(rng, service_type),
         deploy: DeployPolicy {
-            strategy: Strategy::Rolling,
+            strategy,
             overlap: Millis(rng.pick(&[0, 0, 700, 2_000, 6_000])),
             drain: Millis(rng.pick(&[0, 1_000, 4_000])),
             stop_grace: Millis(rng.pick(&[500, 2_000])),
             min_healthy: Millis(rng.pick(&[0, 300, 1_500])),
             timeout: Millis(rng.pick(&[6_000, 15_000])),
             max_surge: rng.between(1, 2) as u32,
+            max_unavailable: rng.pick(&[0, 0, 1]),
+            steps: if strategy == Strategy::Canary { steps(rng) } else { Vec::new() },
             max_attempts: rng.between(1, 3) as u32,
+            release: rng.percent(30).then(|| release(rng)),
         },
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
@@ -51,6 +64,28 @@ pub fn any(rng: &mut Rng, name: &str, version: u64) -> ServiceSpec {
         init: true,
         read_only: false,
         constraints: Vec::new(),
+    }
+}
+
+/// A release command that ends well, ends badly, or does not end; its name says it.
+fn release(rng: &mut Rng) -> ReleaseCommand {
+    let command = once(rng);
+    ReleaseCommand { command, timeout: Millis(rng.pick(&[2_000, 8_000])) }
+}
+
+/// A command that runs once.
+pub fn once(rng: &mut Rng) -> Vec<String> {
+    vec![ONCE.into(), rng.pick(&["ok", "ok", "ok", "fail", "hang"]).into()]
+}
+
+/// The first word of every command that runs once.
+pub const ONCE: &str = "once";
+
+fn steps(rng: &mut Rng) -> Vec<CanaryStep> {
+    let step = |weight, hold| CanaryStep { weight, hold: Some(Millis(hold)) };
+    match rng.percent(50) {
+        true => vec![step(20, rng.between(500, 4_000))],
+        false => vec![step(10, rng.between(500, 4_000)), step(60, rng.between(500, 4_000))],
     }
 }
 

@@ -7,7 +7,7 @@ use crate::event::{Event, StreamNumber};
 use crate::facts::Facts;
 use crate::faults::Dies;
 use crate::images;
-use crate::judge::Memory;
+use crate::judge::{Memory, Once};
 use crate::machine::{Clock, Machine};
 use crate::network::Stream;
 use crate::people::{APPLICATION, People, token_of_ada};
@@ -74,6 +74,8 @@ pub struct World {
     pub facts: Facts,
     /// Whose cluster it is, once the store has been made.
     pub cluster_id: Option<ClusterId>,
+    /// What is known of jobs that run once.
+    pub once: Once,
     /// Whether the registry gives nothing.
     pub registry_down: bool,
     /// Whether nothing breaks any more.
@@ -120,6 +122,7 @@ impl World {
             people: People::default(),
             facts: Facts::default(),
             cluster_id: None,
+            once: Once::default(),
             registry_down: false,
             calm: false,
             calm_at: FAULTS_FROM + rng.between(FAULTS_LAST.0, FAULTS_LAST.1),
@@ -249,6 +252,7 @@ impl World {
                 self.give_all_nodes();
                 let last = self.first_apply();
                 self.ask(last);
+                self.resume_some();
             }
             Event::Settled => self.look_whether_settled(),
         }

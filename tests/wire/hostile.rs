@@ -1,7 +1,9 @@
 //! What no honest peer sends.
 
 use crate::words;
-use lapstrake::convert::{Enrolled, Enrolment, LogsWord, Malformed, Renewal, Renewed, ReturnAnswer, ReturnWish, Why};
+use lapstrake::convert::{
+    Enrolled, Enrolment, FromJob, LogsWord, Malformed, Renewal, Renewed, ReturnAnswer, ReturnWish, ToJob, Why,
+};
 use lapstrake::{limits, v1};
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::ValueId;
@@ -31,6 +33,8 @@ fn read_as_everything(bytes: &[u8]) -> Result<(), TestCaseError> {
     read::<AgentWord, v1::OpenSessionRequest>(bytes)?;
     read::<ControllerWord, v1::OpenSessionResponse>(bytes)?;
     read::<LogsWord, v1::StreamLogsRequest>(bytes)?;
+    read::<FromJob, v1::StreamTunnelRequest>(bytes)?;
+    read::<ToJob, v1::StreamTunnelResponse>(bytes)?;
     read::<Enrolment, v1::EnrolRequest>(bytes)?;
     read::<Enrolled, v1::EnrolResponse>(bytes)?;
     read::<Renewal, v1::RenewRequest>(bytes)?;

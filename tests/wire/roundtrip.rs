@@ -2,7 +2,8 @@
 
 use crate::words;
 use lapstrake::convert::Malformed;
-use lapstrake::v1;
+use lapstrake::{limits, v1};
+use lapstrake_core::assignment::bytes::{SET_BYTES, of_set};
 use proptest::prelude::*;
 use prost::Message;
 use std::fmt::Debug;
@@ -36,6 +37,12 @@ proptest! {
     }
 
     #[test]
+    fn a_set_is_never_larger_than_core_reckons(set in words::assignment_set()) {
+        let encoded = v1::AssignmentSet::from(set.clone()).encoded_len() as u64;
+        prop_assert!(of_set(&set) >= encoded, "{} reckoned, {encoded} encoded", of_set(&set));
+    }
+
+    #[test]
     fn a_report_arrives_whole(report in words::node_report()) {
         cross::<_, v1::NodeReport>(report)?;
     }
@@ -43,6 +50,12 @@ proptest! {
     #[test]
     fn the_output_of_a_job_arrives_byte_for_byte(word in words::logs_word()) {
         cross::<_, v1::StreamLogsRequest>(word)?;
+    }
+
+    #[test]
+    fn what_goes_between_an_operator_and_a_job_arrives_byte_for_byte(said in words::from_job(), asked in words::to_job()) {
+        cross::<_, v1::StreamTunnelRequest>(said)?;
+        cross::<_, v1::StreamTunnelResponse>(asked)?;
     }
 
     #[test]
@@ -61,4 +74,10 @@ proptest! {
         cross::<_, v1::AskReturnRequest>(request)?;
         cross::<_, v1::AskReturnResponse>(answer)?;
     }
+}
+
+#[test]
+fn what_placement_allows_a_set_is_less_than_an_agent_decodes_with_a_quarter_to_spare() {
+    let most = limits::AGENT_DECODES_BYTES as u64;
+    assert!(SET_BYTES <= most / 4 * 3, "{SET_BYTES} of {most}");
 }

@@ -127,17 +127,21 @@ fn enums_begin_with_unspecified_and_carry_their_name() {
 }
 
 /// Numbers that count, order or name something, or are bits, and so have no unit.
-const WITHOUT_UNIT: [&str; 12] = [
+const WITHOUT_UNIT: [&str; 16] = [
     "attempt",
     "code",
+    "columns",
     "max_attempts",
     "max_surge",
+    "max_unavailable",
     "mode",
     "number",
+    "percent",
     "pids",
     "port",
     "restart_after",
     "revision",
+    "rows",
     "scale",
     "tail",
 ];
@@ -157,7 +161,7 @@ fn names_of_fields_say_what_is_in_them() {
                     Type::Float | Type::Double => false,
                     Type::Bytes => {
                         let says = name.ends_with("_id") || name.ends_with("_sha256");
-                        says || ["address", "clear", "proof", "secret", "text"].contains(&name)
+                        says || ["address", "clear", "piece", "proof", "secret", "text"].contains(&name)
                     }
                     _ => true,
                 };

@@ -1,17 +1,21 @@
 //! Everything that the two sides can say, at random and within the limits.
 
 use lapstrake::convert::{
-    Enrolled, Enrolment, LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord, Renewal, Renewed, ReturnAnswer,
-    ReturnWish,
+    Enrolled, Enrolment, FromJob, LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord, Renewal, Renewed, ReturnAnswer,
+    ReturnWish, SignalKind, ToJob, TunnelEnd, TunnelEndReason,
 };
-use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
+use lapstrake_core::assignment::{
+    Assignment, AssignmentSet, BoundImage, Generation, Once, RunSpec, ServicePath, Traffic,
+};
 use lapstrake_core::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, RequestId, ServiceId,
     SessionId, SlotId, TokenId, ValueId,
 };
-use lapstrake_core::message::{AgentWord, ControllerWord, Credentials, Elsewhere, Hello, LogRange, ResolvedImage};
+use lapstrake_core::message::{
+    AgentWord, ControllerWord, Credentials, Elsewhere, Exec, Hello, LogRange, ResolvedImage, TerminalSize, Way as Entry,
+};
 use lapstrake_core::report::{
-    Capacity, Failure, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
+    Capacity, Failure, FullDisk, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
 };
 use lapstrake_core::root::RootId;
 use lapstrake_core::spec::{
@@ -20,7 +24,7 @@ use lapstrake_core::spec::{
 };
 use lapstrake_core::time::{Millis, Wall};
 use lapstrake_core::values::{Binding, Body, Clear, GivenValue, Place};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -73,7 +77,7 @@ fn size() -> impl Strategy<Value = Size> {
 }
 
 fn port() -> impl Strategy<Value = Port> {
-    let protocol = prop_oneof![Just(Protocol::Http), Just(Protocol::Tcp)];
+    let protocol = prop_oneof![Just(Protocol::Http), Just(Protocol::Tcp), Just(Protocol::H2c)];
     (1..=u16::MAX, protocol, of(path()), any::<bool>(), of(host()))
         .prop_map(|(port, protocol, path, public, host)| Port { port, protocol, path, public, host })
 }
@@ -91,10 +95,27 @@ fn check() -> impl Strategy<Value = Check> {
 }
 
 fn deploy() -> impl Strategy<Value = DeployPolicy> {
-    (any::<[u64; 5]>(), 1..=u32::MAX, 1..=u32::MAX).prop_map(|(times, max_surge, max_attempts)| {
+    let numbers = (0..=u32::MAX, 0..=u32::MAX, 1..=u32::MAX, 0..Way::ALL.len());
+    let numbers = numbers.prop_filter("nothing could be replaced", |(surge, unavailable, _, strategy)| {
+        *surge > 0 || *unavailable > 0 || Way::ALL[*strategy] == Way::Recreate
+    });
+    (any::<[u64; 5]>(), numbers).prop_map(|(times, numbers)| {
         let [overlap, drain, stop_grace, min_healthy, timeout] = times.map(Millis);
-        let strategy = Way::Rolling;
-        DeployPolicy { strategy, overlap, drain, stop_grace, min_healthy, timeout, max_surge, max_attempts }
+        let (max_surge, max_unavailable, max_attempts, strategy) = numbers;
+        let (strategy, steps) = (Way::ALL[strategy], Vec::new());
+        DeployPolicy {
+            strategy,
+            overlap,
+            drain,
+            stop_grace,
+            min_healthy,
+            timeout,
+            max_surge,
+            max_unavailable,
+            steps,
+            max_attempts,
+            release: None,
+        }
     })
 }
 
@@ -189,17 +210,25 @@ fn generation() -> impl Strategy<Value = Generation> {
 }
 
 pub fn assignment_set() -> impl Strategy<Value = AssignmentSet> {
-    let places = btree_map(slot(), (any::<[u128; 2]>(), run()), 0..4);
+    let traffic = prop_oneof![Just(Traffic::Full), Just(Traffic::Held), (1..=99u32).prop_map(Traffic::Share)];
+    let once = (millis(), millis(), any::<bool>());
+    let once = of(once.prop_map(|(timeout, start_timeout, stop)| Once { timeout, start_timeout, stop }));
+    let places = btree_map(slot(), (any::<[u128; 2]>(), run(), traffic, once), 0..4);
     let values = btree_map(any::<u128>().prop_map(ValueId), given_value(), 0..4);
-    (generation(), any::<bool>(), places, values).prop_map(|(generation, stop_absent, places, values)| {
-        let assignments = places.into_iter().map(|(slot, ([job, deployment], run))| Assignment {
-            slot,
-            job: JobId(job),
-            deployment: DeploymentId(deployment),
-            run,
-        });
-        AssignmentSet { generation, stop_absent, assignments: assignments.collect(), values }
-    })
+    let kept = of(btree_set(reference(), 0..4));
+    (generation(), any::<bool>(), places, values, kept).prop_map(
+        |(generation, stop_absent, places, values, kept_images)| {
+            let assignments = places.into_iter().map(|(slot, ([job, deployment], run, traffic, once))| Assignment {
+                slot,
+                job: JobId(job),
+                deployment: DeploymentId(deployment),
+                run,
+                traffic,
+                once,
+            });
+            AssignmentSet { generation, stop_absent, assignments: assignments.collect(), values, kept_images }
+        },
+    )
 }
 
 fn failure() -> impl Strategy<Value = Failure> {
@@ -219,13 +248,17 @@ fn failure() -> impl Strategy<Value = Failure> {
         }),
         (millis(), of(sentence())).prop_map(|(timeout, answered)| Failure::NotReadyInTime { timeout, answered }),
         sentence().prop_map(|short| Failure::NoRoom { short }),
+        millis().prop_map(|timeout| Failure::NotReleased { timeout }),
         Just(Failure::Superseded),
+        (millis(), vec(sentence(), 0..4)).prop_map(|(timeout, last_lines)| Failure::TimedOut { timeout, last_lines }),
     ]
 }
 
 fn job_phase() -> impl Strategy<Value = JobPhase> {
     use JobPhase::*;
-    proptest::sample::select(vec![Assigned, Pulling, Creating, Starting, Running, Stopping, Stopped, Failed, Rejected])
+    proptest::sample::select(vec![
+        Assigned, Pulling, Creating, Starting, Running, Stopping, Stopped, Succeeded, Failed, Rejected,
+    ])
 }
 
 fn health() -> impl Strategy<Value = Health> {
@@ -250,8 +283,8 @@ fn replacement_phase() -> impl Strategy<Value = ReplacementPhase> {
 
 fn job_report(job: u128) -> impl Strategy<Value = JobReport> {
     let readings = (job_phase(), health(), of(failure()), of(any::<IpAddr>()));
-    (slot(), readings, any::<(u32, u64, u32)>()).prop_map(
-        move |(slot, (phase, health, failure, address), (attempt, memory_bytes, cpu_milli))| JobReport {
+    (slot(), readings, any::<(u32, u64, u32)>(), of(sentence())).prop_map(
+        move |(slot, (phase, health, failure, address), (attempt, memory_bytes, cpu_milli), waits_for)| JobReport {
             job: JobId(job),
             slot,
             attempt,
@@ -261,6 +294,7 @@ fn job_report(job: u128) -> impl Strategy<Value = JobReport> {
             address,
             memory_bytes,
             cpu_milli,
+            waits_for,
         },
     )
 }
@@ -268,32 +302,38 @@ fn job_report(job: u128) -> impl Strategy<Value = JobReport> {
 fn replacement_report() -> impl Strategy<Value = ReplacementReport> {
     let reached = vec((replacement_phase(), wall()), 0..10);
     let jobs = (of(any::<u128>()), of(any::<u128>()));
-    (slot(), any::<u128>(), jobs, replacement_phase(), reached, of(wall()), of(failure()), of(sentence())).prop_map(
-        |(slot, deployment, (old, new), phase, reached, stopped_at, failure, waits_for)| ReplacementReport {
-            slot,
-            deployment: DeploymentId(deployment),
-            old: old.map(JobId),
-            new: new.map(JobId),
-            phase,
-            reached,
-            stopped_at,
-            failure,
-            waits_for,
-        },
-    )
+    let answers = (of(wall()), of(sentence()));
+    (slot(), any::<u128>(), jobs, replacement_phase(), reached, of(wall()), of(failure()), of(sentence()), answers)
+        .prop_map(|(slot, deployment, (old, new), phase, reached, stopped_at, failure, waits_for, answers)| {
+            ReplacementReport {
+                slot,
+                deployment: DeploymentId(deployment),
+                old: old.map(JobId),
+                new: new.map(JobId),
+                phase,
+                reached,
+                stopped_at,
+                good_at: answers.0,
+                bad_answer: answers.1,
+                failure,
+                waits_for,
+            }
+        })
 }
 
 pub fn node_report() -> impl Strategy<Value = NodeReport> {
     let jobs = proptest::collection::btree_set(any::<u128>(), 0..4)
         .prop_flat_map(|jobs| jobs.into_iter().map(job_report).collect::<Vec<_>>());
     let capacity = any::<(u32, u64)>().prop_map(|(cpu_milli, memory_bytes)| Capacity { cpu_milli, memory_bytes });
-    (of(generation()), jobs, vec(replacement_report(), 0..3), capacity, vec(sentence(), 0..3)).prop_map(
-        |(generation, jobs, replacements, capacity, troubles)| NodeReport {
+    let full_disk = (sentence(), 0..=100u32).prop_map(|(folder, mark_percent)| FullDisk { folder, mark_percent });
+    (of(generation()), jobs, vec(replacement_report(), 0..3), capacity, vec(sentence(), 0..3), of(full_disk)).prop_map(
+        |(generation, jobs, replacements, capacity, troubles, full_disk)| NodeReport {
             generation,
             jobs,
             replacements,
             capacity,
             troubles,
+            full_disk,
         },
     )
 }
@@ -340,8 +380,9 @@ fn root() -> impl Strategy<Value = RootId> {
 }
 
 fn elsewhere() -> impl Strategy<Value = Elsewhere> {
-    (any::<u128>(), service_path(), vec((host(), path()), 0..3), vec(host(), 0..3))
-        .prop_map(|(service, path, routes, nodes)| Elsewhere { service: ServiceId(service), path, routes, nodes })
+    (any::<u128>(), service_path(), vec((host(), path()), 0..3), vec(host(), 0..3), any::<bool>()).prop_map(
+        |(service, path, routes, nodes, paused)| Elsewhere { service: ServiceId(service), path, routes, nodes, paused },
+    )
 }
 
 pub fn controller_word() -> impl Strategy<Value = ControllerWord> {
@@ -354,10 +395,16 @@ pub fn controller_word() -> impl Strategy<Value = ControllerWord> {
             trust,
         },
     );
-    let send_logs = (any::<([u128; 2], Option<u32>, bool)>(), of(wall())).prop_map(|(wish, since)| {
-        let ([request, job], tail, follow) = wish;
-        let range = LogRange { tail, since, follow };
-        ControllerWord::SendLogs { request: RequestId(request), job: JobId(job), range }
+    let send_logs =
+        (any::<([u128; 2], Option<u32>, bool)>(), of(wall()), of("\\PC{0,20}")).prop_map(|(wish, since, grep)| {
+            let ([request, job], tail, follow) = wish;
+            let range = LogRange { tail, since, follow };
+            ControllerWord::SendLogs { request: RequestId(request), job: JobId(job), range, grep }
+        });
+    let open_tunnel = (any::<[u128; 2]>(), entry()).prop_map(|([request, job], way)| ControllerWord::OpenTunnel {
+        request: RequestId(request),
+        job: JobId(job),
+        way,
     });
     prop_oneof![
         welcome,
@@ -369,6 +416,8 @@ pub fn controller_word() -> impl Strategy<Value = ControllerWord> {
             |(request, image, login)| ControllerWord::ResolveImage { request: RequestId(request), image, login }
         ),
         send_logs,
+        open_tunnel,
+        any::<u128>().prop_map(|request| ControllerWord::CloseTunnel { request: RequestId(request) }),
     ]
 }
 
@@ -382,6 +431,49 @@ pub fn logs_word() -> impl Strategy<Value = LogsWord> {
             .prop_map(|[request, job]| LogsWord::Opening { request: RequestId(request), job: JobId(job) }),
         vec(line, 0..5).prop_map(LogsWord::Lines),
         (reason, sentence()).prop_map(|(reason, said)| LogsWord::End(LogsEnd { reason, said })),
+    ]
+}
+
+fn terminal_size() -> impl Strategy<Value = TerminalSize> {
+    any::<(u16, u16)>().prop_map(|(columns, rows)| TerminalSize { columns, rows })
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        (1..=u16::MAX).prop_map(|port| Entry::Forward { port }),
+        (vec(argument(), 1..4), any::<bool>(), of(terminal_size()))
+            .prop_map(|(command, input, terminal)| Entry::Exec(Exec { command, input, terminal })),
+    ]
+}
+
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..80)
+}
+
+pub fn from_job() -> impl Strategy<Value = FromJob> {
+    use TunnelEndReason::*;
+    let source = prop_oneof![Just(LogSource::Stdout), Just(LogSource::Stderr)];
+    let reason = proptest::sample::select(vec![Exited, NotStarted, Closed, UnknownJob, Failed]);
+    prop_oneof![
+        any::<[u128; 2]>().prop_map(|[request, job]| FromJob::Opening { request: RequestId(request), job: JobId(job) }),
+        Just(FromJob::Started),
+        (source, piece()).prop_map(|(source, piece)| FromJob::Output { source, piece }),
+        Just(FromJob::OutputEnd),
+        (reason, any::<i64>(), sentence()).prop_map(|(reason, code, said)| FromJob::End(TunnelEnd {
+            reason,
+            code,
+            said
+        })),
+    ]
+}
+
+pub fn to_job() -> impl Strategy<Value = ToJob> {
+    let kind = prop_oneof![Just(SignalKind::Interrupt), Just(SignalKind::Terminate)];
+    prop_oneof![
+        piece().prop_map(ToJob::Input),
+        Just(ToJob::InputEnd),
+        terminal_size().prop_map(ToJob::Resize),
+        kind.prop_map(ToJob::Signal),
     ]
 }
 

@@ -80,6 +80,11 @@ impl Nft {
     }
 }
 
+/// Whether the program is there and the kernel takes its words.
+pub async fn answers() -> Result<(), NftError> {
+    nft(&["list", "tables"], "").await.map(drop)
+}
+
 async fn nft(arguments: &[&str], input: &str) -> Result<String, NftError> {
     let work = async {
         let mut child = Command::new("nft")

@@ -3,6 +3,7 @@
 use super::View;
 use super::cgroup::{self, Sample};
 use super::containers::Containers;
+use super::disks;
 use crate::config::Reserved;
 use crate::runtime::Runtime;
 use lapstrake_core::node::seen::{Attempt, Container};
@@ -83,7 +84,7 @@ impl Usage {
         if self.root.is_none() {
             self.root = self.runtime.root().await.ok();
         }
-        let (disk_used_bytes, disk_total_bytes) = self.root.as_deref().and_then(disk).unwrap_or_default();
+        let (disk_used_bytes, disk_total_bytes) = self.root.as_deref().and_then(disks::bytes).unwrap_or_default();
         let Some(system) = system else {
             return Use { disk_used_bytes, disk_total_bytes, ..Use::default() };
         };
@@ -115,11 +116,4 @@ impl Usage {
         }
         readings
     }
-}
-
-/// Used and total bytes of the disk that holds a folder.
-fn disk(folder: &Path) -> Option<(u64, u64)> {
-    let stat = nix::sys::statvfs::statvfs(folder).ok()?;
-    let total = stat.blocks() * stat.fragment_size();
-    Some((total.saturating_sub(stat.blocks_free() * stat.fragment_size()), total))
 }

@@ -4,14 +4,18 @@
 //! version is negotiated before the handle is cloned: engines newer or older than the crate refuse other versions.
 
 mod container;
+mod exec;
+mod garbage;
 mod image;
 mod output;
 mod wire;
 
 use super::oom::OomLog;
 use super::{
-    ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner, RegistryLogin, RunOrder, Runtime, RuntimeError,
+    ExecEnd, ExecId, ExecSignal, ExecState, Got, HeldImage, Hint, Listed, LogLine, LogRange, Look, Outcome, Owner,
+    RegistryLogin, RunOrder, Running, Runtime, RuntimeError,
 };
+use crate::config::Logs;
 use crate::network::{Bridge, Bridges};
 use bollard::Docker;
 use bollard::query_parameters::{
@@ -22,6 +26,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::EnvironmentId;
+use lapstrake_core::message::{Exec, TerminalSize};
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::spec::ImageSource;
@@ -40,6 +45,7 @@ const WORK: Duration = Duration::from_secs(60);
 pub struct DockerRuntime {
     host: String,
     owner: Owner,
+    logs: Logs,
     handle: OnceCell<Docker>,
     oom: OomLog,
 }
@@ -47,7 +53,15 @@ pub struct DockerRuntime {
 impl DockerRuntime {
     /// An engine at this address, for example `unix:///var/run/docker.sock`. Nothing is asked of it yet.
     pub fn new(host: &str, owner: Owner) -> Self {
-        DockerRuntime { host: host.to_owned(), owner, handle: OnceCell::new(), oom: OomLog::open() }
+        let logs = Logs::default();
+        DockerRuntime { host: host.to_owned(), owner, logs, handle: OnceCell::new(), oom: OomLog::open() }
+    }
+
+    /// Its containers keep so much of their output.
+    #[must_use]
+    pub fn keeping(mut self, logs: Logs) -> Self {
+        self.logs = logs;
+        self
     }
 
     async fn engine(&self) -> Result<&Docker, RuntimeError> {
@@ -188,8 +202,26 @@ impl Runtime for DockerRuntime {
     fn exec<'a>(&'a self, attempt: Attempt, command: &'a [String], deadline: Duration) -> Outcome<'a, ExecEnd> {
         Box::pin(self.run_command(attempt, command, deadline))
     }
-    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, ()> {
+    fn start_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, Running> {
+        Box::pin(self.begin_command(attempt, exec))
+    }
+    fn resize_exec<'a>(&'a self, id: &'a ExecId, size: TerminalSize) -> Outcome<'a, ()> {
+        Box::pin(self.resize_command(id, size))
+    }
+    fn signal_exec<'a>(&'a self, id: &'a ExecId, signal: ExecSignal) -> Outcome<'a, ()> {
+        Box::pin(self.signal_command(id, signal))
+    }
+    fn exec_state<'a>(&'a self, id: &'a ExecId) -> Outcome<'a, ExecState> {
+        Box::pin(self.state_of_command(id))
+    }
+    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, Got> {
         Box::pin(self.get_image(image, login))
+    }
+    fn images(&self) -> Outcome<'_, BTreeMap<String, HeldImage>> {
+        Box::pin(self.held_images())
+    }
+    fn remove_image<'a>(&'a self, name: &'a str, id: &'a str) -> Outcome<'a, ()> {
+        Box::pin(self.untag(name, id))
     }
     fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String> {
         Box::pin(self.meaning_of(image, login))

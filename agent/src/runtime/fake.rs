@@ -1,8 +1,10 @@
 //! An engine in memory, for tests of everything above it. Its images behave as scripted, by reference.
 
+mod program;
+
 use super::{
-    BoundFile, Brief, ExecEnd, Hint, Listed, LogLine, LogRange, Look, Outcome, RegistryLogin, RunOrder, Runtime,
-    RuntimeError,
+    BoundFile, Brief, Connection, ExecEnd, ExecId, ExecSignal, ExecState, Got, HeldImage, Hint, Listed, LogLine,
+    LogRange, Look, Outcome, RegistryLogin, RunOrder, Running, Runtime, RuntimeError,
 };
 use crate::network::{Bridge, Bridges};
 use futures_util::StreamExt;
@@ -10,17 +12,20 @@ use futures_util::stream::{self, BoxStream};
 use lapstrake_core::assignment::BoundImage;
 use lapstrake_core::ids::{EnvironmentId, JobId, NodeId};
 use lapstrake_core::image::repository;
+use lapstrake_core::message::{Exec, TerminalSize};
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::probe::Answer;
 use lapstrake_core::spec::{Check, ImageSource, Pull};
 use lapstrake_core::time::{Millis, Wall};
 use lapstrake_pki::mint;
+use program::Program;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::BroadcastStream;
 
@@ -75,16 +80,22 @@ const NO_NODE: NodeId = NodeId(0);
 pub struct FakeRuntime {
     inner: Arc<Mutex<Inner>>,
     hints: broadcast::Sender<Hint>,
+    /// Whether starts of commands are answered.
+    answers_starts: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Default)]
 struct Inner {
     scripts: BTreeMap<String, Script>,
     images: BTreeSet<String>,
+    /// What somebody else calls them.
+    tags: BTreeMap<String, String>,
     /// Images that were there and that somebody removed.
     pruned: BTreeSet<String>,
     containers: BTreeMap<Attempt, Made>,
     networks: BTreeMap<EnvironmentId, Subnet>,
+    /// The subnets that were asked for, oldest first.
+    asked: Vec<Subnet>,
     logins: Vec<(String, String, String)>,
     /// Somebody else's bridges.
     foreign: BTreeSet<Subnet>,
@@ -92,6 +103,10 @@ struct Inner {
     panics: bool,
     mute: BTreeMap<Attempt, String>,
     done: Vec<(&'static str, Attempt)>,
+    /// Commands that somebody runs, and those that have ended.
+    programs: BTreeMap<ExecId, (Attempt, Program)>,
+    /// Connections that were opened, oldest first.
+    connections: Vec<(Attempt, u16)>,
 }
 
 /// What a process finds at its start.
@@ -108,6 +123,24 @@ impl Inner {
         let host = reference.split_once('/').map_or("", |(host, _)| host);
         let login = login.map(|login| (host.to_owned(), login.user.clone(), login.password.clone()));
         self.logins.extend(login.filter(|login| !self.logins.contains(login)));
+    }
+}
+
+impl Inner {
+    fn held(&self, name: &str) -> HeldImage {
+        let in_use = self.containers.values().any(|made| made.order.run.image.pinned() == name);
+        let names = self.tags.get(name).into_iter().chain([&name.to_owned()]).cloned().collect();
+        HeldImage { names, in_use }
+    }
+
+    fn must_run(&self, attempt: Attempt) -> Result<(), RuntimeError> {
+        let made = self.containers.get(&attempt).filter(|made| made.look.brief() == Brief::Running);
+        made.map(|_| ()).ok_or_else(|| RuntimeError::NotThere(format!("{} does not run", attempt.job)))
+    }
+
+    fn program(&self, id: &ExecId) -> Result<&Program, RuntimeError> {
+        let found = self.programs.get(id).map(|(_, program)| program);
+        found.ok_or_else(|| RuntimeError::NotThere("no such exec instance".into()))
     }
 }
 
@@ -135,7 +168,8 @@ impl Written {
 
 impl Default for FakeRuntime {
     fn default() -> Self {
-        FakeRuntime { inner: Arc::default(), hints: broadcast::channel(1024).0 }
+        let answers_starts = Arc::new(watch::Sender::new(true));
+        FakeRuntime { inner: Arc::default(), hints: broadcast::channel(1024).0, answers_starts }
     }
 }
 
@@ -159,6 +193,11 @@ impl FakeRuntime {
         };
         drop(inner);
         self.tell(attempt);
+    }
+
+    /// The subnets that environments' networks were asked for with, oldest first.
+    pub fn subnets_asked(&self) -> Vec<Subnet> {
+        self.lock().asked.clone()
     }
 
     /// Lets somebody else's bridge stand on these addresses.
@@ -191,6 +230,36 @@ impl FakeRuntime {
     pub fn running(&self) -> Vec<Attempt> {
         let runs = |made: &Made| made.look.brief() == Brief::Running;
         self.lock().containers.iter().filter(|(_, made)| runs(made)).map(|(attempt, _)| *attempt).collect()
+    }
+
+    /// The commands that run now, with their jobs.
+    pub fn commands(&self) -> Vec<Attempt> {
+        let runs = |(_, program): &&(Attempt, Program)| program.state() == ExecState::Running;
+        self.lock().programs.values().filter(runs).map(|(attempt, _)| *attempt).collect()
+    }
+
+    /// Lets commands begin without it being answered, until it is set again.
+    pub fn set_answers_starts(&self, answers: bool) {
+        self.answers_starts.send_replace(answers);
+    }
+
+    /// The connections that were opened, oldest first.
+    pub fn connections(&self) -> Vec<(Attempt, u16)> {
+        self.lock().connections.clone()
+    }
+
+    /// Calls an image otherwise, as `docker tag` does; `None` takes that name away.
+    pub fn tag(&self, image: &BoundImage, name: Option<&str>) {
+        let (mut inner, pinned) = (self.lock(), image.pinned().to_owned());
+        match name {
+            Some(name) => inner.tags.insert(pinned, name.to_owned()),
+            None => inner.tags.remove(&pinned),
+        };
+    }
+
+    /// The images that it holds, as it was asked for them.
+    pub fn held_images(&self) -> Vec<String> {
+        self.lock().images.iter().cloned().collect()
     }
 
     /// Removes an image as `docker image prune` does. One that is bound to the node is gone for good.
@@ -239,6 +308,9 @@ impl FakeRuntime {
         }
         let ran = Millis(u64::try_from(made.started.elapsed().as_millis()).unwrap_or(0));
         made.look = Look::Exited { code, out_of_memory, ran };
+        // What runs in a container ends with it.
+        let inside = inner.programs.values().filter(|(of, _)| *of == attempt);
+        inside.for_each(|(_, program)| program.signal(ExecSignal::Kill));
         drop(inner);
         self.tell(attempt);
     }
@@ -268,7 +340,11 @@ impl FakeRuntime {
             return Err(RuntimeError::Refused("network not found".into()));
         }
         let clash = |made: &Made| made.look.brief() == Brief::Running && made.order.address == order.address;
-        let script = inner.scripts.get(order.run.image.reference()).cloned().unwrap_or_default();
+        // A script of the image with this command comes before that of the image.
+        let image = order.run.image.reference();
+        let with_command = format!("{image} {}", order.run.spec.command.join(" "));
+        let script = inner.scripts.get(&with_command).or_else(|| inner.scripts.get(image));
+        let script = script.cloned().unwrap_or_default();
         let refusal = match &script.start_fails {
             Some(said) => Some(said.clone()),
             None if inner.containers.values().any(clash) => Some("Address already in use".to_owned()),
@@ -325,7 +401,7 @@ impl FakeRuntime {
         }
     }
 
-    async fn get_image(&self, image: &BoundImage, login: Option<&RegistryLogin>) -> Result<(), RuntimeError> {
+    async fn get_image(&self, image: &BoundImage, login: Option<&RegistryLogin>) -> Result<Got, RuntimeError> {
         let script = {
             let mut inner = self.up()?;
             inner.note(image.reference(), login);
@@ -342,7 +418,24 @@ impl FakeRuntime {
             }
             BoundImage::Id { .. } | BoundImage::Digest { .. } => {}
         }
-        inner.images.insert(image.pinned().to_owned());
+        let is_new = inner.images.insert(image.pinned().to_owned());
+        let name = image.pinned().to_owned();
+        match image {
+            BoundImage::Digest { .. } if is_new => Ok(Got::Brought { id: digest(&name), name }),
+            BoundImage::Digest { .. } | BoundImage::Id { .. } => Ok(Got::WasHere),
+        }
+    }
+
+    fn drop_image(&self, name: &str, id: &str) -> Result<(), RuntimeError> {
+        let mut inner = self.up()?;
+        if !inner.images.contains(name) {
+            return Err(RuntimeError::NotThere(format!("No such image: {name}")));
+        }
+        let held = inner.held(name);
+        if digest(name) != id || held.in_use || held.names.len() > 1 {
+            return Err(RuntimeError::Refused(format!("{name} is used, or is not only what it was")));
+        }
+        inner.images.remove(name);
         Ok(())
     }
 
@@ -384,7 +477,7 @@ impl Output {
 }
 
 /// A digest that is always the same for a reference and looks like one.
-fn digest(reference: &str) -> String {
+pub fn digest(reference: &str) -> String {
     // FNV-1a: nothing here has to resist anybody.
     let hash =
         |seed: u64| reference.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
@@ -463,8 +556,64 @@ impl Runtime for FakeRuntime {
             }
         })
     }
-    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, ()> {
+    fn start_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, Running> {
+        Box::pin(async move {
+            let running = {
+                let mut inner = self.up()?;
+                inner.must_run(attempt)?;
+                let id = ExecId(format!("{:032x}", mint::id()));
+                let (program, running) = Program::start(id.clone(), exec)?;
+                inner.programs.insert(id, (attempt, program));
+                running
+            };
+            // The sender lives as long as the engine.
+            let _ = self.answers_starts.subscribe().wait_for(|answers| *answers).await;
+            Ok(running)
+        })
+    }
+    fn resize_exec<'a>(&'a self, id: &'a ExecId, size: TerminalSize) -> Outcome<'a, ()> {
+        Box::pin(async move {
+            self.up()?.program(id)?.resize(size);
+            Ok(())
+        })
+    }
+    fn signal_exec<'a>(&'a self, id: &'a ExecId, signal: ExecSignal) -> Outcome<'a, ()> {
+        Box::pin(async move {
+            let inner = self.up()?;
+            let program = inner.program(id)?;
+            if program.state() != ExecState::Running {
+                return Err(RuntimeError::NotThere("the command has ended".into()));
+            }
+            program.signal(signal);
+            Ok(())
+        })
+    }
+    fn exec_state<'a>(&'a self, id: &'a ExecId) -> Outcome<'a, ExecState> {
+        Box::pin(async move { Ok(self.up()?.program(id)?.state()) })
+    }
+    fn connect(&self, attempt: Attempt, _address: IpAddr, port: u16) -> Outcome<'_, Box<dyn Connection>> {
+        Box::pin(async move {
+            let mut inner = self.up()?;
+            inner.must_run(attempt)?;
+            let ports = inner.containers.get(&attempt).map(|made| made.order.run.spec.ports.clone());
+            if !ports.unwrap_or_default().iter().any(|declared| declared.port == port) {
+                return Err(RuntimeError::Refused(format!("nothing listens on port {port} of the job")));
+            }
+            inner.connections.push((attempt, port));
+            Ok(Box::new(program::echo()) as Box<dyn Connection>)
+        })
+    }
+    fn pull<'a>(&'a self, image: &'a BoundImage, login: Option<&'a RegistryLogin>) -> Outcome<'a, Got> {
         Box::pin(self.get_image(image, login))
+    }
+    fn images(&self) -> Outcome<'_, BTreeMap<String, HeldImage>> {
+        Box::pin(async {
+            let inner = self.up()?;
+            Ok(inner.images.iter().map(|name| (digest(name), inner.held(name))).collect())
+        })
+    }
+    fn remove_image<'a>(&'a self, name: &'a str, id: &'a str) -> Outcome<'a, ()> {
+        Box::pin(async move { self.drop_image(name, id) })
     }
     fn resolve<'a>(&'a self, image: &'a ImageSource, login: Option<&'a RegistryLogin>) -> Outcome<'a, String> {
         Box::pin(async move {
@@ -482,6 +631,7 @@ impl Runtime for FakeRuntime {
     fn ensure_network(&self, environment: EnvironmentId, subnet: Subnet) -> Outcome<'_, Bridge> {
         Box::pin(async move {
             let mut inner = self.up()?;
+            inner.asked.push(subnet);
             let others = inner.networks.iter().filter(|(other, _)| **other != environment).map(|(_, subnet)| subnet);
             if others.chain(&inner.foreign).any(|other| other.overlaps(subnet)) {
                 let said = "Pool overlaps with other one on this address space";

@@ -23,11 +23,12 @@ pub(crate) const QUESTIONS: usize = 64;
 const BATCHES: usize = 2;
 
 /// Whose output, and how much of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct LogsWish {
     pub request: RequestId,
     pub job: JobId,
     pub range: LogRange,
+    pub grep: Option<String>,
 }
 
 /// The questions of one session.
@@ -66,8 +67,9 @@ impl<H: Host> Asks<H> {
         }
         let (host, client) = (self.host.clone(), self.client.clone());
         self.running.spawn(async move {
+            let (request, job) = (wish.request, wish.job);
             if let Err(status) = stream_logs(host, client, wish).await {
-                tracing::debug!(request = %wish.request, job = %wish.job, %status, "a log stream broke");
+                tracing::debug!(%request, %job, %status, "a log stream broke");
             }
         });
     }
@@ -118,7 +120,7 @@ async fn read_logs<H: Host>(host: Arc<H>, wish: LogsWish, words: &mpsc::Sender<v
         }
     };
     // The sender is gone when the reading has ended, and then the forwarding ends after the last line.
-    let (end, ()) = tokio::join!(host.logs(wish.job, wish.range, sender), forward);
+    let (end, ()) = tokio::join!(host.logs(wish.job, wish.range, wish.grep, sender), forward);
     end
 }
 

@@ -18,6 +18,12 @@ const DIAL_TIME: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(5);
 
+/// What waits of one stream that nobody reads: a command that does not read its input.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+/// What waits of all of them. Streams without readers must not close the connection's window, or the answers to heartbeats
+/// would stand still behind somebody's input. The session itself has one more.
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * (super::tunnels::TUNNELS as u32 + 1);
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -99,6 +105,8 @@ async fn dial_untimed(address: &str, cluster: ClusterId, config: Arc<ClientConfi
     // `http`, because the TLS is ours; the name is only the request's `:authority`.
     let channel = Endpoint::from_shared(format!("http://{}", cluster_name(cluster)))
         .map_err(protocol)?
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIME)
         .keep_alive_while_idle(true)

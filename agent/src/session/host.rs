@@ -2,12 +2,13 @@
 
 use crate::link::{EngineLink, NoOutput};
 use crate::runtime;
+use crate::tunnel::{self, Operator};
 use futures_util::StreamExt;
-use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason};
+use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason, TunnelEnd, TunnelEndReason};
 use lapstrake::limits;
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::{JobId, ValueId};
-use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage};
+use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage, Way};
 use lapstrake_core::report::{NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::Tick;
@@ -58,8 +59,13 @@ pub trait Host: Send + Sync + 'static {
         &self,
         job: JobId,
         range: LogRange,
+        grep: Option<String>,
         lines: mpsc::Sender<Vec<LogLine>>,
     ) -> impl Future<Output = LogsEnd> + Send;
+
+    /// Carries a stream between an operator and a job, and says how it ended. Dropped when the session ends; then, and when
+    /// the operator is gone, what was begun for it is ended.
+    fn tunnel(&self, job: JobId, way: Way, operator: Operator) -> impl Future<Output = TunnelEnd> + Send;
 }
 
 impl Host for EngineLink {
@@ -101,11 +107,33 @@ impl Host for EngineLink {
         EngineLink::resolve_image(self, &image, login).await.map(|pinned| ResolvedImage { pinned })
     }
 
-    async fn logs(&self, job: JobId, range: LogRange, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
+    async fn tunnel(&self, job: JobId, way: Way, operator: Operator) -> TunnelEnd {
+        let Some((attempt, address)) = self.running(job) else {
+            let said = format!("the job {job} does not run on this node");
+            return tunnel::ended(TunnelEndReason::UnknownJob, said);
+        };
+        match (way, address) {
+            (Way::Exec(exec), _) => tunnel::exec(self.runtime.clone(), attempt, exec, operator, &self.commands).await,
+            (Way::Forward { port }, Some(address)) => {
+                tunnel::forward(self.runtime.clone(), attempt, address, port, operator).await
+            }
+            (Way::Forward { .. }, None) => {
+                tunnel::ended(TunnelEndReason::Failed, format!("the job {job} has no address"))
+            }
+        }
+    }
+
+    async fn logs(
+        &self,
+        job: JobId,
+        range: LogRange,
+        grep: Option<String>,
+        lines: mpsc::Sender<Vec<LogLine>>,
+    ) -> LogsEnd {
         let cannot_read = |said| LogsEnd { reason: LogsEndReason::CannotRead, said };
-        let read = match EngineLink::logs(self, job, range).await {
+        let read = match EngineLink::logs(self, job, range, grep.as_deref()).await {
             Ok(read) => read,
-            Err(NoOutput::CannotRead(error)) => return cannot_read(error.to_string()),
+            Err(error @ (NoOutput::CannotRead(_) | NoOutput::Pattern(_))) => return cannot_read(error.to_string()),
             Err(error @ NoOutput::UnknownJob(_)) => {
                 return LogsEnd { reason: LogsEndReason::UnknownJob, said: error.to_string() };
             }

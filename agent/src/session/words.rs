@@ -2,6 +2,7 @@
 
 use super::asks::{Asks, LogsWish, QUESTIONS};
 use super::dial::{DialError, Dialled, dial};
+use super::tunnels::{TunnelWish, Tunnels};
 use super::{Host, Node};
 use crate::tls::CredentialsError;
 use lapstrake::convert::Malformed;
@@ -113,11 +114,12 @@ impl<'a, H: Host> Conversation<'a, H> {
         tracing::info!(controller = %node.identity.controller, lease = %terms.lease, "the session is open");
         node.host.set_trouble(None);
         let (answers, answered) = mpsc::channel(QUESTIONS);
+        let tunnels = Tunnels::new(node.host.clone(), client.clone());
         let asks = Asks::new(node.host.clone(), client, answers);
         let sent = std::mem::take(&mut self.sent);
         let (sets, newest) = watch::channel(None);
         let end = tokio::select! {
-            end = self.listen(heard, terms, asks, sets, &sent) => end,
+            end = self.listen(heard, terms, (asks, tunnels), sets, &sent) => end,
             () = apply(&*node.host, newest) => SessionEnd::Closed,
             () = speak(node, words, reports, answered, terms, &sent) => SessionEnd::Closed,
         };
@@ -152,7 +154,7 @@ impl<'a, H: Host> Conversation<'a, H> {
         &mut self,
         mut heard: Streaming<v1::OpenSessionResponse>,
         terms: Terms,
-        mut asks: Asks<H>,
+        (mut asks, mut tunnels): (Asks<H>, Tunnels<H>),
         sets: watch::Sender<Option<AssignmentSet>>,
         sent: &Mutex<VecDeque<(u64, Tick)>>,
     ) -> SessionEnd {
@@ -197,9 +199,11 @@ impl<'a, H: Host> Conversation<'a, H> {
                 }
                 ControllerWord::Elsewhere(services) => host.set_elsewhere(services),
                 ControllerWord::ResolveImage { request, image, login } => asks.resolve(request, image, login),
-                ControllerWord::SendLogs { request, job, range } => {
-                    asks.send_logs(LogsWish { request, job, range });
+                ControllerWord::SendLogs { request, job, range, grep } => {
+                    asks.send_logs(LogsWish { request, job, range, grep });
                 }
+                ControllerWord::OpenTunnel { request, job, way } => tunnels.open(TunnelWish { request, job, way }),
+                ControllerWord::CloseTunnel { request } => tunnels.close(request),
             }
         }
     }

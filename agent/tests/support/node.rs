@@ -9,7 +9,7 @@ use lapstrake_agent::identity::Identity;
 use lapstrake_agent::link::EngineLink;
 use lapstrake_agent::network::Fence;
 use lapstrake_agent::runtime::Runtime;
-use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation};
+use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, Traffic};
 use lapstrake_core::ids::{ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, ServiceId, SlotId};
 use lapstrake_core::report::NodeReport;
 use lapstrake_core::routes::{ProxyHello, ProxyReport, ROUTES_FORMAT, RouteTable};
@@ -90,6 +90,8 @@ pub fn assignment(
         job,
         deployment: DeploymentId(deployment),
         run: run(environment, image, command),
+        traffic: Traffic::Full,
+        once: None,
     }
 }
 
@@ -100,6 +102,7 @@ pub fn set(number: u64, assignments: Vec<Assignment>) -> AssignmentSet {
         stop_absent: true,
         assignments,
         values: Default::default(),
+        kept_images: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::name::Name;
 use super::values::{print_bytes, print_cpu, print_mode, print_span};
 use lapstrake_core::spec::{
-    Check, CheckKind, DeployPolicy, Port, Protocol, Pull, SecretFile, ServiceSpec, Strategy, WhenCutOff,
+    CanaryStep, Check, CheckKind, DeployPolicy, Port, Protocol, Pull, SecretFile, ServiceSpec, WhenCutOff,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -163,6 +163,7 @@ fn variables(spec: &ServiceSpec) -> Part {
 fn port(port: &Port) -> Part {
     let protocol = match port.protocol {
         Protocol::Http => "http",
+        Protocol::H2c => "h2c",
         Protocol::Tcp => "tcp",
     };
     let mut fields = vec![entry("port", plain(port.port)), entry("protocol", text(protocol))];
@@ -189,19 +190,29 @@ fn check(check: &Check) -> Part {
 }
 
 fn deploy(policy: &DeployPolicy) -> Part {
-    let strategy = match policy.strategy {
-        Strategy::Rolling => "rolling",
-    };
-    Part::Map(vec![
-        entry("strategy", text(strategy)),
+    let mut fields = vec![
+        entry("strategy", text(policy.strategy.name())),
         entry("overlap", plain(print_span(policy.overlap.0))),
         entry("drain", plain(print_span(policy.drain.0))),
         entry("stop_grace", plain(print_span(policy.stop_grace.0))),
         entry("min_healthy", plain(print_span(policy.min_healthy.0))),
         entry("timeout", plain(print_span(policy.timeout.0))),
         entry("max_surge", plain(policy.max_surge)),
+        entry("max_unavailable", plain(policy.max_unavailable)),
         entry("max_attempts", plain(policy.max_attempts)),
-    ])
+    ];
+    if !policy.steps.is_empty() {
+        let hold = |step: &CanaryStep| step.hold.map(|hold| entry("hold", plain(print_span(hold.0))));
+        let step = |step: &CanaryStep| {
+            Part::Map(std::iter::once(entry("weight", plain(step.weight))).chain(hold(step)).collect())
+        };
+        fields.push(entry("steps", Part::List(policy.steps.iter().map(step).collect())));
+    }
+    if let Some(release) = &policy.release {
+        let timeout = entry("timeout", plain(print_span(release.timeout.0)));
+        fields.push(entry("release", Part::Map(vec![entry("command", texts(&release.command)), timeout])));
+    }
+    Part::Map(fields)
 }
 
 /// Writes a part in block style; what holds only texts, or nothing, stays on its line.
@@ -277,7 +288,9 @@ fn double_quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::{CHECK, DEPLOY, Field, Kind, Object, PORT, SECRET_FILE, SECRET_VARIABLE, SERVICE, SIZE};
+    use super::super::fields::{
+        CHECK, DEPLOY, Field, Kind, Object, PORT, RELEASE, SECRET_FILE, SECRET_VARIABLE, SERVICE, SIZE,
+    };
     use super::super::parse;
     use super::*;
 
@@ -306,13 +319,22 @@ mod tests {
             };
             format!("{small}, ports: [{{ port: 8080 }}], health: [{{ {} }}]", with(base, field))
         };
+        let deploy = |field: &Field| {
+            let base: &[(&str, &str)] = if field.name == "steps" { &[("strategy", "canary")] } else { &[] };
+            format!("{small}, deploy: {{ {} }}", with(base, field))
+        };
         type Written<'w> = &'w dyn Fn(&Field) -> String;
         let secret_file =
             |field: &Field| format!("{small}, files: {{ /a.b: {{ {} }} }}", with(&[("secret", "a")], field));
-        let objects: [(&Object, &str, Written<'_>); 7] = [
+        let release = |field: &Field| {
+            let base: &[(&str, &str)] = if field.name == "command" { &[] } else { &[("command", "/app")] };
+            format!("{small}, deploy: {{ release: {{ {} }} }}", with(base, field))
+        };
+        let objects: [(&Object, &str, Written<'_>); 8] = [
+            (&RELEASE, "deploy.release.", &release),
             (&SERVICE, "", &|field| with(&SMALL, field)),
             (&SIZE, "size.", &|field| format!("{small}, size: {{ {} }}", with(&[], field))),
-            (&DEPLOY, "deploy.", &|field| format!("{small}, deploy: {{ {} }}", with(&[], field))),
+            (&DEPLOY, "deploy.", &deploy),
             (&PORT, "ports[0].", &|field| format!("{small}, ports: [{{ {} }}]", with(&PUBLIC, field))),
             (&CHECK, "health[0].", &check),
             (&SECRET_VARIABLE, "env.A.", &|field| format!("{small}, env: {{ A: {{ {} }} }}", with(&[], field))),
@@ -324,7 +346,12 @@ mod tests {
                 flatten("", &service(&spec(&written(field))), &mut leaves);
                 let path = format!("{path}{}", field.name);
                 match field.kind {
-                    Kind::Object(_) | Kind::Named(_) | Kind::List(_) | Kind::Variables | Kind::Files => {
+                    Kind::Object(_)
+                    | Kind::Named(_)
+                    | Kind::List(_)
+                    | Kind::Command(_)
+                    | Kind::Variables
+                    | Kind::Files => {
                         assert!(leaves.keys().any(|leaf| leaf.starts_with(&path)), "{path} in {leaves:?}");
                     }
                     // Its quotes are YAML's.

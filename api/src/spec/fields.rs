@@ -41,6 +41,8 @@ pub(super) enum Kind {
     Text(&'static values::Rule),
     /// Program and arguments.
     Words,
+    /// Program and arguments, or a mapping with these fields, one of which is `command`.
+    Command(&'static Object),
     /// Texts, or secrets, by the names of environment variables.
     Variables,
     /// Secrets by the paths of files.
@@ -122,8 +124,8 @@ static TYPES: Choice = Choice {
     later: &["code", "database", "cache", "storage", "queue", "proxy", "logging", "monitoring"],
 };
 static PULLS: Choice = Choice { words: &["registry", "local"], later: &[] };
-static PROTOCOLS: Choice = Choice { words: &["http", "tcp"], later: &["udp"] };
-static STRATEGIES: Choice = Choice { words: &["rolling"], later: &["recreate", "blue-green", "canary"] };
+static PROTOCOLS: Choice = Choice { words: &["http", "h2c", "tcp"], later: &["udp"] };
+static STRATEGIES: Choice = Choice { words: &["rolling", "recreate", "blue-green", "canary"], later: &[] };
 static WHEN_CUT_OFF: Choice = Choice { words: &["keep", "stop"], later: &[] };
 
 /// A service.
@@ -253,7 +255,12 @@ pub(super) static PORT: Object = Object {
         field("port", Kind::Count { min: 1, max: 65535 }, "8080", "The number that the program listens on.")
             .required()
             .elsewhere(&["number", "target"]),
-        field("protocol", Kind::Choice(&PROTOCOLS), "http", "What it speaks; a public port must say it."),
+        field(
+            "protocol",
+            Kind::Choice(&PROTOCOLS),
+            "http",
+            "What it speaks: HTTP/1.1, HTTP/2 without TLS (as gRPC servers do), or bytes; a public port must say it.",
+        ),
         field(
             "path",
             Kind::Text(&values::ROUTE_PATH),
@@ -330,8 +337,27 @@ pub(super) static DEPLOY: Object = Object {
             "10m",
             "How long a replacement may take until its job is ready.",
         ),
-        field("max_surge", Kind::Count { min: 1, max: 100 }, "2", "Replacements at once on a node.")
-            .elsewhere(&["parallelism"]),
+        field(
+            "max_surge",
+            Kind::Count { min: 0, max: 100 },
+            "2",
+            "Slots of a node that are replaced at once with the new job beside the old one.",
+        )
+        .elsewhere(&["parallelism"]),
+        field(
+            "max_unavailable",
+            Kind::Count { min: 0, max: 100 },
+            "1",
+            "Slots of a node that may be without a job at once: the old one ends before the new one starts.",
+        ),
+        field("steps", Kind::List(&CANARY_STEP), "[{ weight: 10, hold: 5m }]", "The steps of a canary."),
+        field(
+            "release",
+            Kind::Command(&RELEASE),
+            "[/app, migrate]",
+            "A command that runs once with the new revision before its jobs take any slot.",
+        )
+        .elsewhere(&["release_command", "pre_deploy", "predeploy", "migrate", "migration"]),
         field(
             "max_attempts",
             Kind::Count { min: 1, max: 100 },
@@ -339,5 +365,43 @@ pub(super) static DEPLOY: Object = Object {
             "Attempts that a job gets before it was first healthy.",
         ),
     ],
-    later: &["canary", "steps", "weight", "hold"],
+    later: &[],
+};
+
+/// What runs once before a deployment touches a slot.
+pub(super) static RELEASE: Object = Object {
+    noun: "release command",
+    fields: &[
+        field("command", Kind::Words, "[/app, migrate]", "The program and its arguments. No shell is started.")
+            .required()
+            .elsewhere(&["exec", "run", "cmd", "args"]),
+        field(
+            "timeout",
+            Kind::Span { min: SECOND, max: 24 * HOUR },
+            "10m",
+            "How long it may run; then it is stopped, and the deployment has failed.",
+        ),
+    ],
+    later: &[],
+};
+
+/// One step of a canary.
+pub(super) static CANARY_STEP: Object = Object {
+    noun: "step of a canary",
+    fields: &[
+        field(
+            "weight",
+            Kind::Count { min: 1, max: 99 },
+            "10",
+            "Percent of the new requests, and of each node's jobs, that the new revision gets.",
+        )
+        .required(),
+        field(
+            "hold",
+            Kind::Span { min: SECOND, max: 7 * 24 * HOUR },
+            "5m",
+            "How long the step lasts once its jobs are ready; without it, until `lap release`.",
+        ),
+    ],
+    later: &[],
 };

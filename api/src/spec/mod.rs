@@ -16,6 +16,7 @@
 //! * Anchors, aliases and `<<` work and count as what they stand for; tags and several documents in a file do not.
 
 mod defaults;
+mod deploy;
 mod document;
 mod fields;
 mod mistake;

@@ -236,6 +236,7 @@ fn read(kind: Kind, name: &str, node: &Node, findings: &mut Findings) -> Option<
         Kind::Choice(choice) => return choose(choice, name, node, findings),
         Kind::Text(rule) => return text(rule, name, node, findings),
         Kind::Words => return command(name, node, findings),
+        Kind::Command(of) => return command_or(of, name, node, findings),
         Kind::Variables => return variables(name, node, findings),
         Kind::Files => return files(name, node, findings),
         Kind::Mode => match (&node.content, text_of(node).and_then(values::mode)) {
@@ -283,6 +284,7 @@ fn describe(kind: Kind) -> String {
         Kind::Choice(choice) => one_of(choice.words),
         Kind::Text(rule) => rule.what.to_owned(),
         Kind::Words => "a command, as a text or as a list of texts".to_owned(),
+        Kind::Command(object) => format!("a command, or a mapping with the fields of {}", with_article(object.noun)),
         Kind::Variables => "a mapping of variables to texts".to_owned(),
         Kind::Files => "a mapping of paths to secrets".to_owned(),
         Kind::Mode => "permission bits in octal and in quotes, from `\"0000\"` to `\"0777\"`".to_owned(),
@@ -417,6 +419,20 @@ fn command(name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {
             None
         }
     }
+}
+
+/// A command alone is one without the other fields.
+fn command_or(of: &'static Object, name: &str, node: &Node, findings: &mut Findings) -> Option<Value> {
+    if matches!(node.content, Content::Map(_)) {
+        return object(of, name, node, findings).map(Value::Object);
+    }
+    if node.is_null() {
+        refuse(Kind::Command(of), name, node, findings);
+        return None;
+    }
+    let value = command(name, node, findings).map(|value| At { span: node.span, value });
+    let entry = Entry { key: node.span, value };
+    Some(Value::Object(Values { span: node.span, fields: BTreeMap::from([("command", entry)]) }))
 }
 
 fn argument(name: &str, node: &Node, findings: &mut Findings) -> Option<String> {

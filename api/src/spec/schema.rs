@@ -48,6 +48,9 @@ fn kind(kind: Kind) -> Value {
         Kind::Choice(choice) => json!({ "enum": choice.words }),
         Kind::Text(rule) => json!({ "type": "string", "pattern": rule.pattern }),
         Kind::Words => json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": text() }] }),
+        Kind::Command(of) => {
+            json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": text(), "minItems": 1 }, object(of, true)] })
+        }
         Kind::Variables => json!({
             "type": ["object", "null"],
             "propertyNames": { "pattern": format!("^(?!{AUTOMATIC})[A-Za-z_][A-Za-z0-9_]*$") },
@@ -99,6 +102,7 @@ mod tests {
                     assert_eq!(found["additionalProperties"]["$ref"], json!(format!("#/$defs/{}", of.noun)));
                     compare(of, &whole["$defs"][of.noun], whole);
                 }
+                Kind::Command(of) => compare(of, &found["anyOf"][2], whole),
                 Kind::Variables => compare(&SECRET_VARIABLE, &found["additionalProperties"]["anyOf"][1], whole),
                 Kind::Files => compare(&SECRET_FILE, &found["additionalProperties"], whole),
                 Kind::Choice(choice) => assert_eq!(found["enum"], json!(choice.words)),

@@ -4,10 +4,8 @@ use super::defaults;
 use super::fields::{CHECK, Object, PORT, SECRET_FILE, SECRET_VARIABLE, SERVICE};
 use super::problem::{Findings, Span, quoted};
 use super::read::{Value, Values};
-use super::values;
 use lapstrake_core::spec::{
-    Check, CheckKind, DeployPolicy, ImageSource, Port, Protocol, Pull, SecretFile, ServiceSpec, ServiceType, Size,
-    Strategy, WhenCutOff,
+    Check, CheckKind, ImageSource, Port, Protocol, Pull, SecretFile, ServiceSpec, ServiceType, Size, WhenCutOff,
 };
 use lapstrake_core::time::Millis;
 use lapstrake_core::values::VALUES_PER_SCOPE;
@@ -50,7 +48,7 @@ pub(super) fn draft(name: &str, key: Span, given: &Values, findings: &mut Findin
     }
     let (ports, routes) = ports(given, findings);
     let scale = small(given.number("scale")).unwrap_or(defaults::SCALE);
-    let deploy = deploy(given.object("deploy"), scale, findings);
+    let deploy = super::deploy::policy(given.object("deploy"), scale, findings);
     let health = health(service_type, &ports, given, findings);
     if service_type == Some(ServiceType::Web) && !given.has("ports") {
         let message = format!("the web service {} has no `ports`, so nothing can reach it", quoted(name));
@@ -114,7 +112,7 @@ fn lacking(service_type: ServiceType, given: &Values, findings: &mut Findings) {
 }
 
 /// A number that the table of fields keeps far below this limit.
-fn small<T: TryFrom<u64>>(number: Option<u64>) -> Option<T> {
+pub(super) fn small<T: TryFrom<u64>>(number: Option<u64>) -> Option<T> {
     number.and_then(|number| T::try_from(number).ok())
 }
 
@@ -177,36 +175,6 @@ fn files(given: &Values, findings: &mut Findings) -> BTreeMap<String, SecretFile
     files
 }
 
-fn deploy(given: Option<&Values>, scale: u32, findings: &mut Findings) -> DeployPolicy {
-    let millis = |name, default| given.and_then(|deploy| deploy.number(name)).map_or(default, Millis);
-    let count = |name, default| given.and_then(|deploy| small(deploy.number(name))).unwrap_or(default);
-    let policy = DeployPolicy {
-        strategy: Strategy::Rolling,
-        overlap: millis("overlap", defaults::DEPLOY.overlap),
-        drain: millis("drain", defaults::DEPLOY.drain),
-        stop_grace: millis("stop_grace", defaults::DEPLOY.stop_grace),
-        min_healthy: millis("min_healthy", defaults::DEPLOY.min_healthy),
-        timeout: millis("timeout", defaults::DEPLOY.timeout),
-        max_surge: count("max_surge", defaults::DEPLOY.max_surge),
-        max_attempts: count("max_attempts", defaults::DEPLOY.max_attempts),
-    };
-    let Some(given) = given else { return policy };
-    if policy.timeout <= policy.min_healthy {
-        let place = if given.has("timeout") { given.place("timeout") } else { given.place("min_healthy") };
-        let (timeout, least) = (values::print_span(policy.timeout.0), values::print_span(policy.min_healthy.0));
-        let message = format!("a `timeout` of {timeout} ends before `min_healthy` ({least}) can be reached");
-        findings.error(place, message);
-    }
-    if policy.overlap > Millis(0) && scale == 1 {
-        let message = format!(
-            "with `scale: 1` the one new job gets every new request for the overlap of {}, and its node needs room for two",
-            values::print_span(policy.overlap.0)
-        );
-        findings.warning(given.place("overlap"), message, "with `scale: 2` or more the load is shared meanwhile");
-    }
-    policy
-}
-
 fn ports(given: &Values, findings: &mut Findings) -> (Vec<Port>, Vec<DraftRoute>) {
     let (mut ports, mut routes): (Vec<Port>, Vec<DraftRoute>) = (Vec::new(), Vec::new());
     for entry in given.list("ports").unwrap_or_default() {
@@ -219,6 +187,7 @@ fn ports(given: &Values, findings: &mut Findings) -> (Vec<Port>, Vec<DraftRoute>
         }
         let protocol = match entry.text("protocol") {
             Some("http") => Protocol::Http,
+            Some("h2c") => Protocol::H2c,
             _ => Protocol::Tcp,
         };
         let owned = |name| entry.text(name).map(str::to_owned);
@@ -243,7 +212,11 @@ fn check_public(entry: &Values, findings: &mut Findings) {
     let without: Vec<&str> = ["protocol", "path"].into_iter().filter(|name| !entry.has(name)).collect();
     if entry.text("protocol") == Some("tcp") {
         let message = "this version has no public `tcp` ports";
-        findings.error_with_hint(entry.place("protocol"), message, "public ports have `protocol: http`".to_owned());
+        findings.error_with_hint(
+            entry.place("protocol"),
+            message,
+            "public ports have `protocol: http`, or `h2c`".to_owned(),
+        );
     } else if !without.is_empty() {
         let message = format!("a public port needs `{}`", without.join("` and `"));
         findings.error_with_hint(place, message, "for example `protocol: http, path: /`".to_owned());

@@ -41,7 +41,7 @@ pub async fn connect(address: &Address, token: &Token, trust: &Trust) -> Result<
     let cut_off = |source: hyper::Error| ClientError::CutOff { url: address.url.clone(), source: source.into() };
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut_off)?;
     // It ends with its sender; what goes wrong is told to whoever waits for an answer.
-    tokio::spawn(connection);
+    tokio::spawn(connection.with_upgrades());
     Ok(Connected { sender, successor: pinned.as_deref().and_then(PinnedVerifier::successor) })
 }
 

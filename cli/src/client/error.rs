@@ -118,6 +118,12 @@ pub enum ClientError {
     /// An answer that is not what it should be.
     #[error("the controller's answer cannot be understood; do `lap version`'s two versions fit?")]
     NotUnderstood(#[source] serde_json::Error),
+    /// An answer that agrees to something else than was asked for.
+    #[error("{url} did not open a stream; does something between here and the controller not let WebSockets through?")]
+    NoStream {
+        /// Where.
+        url: String,
+    },
     /// A request that cannot be made.
     #[error("this cannot be asked")]
     NotARequest(#[source] http::Error),
@@ -147,6 +153,7 @@ impl ClientError {
             | ClientError::CutOff { .. }
             | ClientError::Silent { .. }
             | ClientError::Unexplained { .. }
+            | ClientError::NoStream { .. }
             | ClientError::NotUnderstood(_) => Exit::Failed,
         }
     }
@@ -166,6 +173,7 @@ impl ClientError {
             | ClientError::OtherName { .. }
             | ClientError::OtherIssuer { .. }
             | ClientError::NotTrusted { .. }
+            | ClientError::NoStream { .. }
             | ClientError::NotUnderstood(_)
             | ClientError::NotARequest(_) => false,
         }

@@ -2,8 +2,10 @@
 
 use super::Session;
 use crate::args::Logs;
+use crate::client::encoded;
 use crate::error::LapError;
 use crate::output::{Output, Style, printable};
+use crate::show::amount::exact;
 use crate::wait::Patience;
 use lapstrake_api::view::LogLine;
 use std::collections::BTreeMap;
@@ -13,7 +15,9 @@ const REREAD_LINES: u32 = 1000;
 
 /// `lap logs`.
 pub async fn logs(session: &mut Session, logs: &Logs) -> Result<(), LapError> {
-    let mut url = format!("{}/logs?follow={}", logs.path.url(), logs.follow);
+    let mut url = format!("{}/logs?follow={}{}", logs.path.url(), logs.follow, logs.which.query());
+    url.extend(logs.since.map(|since| format!("&since_ms={}", since.as_millisecond().max(0))));
+    url.extend(logs.grep.as_ref().map(|grep| format!("&grep={}", encoded(grep))));
     let reread = format!("{url}&tail={REREAD_LINES}");
     url.extend(logs.tail.map(|tail| format!("&tail={tail}")));
     let mut shown = Shown::default();
@@ -31,7 +35,7 @@ pub async fn logs(session: &mut Session, logs: &Logs) -> Result<(), LapError> {
                     let line = serde_json::from_str::<LogLine>(&event.text).ok();
                     let is_old = line.as_ref().is_some_and(|line| shown.take(line, is_again));
                     if !is_old {
-                        show(&session.output, line.as_ref(), &event.text)?;
+                        show(&session.output, line.as_ref(), &event.text, logs.timestamps)?;
                     }
                 }
             }
@@ -45,12 +49,13 @@ pub async fn logs(session: &mut Session, logs: &Logs) -> Result<(), LapError> {
     }
 }
 
-fn show(output: &Output, line: Option<&LogLine>, text: &str) -> Result<(), LapError> {
+fn show(output: &Output, line: Option<&LogLine>, text: &str, with_time: bool) -> Result<(), LapError> {
     if output.is_json() {
         return output.json_text(text);
     }
     let Some(line) = line else { return output.line(&printable(text)) };
-    let from = format!("{} {} |", printable(&line.slot), printable(&line.node));
+    let at = if with_time { format!("{} ", exact(line.at_ms)) } else { String::new() };
+    let from = format!("{at}{} {} |", printable(&line.slot), printable(&line.node));
     if line.stream == "lapstrake" {
         output.say(&Style::Warn.paint(&format!("{from} {}", printable(&line.text)), output.stderr.colour));
         return Ok(());
@@ -62,14 +67,14 @@ fn show(output: &Output, line: Option<&LogLine>, text: &str) -> Result<(), LapEr
 
 /// What was shown of each job, so that after a cut no line comes twice.
 #[derive(Debug, Default)]
-struct Shown {
+pub(super) struct Shown {
     /// By slot and node: the newest time, and the lines of that millisecond.
     newest: BTreeMap<(String, String), (u64, Vec<String>)>,
 }
 
 impl Shown {
     /// Notes a line. Whether it was shown before, when the stream is one that was opened again.
-    fn take(&mut self, line: &LogLine, is_again: bool) -> bool {
+    pub(super) fn take(&mut self, line: &LogLine, is_again: bool) -> bool {
         let newest = self.newest.entry((line.slot.clone(), line.node.clone())).or_default();
         let (at, lines) = newest;
         if is_again && (line.at_ms < *at || line.at_ms == *at && lines.contains(&line.text)) {

@@ -67,6 +67,12 @@ pub fn instant(at_ms: u64) -> String {
     stamp.map_or_else(|| "?".into(), |stamp| stamp.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
+/// `2026-11-21T02:00:43.250Z`: for output that is compared with other clocks' to the millisecond.
+pub fn exact(at_ms: u64) -> String {
+    let stamp = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    stamp.map_or_else(|| "?".into(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+}
+
 /// `1 job`, `2 jobs`.
 pub fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
@@ -98,5 +104,6 @@ mod tests {
         assert_eq!([0, 1, 96 << 20, 3 << 29].map(bytes), ["0", "1 KiB", "96 MiB", "1.5 GiB"]);
         assert_eq!([0, 250, 1_500].map(cores), ["0.00", "0.25", "1.50"]);
         assert_eq!(instant(1_795_226_443_000), "2026-11-21 02:00:43Z");
+        assert_eq!(exact(1_795_226_443_250), "2026-11-21T02:00:43.250Z");
     }
 }

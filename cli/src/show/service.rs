@@ -4,7 +4,7 @@ use super::amount::{ago, span};
 use super::listing;
 use super::timeline::{timeline, took_ms};
 use crate::output::{Style, Surface, printable, without_subject};
-use lapstrake_api::view::{Deployment, Service};
+use lapstrake_api::view::{Deployment, Hold, Service};
 
 /// `lap status shop/production/web`.
 pub fn service(service: &Service, now_ms: u64, surface: Surface) -> String {
@@ -23,6 +23,7 @@ pub fn service(service: &Service, now_ms: u64, surface: Surface) -> String {
         ("bound to", if service.pinned.as_ref() == Some(&service.image) { String::new() } else { pinned }),
         ("healthy", format!("{} of {}", service.healthy, service.scale)),
         ("routes", printable(&service.routes.join(", "))),
+        ("held", service.not_redeployable.as_ref().map(|hold| not_redeployable(hold, now_ms)).unwrap_or_default()),
         ("deployed", service.deployment.as_ref().map(|newest| newest_line(newest, now_ms)).unwrap_or_default()),
     ];
     for (what, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
@@ -33,6 +34,12 @@ pub fn service(service: &Service, now_ms: u64, surface: Surface) -> String {
         shown.push_str(&listing::jobs(&service.jobs).draw(surface));
     }
     shown
+}
+
+/// Who paused it is in its message already.
+fn not_redeployable(hold: &Hold, now_ms: u64) -> String {
+    let reason = hold.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    printable(&format!("not redeployable, by {}, {}{reason}", hold.by, ago(hold.since_ms, now_ms)))
 }
 
 fn newest_line(newest: &Deployment, now_ms: u64) -> String {

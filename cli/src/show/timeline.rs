@@ -52,7 +52,23 @@ pub fn timeline(view: &Deployment, surface: Surface) -> String {
     }
     let head = format!("{}  deployment {}, times since it was asked for", printable(&view.service), view.number);
     let head = super::table::cut(&head, surface.width.unwrap_or(usize::MAX));
-    format!("\n{}\n{}{}\n", Style::Strong.paint(&head, surface.colour), table.draw(surface), bars(view, surface))
+    let (head, table) = (Style::Strong.paint(&head, surface.colour), table.draw(surface));
+    format!("\n{head}\n{table}{}{}\n", answers(view, surface), bars(view, surface))
+}
+
+/// What the checks of new jobs had to say against them, a line for each slot whose new job did not answer well at once.
+fn answers(view: &Deployment, surface: Surface) -> String {
+    let line = |slot: &SlotTimeline| {
+        let answer = slot.bad_answer.as_ref()?;
+        let said = match slot.good_ms {
+            Some(at) => format!("good at {}, before that: {answer}", span(at.saturating_sub(view.created_ms))),
+            None => format!("never good: {answer}"),
+        };
+        let line = format!("  {}  {}", printable(&slot.slot), printable(&said));
+        Some(super::table::cut(&line, surface.width.unwrap_or(usize::MAX)) + "\n")
+    };
+    let lines: String = view.slots.iter().filter_map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// How it ended, in one sentence.
@@ -70,6 +86,11 @@ pub fn conclusion(view: &Deployment) -> String {
             Some(from) => format!("{of} failed{took}{message}; r{from} serves on"),
             None => format!("{of} failed{took}{message}"),
         },
+        "cancelled" => match view.from {
+            Some(from) => format!("{of} was cancelled{took}{message}; r{from} serves on"),
+            None => format!("{of} was cancelled{took}{message}"),
+        },
+        "superseded" if view.message.is_some() => format!("{of} was superseded{took}{message}"),
         "superseded" => {
             format!("{of} was superseded by a newer one{took}; `lap deployments {}` shows it", view.service)
         }
@@ -102,6 +123,8 @@ const SERVES: char = '█';
 const STARTS: char = '░';
 /// It gets no new requests and keeps its open ones.
 const OVERLAPS: char = '▓';
+/// Its checks answer well for the first time.
+const ANSWERS: char = '│';
 /// It finishes what it has and ends.
 const DRAINS: char = '▒';
 
@@ -112,16 +135,26 @@ fn lives(view: &Deployment, slot: &SlotTimeline, end: u64) -> Lives {
     let back = moment("switched back");
     let done = moment("done").or(back).unwrap_or(end);
     let Some(switched) = moment("switched") else {
-        return Lives { old: vec![(0, end, SERVES)], new: vec![(started, abandoned, STARTS)] };
+        let mut new = vec![(started, abandoned, STARTS)];
+        new.extend(first_good(view, slot));
+        return Lives { old: vec![(0, end, SERVES)], new };
     };
     let draining = moment("draining").unwrap_or(done);
     let mut old = vec![(0, switched, SERVES), (switched, draining, OVERLAPS), (draining, done, DRAINS)];
-    let mut new = vec![(started, switched, STARTS), (switched, back.unwrap_or(end), SERVES)];
+    let mut new = vec![(started, switched, STARTS)];
+    new.extend(first_good(view, slot));
+    new.push((switched, back.unwrap_or(end), SERVES));
     if let Some(back) = back {
         old.push((back, end, SERVES));
         new.push((back, back, DRAINS));
     }
     Lives { old, new }
+}
+
+/// The moment from which on a new job has only to stay well.
+fn first_good(view: &Deployment, slot: &SlotTimeline) -> Option<(u64, u64, char)> {
+    let at = slot.good_ms?.saturating_sub(view.created_ms);
+    Some((at, at + 1, ANSWERS))
 }
 
 fn bars(view: &Deployment, surface: Surface) -> String {
@@ -146,7 +179,10 @@ fn bars(view: &Deployment, surface: Surface) -> String {
             drawn.push_str(&format!("  {name}{fill} new  {}\n", bar(&lives.new, columns, end)));
         }
     }
-    let legend = format!("{SERVES} serves   {STARTS} starts   {OVERLAPS} keeps its open requests   {DRAINS} ends");
+    let mut legend = format!("{SERVES} serves   {STARTS} starts   {OVERLAPS} keeps its open requests   {DRAINS} ends");
+    if view.slots.iter().any(|slot| slot.good_ms.is_some()) {
+        legend += &format!("   {ANSWERS} answers");
+    }
     let legend = super::table::cut(&legend, columns + names + 4 + 2);
     drawn.push_str(&format!("  {}\n", Style::Faint.paint(&legend, surface.colour)));
     drawn
@@ -208,6 +244,8 @@ pub mod tests {
             phase: "done".into(),
             reached: moments(&reached.map(|(phase, at)| (phase, at + from))),
             stopped_ms: Some(ASKED_MS + 7_700 + from),
+            good_ms: None,
+            bad_answer: None,
             message: None,
         }
     }
@@ -224,6 +262,8 @@ pub mod tests {
             image: "web:2".into(),
             from: Some(1),
             revision: Some(2),
+            strategy: "rolling".into(),
+            canary: None,
             phase: "complete".into(),
             ended: true,
             message: None,
@@ -284,6 +324,33 @@ shop/production/web  deployment 2, times since it was asked for
     }
 
     #[test]
+    fn the_timeline_shows_when_a_new_job_answered_well_and_what_it_answered_before() {
+        let mut view = rolled();
+        view.slots.truncate(1);
+        view.reached.truncate(2);
+        view.slots[0].good_ms = Some(ASKED_MS + 1_400);
+        view.slots[0].bad_answer = Some("status 503: starting".into());
+        assert_eq!(
+            timeline(&view, Surface { width: Some(80), colour: false }),
+            "
+shop/production/web  deployment 2, times since it was asked for
+  SLOT   NODE    STARTED  READY  SWITCHED  OVERLAPPING  DRAINING  STOPPED   DONE
+  web.1  node-a    0.3 s  2.5 s     2.6 s        2.6 s     7.6 s    7.7 s  8.0 s
+
+  web.1  good at 1.4 s, before that: status 503: starting
+
+             0.0 s                          4.0 s                         8.0 s
+  web.1 old  █████████████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▒▒▒▒
+  web.1 new    ░░░░░░░░░│░░░░░░░░░█████████████████████████████████████████████
+  █ serves   ░ starts   ▓ keeps its open requests   ▒ ends   │ answers
+
+"
+        );
+        view.slots[0].good_ms = None;
+        assert!(timeline(&view, Surface { width: None, colour: false }).contains("web.1  never good: status 503: st"));
+    }
+
+    #[test]
     fn every_end_has_its_sentence() {
         let mut view = rolled();
         assert_eq!(conclusion(&view), "deployment 2 of shop/production/web is complete after 16.0 s; r2 runs");
@@ -292,6 +359,8 @@ shop/production/web  deployment 2, times since it was asked for
         let failed = conclusion(&view);
         assert!(failed.contains("failed") && failed.ends_with("web.1 on node-a: it exited; r1 serves on"), "{failed}");
         view.phase = "superseded".into();
+        assert!(conclusion(&view).contains("web.1 on node-a: it exited"), "what it says");
+        view.message = None;
         assert!(conclusion(&view).contains("superseded by a newer one"));
     }
 }

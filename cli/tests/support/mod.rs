@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lapstrake_api::tunnel::ToOperator;
 use lapstrake_core::ids::ClusterId;
 use lapstrake_core::time::Millis;
 use lapstrake_pki::authority::{Authority, CLOCK_SKEW, Life, NODE_LIFE};
@@ -17,10 +18,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// What a request showed.
 #[derive(Debug, Clone)]
@@ -49,7 +55,24 @@ const BREAK_OFF: u16 = 0;
 #[derive(Default)]
 struct State {
     canned: VecDeque<Canned>,
+    /// Whoever asks for a WebSocket gets one that this answers.
+    socket: Option<Handler>,
     asked: Vec<Asked>,
+}
+
+/// The controller's end of a WebSocket.
+pub type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+type Handler = Arc<dyn Fn(Socket) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A word to the operator, as it goes over a WebSocket.
+pub fn word(word: &ToOperator) -> Message {
+    Message::text(serde_json::to_string(word).expect("JSON"))
+}
+
+/// What an operator is told at the beginning of a stream to a job.
+pub fn entered(running: u32) -> [Message; 2] {
+    let entered = ToOperator::Entered { job: "1".into(), slot: "web.1".into(), node: "n1".into(), running };
+    [word(&entered), word(&ToOperator::Started)]
 }
 
 pub struct FakeController {
@@ -131,6 +154,15 @@ impl FakeController {
         self.can(line, 200, "text/event-stream", body.to_owned())
     }
 
+    /// Answers every WebSocket like this.
+    pub fn socket<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        handler: impl Fn(Socket) -> F + Send + Sync + 'static,
+    ) -> &Self {
+        self.state.lock().expect("no panic").socket = Some(Arc::new(move |socket| Box::pin(handler(socket))));
+        self
+    }
+
     /// Cans an error with its sentence.
     pub fn refuse(&self, line: &str, status: u16, detail: &str) -> &Self {
         let problem = serde_json::json!({ "type": "about:blank", "title": "", "status": status, "detail": detail });
@@ -200,7 +232,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<Mutex<State>>
                 async move { reply(request, &state).await.ok_or(BrokenOff) }
             });
             let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            let _ = served.await;
+            let _ = served.with_upgrades().await;
         });
     }
 }
@@ -217,16 +249,31 @@ impl std::fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-async fn reply(request: Request<Incoming>, state: &Mutex<State>) -> Option<Response<Full<Bytes>>> {
+async fn reply(mut request: Request<Incoming>, state: &Mutex<State>) -> Option<Response<Full<Bytes>>> {
     let line = format!("{} {}", request.method(), request.uri());
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let token = header("authorization").and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned));
     let last_event_id = header("last-event-id");
     let (key, unchanged) = (header("idempotency-key"), header("if-match"));
+    let accept = header("sec-websocket-key");
+    let upgrade = hyper::upgrade::on(&mut request);
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body = String::from_utf8_lossy(&body).into_owned();
     let mut state = state.lock().expect("no panic");
     state.asked.push(Asked { line: line.clone(), token, last_event_id, key, unchanged, body });
+    if let (Some(key), Some(handler)) = (accept, state.socket.clone()) {
+        tokio::spawn(async move {
+            let upgraded = upgrade.await.expect("a WebSocket");
+            handler(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await).await;
+        });
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let accept = derive_accept_key(key.as_bytes());
+        for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", &accept)] {
+            response.headers_mut().insert(name, value.parse().expect("a header"));
+        }
+        return Some(response);
+    }
     let fitting: Vec<usize> = (0..state.canned.len()).filter(|at| state.canned[*at].line == line).collect();
     let mut response = Response::new(Full::default());
     let (status, kind, body, next) = match fitting.as_slice() {

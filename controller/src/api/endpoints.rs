@@ -6,8 +6,8 @@ use super::openapi::About;
 use super::page::{Below, Turn};
 use super::{ApiError, Office};
 use super::{
-    applications, audit, authority, events, limits, logs, nodes, openapi, problem, quotas, services, spec, tokens,
-    values, wishes,
+    applications, audit, authority, counted, events, limits, logs, nodes, openapi, pauses, problem, quotas, runs,
+    services, spec, tokens, tunnels, values, wishes,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -52,7 +52,7 @@ where
 /// `Rule::Asked` leaves the scope to the command that the body makes, which core judges (`Command::needs`).
 pub fn endpoints() -> Vec<Endpoint> {
     use Rule::{Asked, Environment, Open, Organization, Own, Shown};
-    use Verb::{Deploy, ManageAuthority, ManageNodes, ManageSecrets, ManageTokens, Operate, ReadAudit, See};
+    use Verb::{Deploy, Enter, ManageAuthority, ManageNodes, ManageSecrets, ManageTokens, Operate, ReadAudit, See};
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
         endpoint(get.clone(), "/openapi.json", Open, "This description.", openapi::serve)
@@ -299,6 +299,34 @@ pub fn endpoints() -> Vec<Endpoint> {
         .shows::<view::Deployment>(),
         endpoint(
             post.clone(),
+            "/v1/services/{app}/{env}/{service}/deployments/{number}/cancel",
+            Environment(Deploy),
+            "Ends a deployment under way: the service goes back to what was active.",
+            services::cancel,
+        )
+        .conditional()
+        .shows::<view::Deployment>(),
+        endpoint(
+            post.clone(),
+            "/v1/services/{app}/{env}/{service}/deployments/{number}/hold",
+            Environment(Deploy),
+            "A canary stays at its step until it is released.",
+            services::hold,
+        )
+        .conditional()
+        .shows::<view::Deployment>(),
+        endpoint(
+            post.clone(),
+            "/v1/services/{app}/{env}/{service}/deployments/{number}/release",
+            Environment(Deploy),
+            "A canary goes to its next step, or gets all of the traffic.",
+            services::release,
+        )
+        .takes::<ask::Release>()
+        .conditional()
+        .shows::<view::Deployment>(),
+        endpoint(
+            post.clone(),
             "/v1/services/{app}/{env}/{service}/deploy",
             Environment(Deploy),
             "Another image.",
@@ -339,13 +367,123 @@ pub fn endpoints() -> Vec<Endpoint> {
         .gives::<view::Deployment>(200),
         endpoint(
             get.clone(),
+            "/v1/services/{app}/{env}/{service}/runs",
+            Environment(See),
+            "Its one-off jobs that run or ended lately, newest first.",
+            runs::list,
+        )
+        .query::<Turn>()
+        .lists::<view::OneOff>(),
+        endpoint(
+            post.clone(),
+            "/v1/services/{app}/{env}/{service}/runs",
+            Environment(Enter),
+            "Run a command once, in a job of its own.",
+            runs::run,
+        )
+        .takes::<ask::Run>()
+        .gives::<view::OneOff>(201),
+        endpoint(
+            get.clone(),
+            "/v1/services/{app}/{env}/{service}/runs/{job}",
+            Environment(See),
+            "One one-off job.",
+            runs::show,
+        )
+        .gives::<view::OneOff>(200),
+        endpoint(
+            delete.clone(),
+            "/v1/services/{app}/{env}/{service}/runs/{job}",
+            Environment(Enter),
+            "End a one-off job.",
+            runs::end,
+        )
+        .gives::<view::Noted>(200),
+        endpoint(
+            post.clone(),
+            "/v1/services/{app}/{env}/{service}/pause",
+            Environment(Deploy),
+            "End its jobs and keep all else.",
+            pauses::pause,
+        )
+        .takes::<ask::Pause>()
+        .conditional()
+        .gives::<view::Noted>(200),
+        endpoint(
+            post.clone(),
+            "/v1/services/{app}/{env}/{service}/resume",
+            Environment(Deploy),
+            "Start it again.",
+            pauses::resume,
+        )
+        .conditional()
+        .gives::<view::Noted>(200),
+        endpoint(
+            post.clone(),
+            "/v1/envs/{app}/{env}/pause",
+            Environment(Deploy),
+            "Pause all services of an environment.",
+            pauses::pause_all,
+        )
+        .takes::<ask::Pause>()
+        .conditional()
+        .gives::<view::Noted>(200),
+        endpoint(
+            post.clone(),
+            "/v1/envs/{app}/{env}/resume",
+            Environment(Deploy),
+            "Resume all services of an environment.",
+            pauses::resume_all,
+        )
+        .conditional()
+        .gives::<view::Noted>(200),
+        endpoint(
+            post.clone(),
+            "/v1/services/{app}/{env}/{service}/not-redeployable",
+            Environment(Operate),
+            "Keep people from giving it new jobs.",
+            pauses::mark,
+        )
+        .takes::<ask::NotRedeployable>()
+        .conditional()
+        .gives::<view::Noted>(200),
+        endpoint(
+            delete.clone(),
+            "/v1/services/{app}/{env}/{service}/not-redeployable",
+            Environment(Operate),
+            "Let people give it new jobs again.",
+            pauses::unmark,
+        )
+        .conditional()
+        .gives::<view::Noted>(200),
+        endpoint(
+            get.clone(),
             "/v1/services/{app}/{env}/{service}/logs",
             Environment(See),
             "What its jobs write.",
             logs::stream,
         )
         .query::<logs::Which>()
+        .weighs()
         .streams::<view::LogLine>(),
+        endpoint(
+            get.clone(),
+            "/v1/services/{app}/{env}/{service}/exec",
+            Environment(Enter),
+            "A command in a job's container.",
+            tunnels::exec,
+        )
+        .query::<tunnels::ExecQuery>()
+        .upgrades(),
+        endpoint(
+            get.clone(),
+            "/v1/services/{app}/{env}/{service}/forward",
+            Environment(Enter),
+            "A connection to a port of a job.",
+            tunnels::forward,
+        )
+        .query::<tunnels::ForwardQuery>()
+        .upgrades(),
         endpoint(
             get.clone(),
             "/v1/audit",
@@ -387,12 +525,14 @@ pub fn router(office: Arc<Office>) -> Router {
     let mut router = Router::new();
     for Endpoint { path, rule, route, .. } in endpoints() {
         let guarded = route.route_layer(middleware::from_fn_with_state((office.clone(), rule), guard));
-        router = router.route(path, guarded);
+        let named = guarded.route_layer(middleware::from_fn_with_state(path, counted::named));
+        router = router.route(path, named);
     }
     router
         .fallback(async || ApiError::not_found("there is no such address; the interface begins at /v1/"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed("this address does not know the method"))
         .layer(middleware::from_fn_with_state(office.clone(), limits::by_address))
         .layer(middleware::from_fn(problem::caught))
+        .layer(middleware::from_fn_with_state(office.clone(), counted::every_answer))
         .with_state(office)
 }

@@ -3,6 +3,7 @@
 use super::Office;
 use super::caller::Caller;
 use super::extract::{Path, Query};
+use super::page;
 use super::problem::ApiError;
 use super::services::{look_at, path_in};
 use axum::extract::State;
@@ -10,12 +11,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason, LogsWord};
-use lapstrake_api::view;
+use lapstrake_api::{pattern, view};
 use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::cluster::paths::slot_word;
 use lapstrake_core::ids::{JobId, NodeId};
 use lapstrake_core::message::LogRange;
-use lapstrake_core::quote::is_acting;
+use lapstrake_core::quote::{is_acting, quoted};
 use lapstrake_core::time::Wall;
 use lapstrake_pki::mint;
 use schemars::JsonSchema;
@@ -41,8 +42,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
-    /// How many of the last lines of each job first.
+    /// How many of the last lines of each job first; 100 unless it or `since_ms` is said. With `grep` only lines that match
+    /// count.
     tail: Option<u32>,
+    /// Only lines of this time and later, by the nodes' clocks.
+    since_ms: Option<u64>,
+    /// Only lines in which this regular expression finds something: at most 1 KiB, without look-around.
+    grep: Option<String>,
+    /// Only of the slot of this number.
+    slot: Option<u32>,
+    /// Only of the job of this id.
+    job: Option<String>,
     /// Go on, also with jobs that come later.
     #[serde(default)]
     follow: bool,
@@ -57,10 +67,30 @@ pub async fn stream(
     Query(which): Query<Which>,
 ) -> Result<Response, ApiError> {
     let path = path_in(at);
-    let first = sources(&office, path.clone()).await?;
+    let Which { tail, since_ms, grep, slot, job, follow } = which;
+    page::refuse_beyond_counting("since_ms", since_ms)?;
+    if let Some(grep) = &grep {
+        pattern::check(grep).map_err(|wrong| ApiError::invalid(format!("grep: {wrong}"), vec![]))?;
+    }
+    let job =
+        job.map(|job| job.parse().map_err(|_| ApiError::invalid(format!("job={} is no id", quoted(&job)), vec![])));
+    let wish = Wish {
+        // Of a time that is named, everything is wanted.
+        tail: tail.or(since_ms.is_none().then_some(TAIL)),
+        since: since_ms.map(Wall),
+        grep,
+        slot,
+        job: job.transpose()?,
+        follow,
+    };
+    let first = sources(&office, path.clone(), &wish).await?;
+    // A slot may get a job later; a job that is not there does not come.
+    if first.is_empty() && (wish.job.is_some() || (!follow && wish.slot.is_some())) {
+        return Err(ApiError::not_found(format!("{path} has no such job; `lap ps {path}` lists them")));
+    }
     let (lines, received) = mpsc::channel(LINES);
     let ends = caller.ends(office.clone());
-    let collector = Collector { office, path, which, lines, places: BTreeMap::new(), readers: JoinSet::new() };
+    let collector = Collector { office, path, wish, lines, places: BTreeMap::new(), readers: JoinSet::new() };
     tokio::spawn(collector.collect(first));
     // Without the word that says that it has ended: whoever reads it comes back.
     let events = as_events(received).take_until(Box::pin(ends));
@@ -75,6 +105,17 @@ fn as_events(received: mpsc::Receiver<view::LogLine>) -> impl Stream<Item = Resu
     lines.chain(stream::iter([Event::default().event("end").data("{}")])).map(Ok)
 }
 
+/// What is wanted of the output.
+#[derive(Debug, Clone)]
+struct Wish {
+    tail: Option<u32>,
+    since: Option<Wall>,
+    grep: Option<String>,
+    slot: Option<u32>,
+    job: Option<JobId>,
+    follow: bool,
+}
+
 /// A job whose output is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Source {
@@ -87,18 +128,29 @@ struct Source {
 /// Every job of the service, and whether it has ended for good.
 type Sources = BTreeMap<Source, bool>;
 
-async fn sources(office: &Office, path: ServicePath) -> Result<Sources, ApiError> {
-    let look = |look: &crate::engine::Look<'_>, service: &lapstrake_core::cluster::state::Service| {
+async fn sources(office: &Office, path: ServicePath, wish: &Wish) -> Result<Sources, ApiError> {
+    let (wanted_slot, wanted_job) = (wish.slot, wish.job);
+    let look = move |look: &crate::engine::Look<'_>, service: &lapstrake_core::cluster::state::Service| {
         let slots = look.cluster.status(look.live, service.id, look.now).map(|status| status.slots).unwrap_or_default();
-        let jobs = slots.into_iter().flat_map(|slot| {
+        let slots = slots.into_iter().filter(|slot| wanted_slot.is_none_or(|number| slot.slot.number == number));
+        let jobs = slots.flat_map(|slot| {
             let name = slot_word(&slot.slot);
             let node_name = look.cluster.node_name(slot.node);
-            slot.jobs.into_iter().map(move |job| {
+            let jobs = slot.jobs.into_iter().filter(move |job| wanted_job.is_none_or(|wanted| job.job == wanted));
+            jobs.map(move |job| {
                 let source = Source { slot: name.clone(), node_name: node_name.clone(), node: slot.node, job: job.job };
                 (source, job.phase.is_final())
             })
         });
-        jobs.collect()
+        let mut jobs: Sources = jobs.collect();
+        // One-off jobs are no part of what a service writes; whoever wants theirs names it.
+        let one_offs = look.cluster.one_offs_of(service.id).filter(|one| wanted_job == Some(one.job));
+        jobs.extend(one_offs.map(|one| {
+            let node_name = look.cluster.node_name(one.node);
+            let source = Source { slot: slot_word(&one.slot()), node_name, node: one.node, job: one.job };
+            (source, one.end.is_some())
+        }));
+        jobs
     };
     look_at(office, path, look).await
 }
@@ -111,6 +163,8 @@ struct Place {
     last: Option<(Wall, usize)>,
     /// What was last said about it instead of lines.
     told: Option<String>,
+    /// Whether it had ended when it was asked last: only then is all of it read.
+    had_ended: bool,
     next: Next,
 }
 
@@ -128,7 +182,7 @@ enum Next {
 struct Collector {
     office: Arc<Office>,
     path: ServicePath,
-    which: Which,
+    wish: Wish,
     lines: mpsc::Sender<view::LogLine>,
     places: BTreeMap<Source, Place>,
     readers: JoinSet<(Source, Place)>,
@@ -149,12 +203,13 @@ impl Collector {
     async fn read_on(&mut self, first: Sources) {
         let mut events = self.office.engine.events();
         // Of a job that appears later, everything is new.
-        let mut tail = Some(self.which.tail.unwrap_or(TAIL));
+        let mut tail = Some(self.wish.tail);
         let mut present = first;
         loop {
             self.read_what_is_due(&present, tail);
             tail = None;
-            if !self.which.follow && self.readers.is_empty() {
+            let is_gone = self.wish.job.is_some() && present.is_empty();
+            if self.readers.is_empty() && (!self.wish.follow || is_gone || self.is_run_to_its_end()) {
                 return;
             }
             let again = self.places.values().filter_map(|place| match place.next {
@@ -167,26 +222,36 @@ impl Collector {
                 Some(ended) = self.readers.join_next() => self.note_end(ended.ok(), &present),
                 () = until(again) => {}
             }
-            present = match sources(&self.office, self.path.clone()).await {
+            present = match sources(&self.office, self.path.clone(), &self.wish).await {
                 Ok(sources) => sources,
                 Err(_) => return,
             };
         }
     }
 
-    fn read_what_is_due(&mut self, present: &Sources, tail: Option<u32>) {
+    /// Whether all that is wanted is a one-off job's output, and that was read to its end: nothing comes after it.
+    fn is_run_to_its_end(&self) -> bool {
+        let is_one_off = |source: &Source| is_one_off(&source.slot);
+        !self.places.is_empty()
+            && self.places.iter().all(|(source, place)| is_one_off(source) && matches!(place.next, Next::Never))
+    }
+
+    /// `first` says how many lines of those that are there from the beginning; of what comes later all are wanted.
+    fn read_what_is_due(&mut self, present: &Sources, first: Option<Option<u32>>) {
         // What is gone and read to its end is forgotten, so that a reader may stay for months.
         self.places.retain(|source, place| matches!(place.next, Next::Ends) || present.contains_key(source));
         let now = Instant::now();
-        for source in present.keys() {
-            let fresh = || Place { tail, last: None, told: None, next: Next::At(now) };
+        for (source, has_ended) in present {
+            let fresh =
+                || Place { tail: first.flatten(), last: None, told: None, had_ended: false, next: Next::At(now) };
             let known = self.places.contains_key(source);
-            if known || self.which.follow || tail.is_some() {
+            if known || self.wish.follow || first.is_some() {
                 let place = self.places.entry(source.clone()).or_insert_with(fresh);
                 if matches!(place.next, Next::At(at) if at <= now) {
                     let place = std::mem::replace(place, Place { next: Next::Ends, ..fresh() });
+                    let place = Place { had_ended: *has_ended, ..place };
                     let reading =
-                        read(self.office.clone(), source.clone(), place, self.which.follow, self.lines.clone());
+                        read(self.office.clone(), source.clone(), place, self.wish.clone(), self.lines.clone());
                     self.readers.spawn(reading);
                 }
             }
@@ -195,10 +260,16 @@ impl Collector {
 
     fn note_end(&mut self, ended: Option<(Source, Place)>, present: &Sources) {
         let Some((source, mut place)) = ended else { return };
-        let is_over = present.get(&source).is_none_or(|is_final| *is_final);
-        place.next = if self.which.follow && !is_over { Next::At(Instant::now() + ASK_AGAIN) } else { Next::Never };
+        // What was written between the asking and the end is still to come.
+        let is_over = place.had_ended || !present.contains_key(&source);
+        place.next = if self.wish.follow && !is_over { Next::At(Instant::now() + ASK_AGAIN) } else { Next::Never };
         self.places.insert(source, place);
     }
+}
+
+/// Whether a slot is that of a one-off job.
+fn is_one_off(slot: &str) -> bool {
+    matches!(slot.split_once('.'), Some(("run" | "release", _)))
 }
 
 async fn until(instant: Option<Instant>) {
@@ -213,18 +284,19 @@ async fn read(
     office: Arc<Office>,
     source: Source,
     mut place: Place,
-    follow: bool,
+    wish: Wish,
     lines: mpsc::Sender<view::LogLine>,
 ) -> (Source, Place) {
+    let follow = wish.follow;
     let range = match place.last {
         Some((at, _)) => LogRange { tail: None, since: Some(at), follow },
-        None => LogRange { tail: place.tail, since: None, follow },
+        None => LogRange { tail: place.tail, since: wish.since, follow },
     };
     // The lines of the last one's time come again; as many as were passed on are left out.
     let mut passed = place.last;
     let began = mint::wall();
     let mut said = None;
-    match office.sessions.logs(source.node, source.job, range) {
+    match office.sessions.logs(source.node, source.job, range, wish.grep) {
         Err(error) => said = Some(error.to_string()),
         Ok(mut logs) => {
             while let Some(word) = logs.next().await {
@@ -370,7 +442,7 @@ mod tests {
 
     #[test]
     fn output_that_is_asked_for_again_goes_on_after_the_last_line() {
-        let mut place = Place { tail: None, last: None, told: None, next: Next::Ends };
+        let mut place = Place { tail: None, last: None, told: None, next: Next::Ends, had_ended: false };
         [1, 2, 2].into_iter().for_each(|at| place.note(Wall(at)));
         let mut passed = place.last;
         let again = [1, 2, 2, 2, 3, 3].map(|at| was_passed(&mut passed, Wall(at)));

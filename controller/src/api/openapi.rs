@@ -6,6 +6,7 @@ use super::endpoints::{Endpoint, endpoints};
 use super::page;
 use super::problem::Kind;
 use axum::http::Method;
+use lapstrake_api::tunnel::{FromOperator, ToOperator};
 use lapstrake_api::view::Problem;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -24,6 +25,7 @@ pub struct About {
     listed: bool,
     tagged: bool,
     conditional: bool,
+    weighed: bool,
 }
 
 /// A request's body.
@@ -39,6 +41,8 @@ enum Given {
     Json(SchemaOf),
     Events(SchemaOf),
     Text,
+    /// A WebSocket: the words to the operator, and the operator's.
+    Socket(SchemaOf, SchemaOf),
 }
 
 impl Endpoint {
@@ -85,6 +89,20 @@ impl Endpoint {
     /// A text for people.
     pub fn gives_text(mut self) -> Endpoint {
         self.about.answers.push((200, Given::Text));
+        self
+    }
+    /// A WebSocket to a job.
+    pub fn upgrades(mut self) -> Endpoint {
+        let words: (SchemaOf, SchemaOf) = (
+            |generator| generator.subschema_for::<ToOperator>(),
+            |generator| generator.subschema_for::<FromOperator>(),
+        );
+        self.about.answers.push((101, Given::Socket(words.0, words.1)));
+        self
+    }
+    /// Reads its parameters as more than their forms say, so that well-formed ones may be refused.
+    pub fn weighs(mut self) -> Endpoint {
+        self.about.weighed = true;
         self
     }
     /// Changes something that has a tag.
@@ -255,6 +273,7 @@ fn path_parameter(name: &str) -> Value {
         "node" => ("A node's name or id.", text()),
         "token" => ("A token's name or id.", text()),
         "number" => ("A deployment's number, from 1.", json!({ "type": "integer", "format": "uint32", "minimum": 0 })),
+        "job" => ("A one-off job's id.", text()),
         "problem" => ("The end of a problem's `type`.", text()),
         "kind" => ("What the value is for.", json!({ "type": "string", "enum": ["secret", "variable", "registry"] })),
         "name" => ("The secret's or variable's name, or the registry's host.", text()),
@@ -308,6 +327,16 @@ fn responses(endpoint: &Endpoint, given: &mut SchemaGenerator) -> Value {
             }
             Given::Json(schema) => {
                 json!({ "description": "The answer.", "content": { "application/json": { "schema": schema(given) } } })
+            }
+            Given::Socket(to_operator, from_operator) => {
+                let name = |schema: Schema| schema.get("$ref").and_then(Value::as_str).unwrap_or("JSON").to_owned();
+                json!({ "description": format!(
+                    "The connection is a WebSocket from here on (RFC 6455, HTTP/1.1 only). Messages of bytes are what is said: the \
+                     first byte is 0 to the job, 1 from its standard output or connection, 2 from its standard error; at most 32 \
+                     KiB follow. Messages of text are words as JSON: {} from here, {} to here. A side that hears nothing for \
+                     45 s takes the other for gone.",
+                    name(to_operator(given)), name(from_operator(given)),
+                ) })
             }
             Given::Events(schema) => {
                 // The schema is of an event's fields; what `data` holds is among the schemas too.
@@ -371,6 +400,12 @@ fn error_statuses(endpoint: &Endpoint) -> Vec<u16> {
     if endpoint.about.conditional {
         statuses.push(412);
     }
+    if endpoint.about.weighed {
+        statuses.push(422);
+    }
+    if endpoint.about.answers.iter().any(|(_, given)| matches!(given, Given::Socket(..))) {
+        statuses.extend([409, 422, 426]);
+    }
     statuses
 }
 
@@ -397,6 +432,9 @@ fn errors(problem: &Schema) -> Value {
             Kind::Unauthenticated => {
                 error["headers"] = json!({ "WWW-Authenticate": { "$ref": "#/components/headers/WWW-Authenticate" } });
             }
+            Kind::UpgradeRequired => {
+                error["headers"] = json!({ "Upgrade": { "$ref": "#/components/headers/Upgrade" } });
+            }
             _ => {}
         }
         errors.insert(status, error);
@@ -417,6 +455,7 @@ fn headers() -> Value {
             "schema": { "type": "string", "pattern": "^\"[0-9a-f]{16}\"$" },
         },
         "Retry-After": { "description": "Seconds to wait.", "required": true, "schema": { "type": "integer", "minimum": 1 } },
+        "Upgrade": { "description": "`websocket`.", "required": true, "schema": { "type": "string" } },
         "WWW-Authenticate": { "description": "`Bearer`.", "required": true, "schema": { "type": "string" } },
     })
 }

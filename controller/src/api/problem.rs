@@ -43,6 +43,8 @@ pub enum Kind {
     Invalid,
     /// The idempotency key belongs to another request.
     KeyReused,
+    /// The address speaks WebSocket, and the request does not.
+    UpgradeRequired,
     /// Asked too often.
     TooManyRequests,
     /// A fault of the controller's own.
@@ -53,7 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, by their status.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::BadRequest,
         Kind::Unauthenticated,
         Kind::Forbidden,
@@ -65,6 +67,7 @@ impl Kind {
         Kind::TooLarge,
         Kind::Invalid,
         Kind::KeyReused,
+        Kind::UpgradeRequired,
         Kind::TooManyRequests,
         Kind::Internal,
         Kind::Unavailable,
@@ -84,6 +87,7 @@ impl Kind {
             Kind::TooLarge => "too-large",
             Kind::Invalid => "invalid",
             Kind::KeyReused => "key-reused",
+            Kind::UpgradeRequired => "upgrade-required",
             Kind::TooManyRequests => "too-many-requests",
             Kind::Internal => "internal",
             Kind::Unavailable => "unavailable",
@@ -102,6 +106,7 @@ impl Kind {
             Kind::Changed => StatusCode::PRECONDITION_FAILED,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Invalid | Kind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Kind::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Kind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -122,6 +127,7 @@ impl Kind {
             Kind::TooLarge => "The body is too large",
             Kind::Invalid => "Well formed and wrong",
             Kind::KeyReused => "The idempotency key belongs to another request",
+            Kind::UpgradeRequired => "This address speaks WebSocket",
             Kind::TooManyRequests => "Too many requests",
             Kind::Internal => "A fault of the controller",
             Kind::Unavailable => "Not now",
@@ -170,9 +176,13 @@ impl Kind {
                 "The `Idempotency-Key` was used by the same token for a request with another method, address or body. \
                  Nothing was done. Take a new key for each request, and the same one only to repeat it."
             }
+            Kind::UpgradeRequired => {
+                "What this address gives is a stream both ways, which is a WebSocket (RFC 6455) over HTTP/1.1. Ask with \
+                 `Connection: Upgrade`, `Upgrade: websocket`, `Sec-WebSocket-Version: 13` and a `Sec-WebSocket-Key`."
+            }
             Kind::TooManyRequests => {
                 "The token or the address asks more often than the controller's configuration allows ([rate] in \
-                 controller.toml). Wait as many seconds as `Retry-After` says."
+                 controller.toml), or has as many streams to jobs open as it may ([tunnels]). Wait as many seconds as `Retry-After` says."
             }
             Kind::Internal => {
                 "The controller has a fault. Its log has the problem's `instance`. Whether the request was carried out is \
@@ -299,6 +309,9 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.kind == Kind::Unauthenticated {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.kind == Kind::UpgradeRequired {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
         if let Some(wait) = self.wait {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.0.div_ceil(1_000).max(1)));

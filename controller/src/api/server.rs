@@ -99,8 +99,11 @@ async fn connection(
         request.extensions_mut().insert(PeerAddress(peer.to_canonical()));
         request
     });
-    let serving = builder
-        .serve_connection(TokioIo::new(FirstWords::within(FIRST_WORDS, stream)), TowerToHyperService::new(router));
+    // One that becomes a WebSocket leaves its place here: streams to jobs are counted by themselves.
+    let serving = builder.serve_connection_with_upgrades(
+        TokioIo::new(FirstWords::within(FIRST_WORDS, stream)),
+        TowerToHyperService::new(router),
+    );
     tokio::pin!(serving);
     let result = tokio::select! {
         result = serving.as_mut() => result,

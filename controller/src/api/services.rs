@@ -16,6 +16,7 @@ use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::cluster::Key;
 use lapstrake_core::cluster::command::{Answer, Command};
 use lapstrake_core::cluster::state::{Deployment, Service};
+use lapstrake_core::cluster::trial::Steer;
 use lapstrake_core::ids::ServiceId;
 use std::sync::Arc;
 
@@ -158,6 +159,36 @@ pub async fn scale(
     let ask::Scale { scale } = body::json(body).await?;
     change(&office, &caller, Command::Scale { service: path_in(at), scale }).await
 }
+
+/// `POST /v1/services/{app}/{env}/{service}/deployments/{number}/cancel`.
+pub async fn cancel(caller: Caller, State(office): State<Arc<Office>>, at: OneDeployment) -> Shown {
+    steer(&office, &caller, at, Steer::Cancel).await
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/deployments/{number}/hold`.
+pub async fn hold(caller: Caller, State(office): State<Arc<Office>>, at: OneDeployment) -> Shown {
+    steer(&office, &caller, at, Steer::Hold).await
+}
+
+/// `POST /v1/services/{app}/{env}/{service}/deployments/{number}/release`.
+pub async fn release(caller: Caller, State(office): State<Arc<Office>>, at: OneDeployment, body: Body) -> Shown {
+    let ask::Release { all } = body::json(body).await?;
+    steer(&office, &caller, at, if all { Steer::ReleaseAll } else { Steer::Release }).await
+}
+
+/// Does it to the deployment that was named, and shows it.
+async fn steer(office: &Office, caller: &Caller, Path(at): OneDeployment, how: Steer) -> Shown {
+    let (application, environment, service, number) = at;
+    let path = ServicePath { application, environment, service };
+    office.carry_out(caller, Command::Steer { service: path.clone(), number, how }).await?;
+    let missing = ApiError::not_found(format!("{path} has no deployment {number}"));
+    look_at(office, path, move |look, service| view_of(look, service, number)).await?.map(Json).ok_or(missing)
+}
+
+/// Application, environment, service and number.
+type OneDeployment = Path<(String, String, String, u32)>;
+/// A deployment as it is after that.
+type Shown = Result<Json<view::Deployment>, ApiError>;
 
 /// `DELETE /v1/services/{app}/{env}/{service}`: recorded; the service is gone when its slots are empty.
 pub async fn remove(caller: Caller, State(office): State<Arc<Office>>, at: At) -> Result<StatusCode, ApiError> {

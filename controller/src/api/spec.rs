@@ -178,7 +178,10 @@ fn service_change(applied: Applied) -> view::ServiceChange {
     let jobs = |n: u32| if n == 1 { "1 job".to_owned() } else { format!("{n} jobs") };
     let (action, summary) = match applied.change {
         Change::None => ("nothing", "is as the file says".to_owned()),
-        Change::Retry { failed } => ("replace", format!("deployment {failed} of this spec failed and is tried again")),
+        Change::Retry { failed } => {
+            ("replace", format!("deployment {failed} of this spec did not come to its end and is tried again"))
+        }
+        Change::AtResume => ("at-resume", "is paused; the spec is recorded and takes effect at the resume".to_owned()),
         Change::Create { jobs: n } => ("create", format!("is new, with {}", jobs(n))),
         Change::Replace { jobs: n, scale_from, scale_to } if scale_from == scale_to => {
             ("replace", format!("{} replaced", if n == 1 { "1 job is".into() } else { format!("{n} jobs are") }))

@@ -16,7 +16,7 @@ use lapstrake_core::access::{Scope, Verb, decide};
 use lapstrake_core::cluster::Cluster;
 use lapstrake_core::cluster::command::{Command, Refusal};
 use lapstrake_core::cluster::state::Service;
-use lapstrake_core::cluster::values::{SetValue, ValueCommand};
+use lapstrake_core::cluster::values::{SetValue, ValueCommand, value_text};
 use lapstrake_core::ids::{SlotId, ValueId};
 use lapstrake_core::values::{Sealed, VALUE_BYTES, ValueKey, ValueKind, ValueScope, automatic};
 use lapstrake_pki::mint;
@@ -82,24 +82,7 @@ pub async fn set(caller: Caller, State(office): State<Arc<Office>>, body: Body) 
     let bytes = body::bytes(body, BODY_BYTES).await?;
     let ask::SetValue { of, kind, name, value, user } = serde_json::from_slice(&bytes).map_err(unread)?;
     let (at, kind) = (of.unwrap_or_default(), kind_of(&kind)?);
-    let clear = match (kind, user) {
-        (ValueKind::Registry, Some(user)) if !user.is_empty() && !user.contains(['\n', ':']) => {
-            format!("{user}\n{value}")
-        }
-        (ValueKind::Registry, _) => {
-            return Err(wrong("the credentials for a registry need a user without : in its name"));
-        }
-        (ValueKind::Secret | ValueKind::Variable, None) => value,
-        (ValueKind::Secret | ValueKind::Variable, Some(_)) => {
-            return Err(wrong("user is said of the credentials for a registry only"));
-        }
-    };
-    if clear.len() > VALUE_BYTES {
-        return Err(wrong(&format!("the value has {} bytes; {VALUE_BYTES} are allowed", clear.len())));
-    }
-    if clear.contains('\0') {
-        return Err(wrong("the value has a NUL in it, which no process can be given"));
-    }
+    let clear = value_text(kind, user.as_deref(), &value).map_err(|refusal| wrong(&refusal.sentence))?;
     let wanted_at = at.clone();
     let scope = office.engine.look(move |look| look.cluster.value_scope(&wanted_at)).await?;
     let id = ValueId(mint::id());
@@ -221,10 +204,7 @@ fn add_given(cluster: &Cluster, service: &Service, all: &mut Vec<Listed>) {
         closed: None,
     };
     let spec = &service.spec;
-    all.retain(|one| {
-        let own = spec.env.contains_key(&one.view.name) || spec.secrets.contains_key(&one.view.name);
-        !(own && one.view.kind == ValueKind::Variable.word())
-    });
+    all.retain(|one| !(one.view.kind == ValueKind::Variable.word() && spec.has_variable(&one.view.name)));
     all.extend(spec.env.iter().map(|(name, value)| line(name, "spec", Some(value.clone()))));
     all.extend(spec.secrets.iter().map(|(name, secret)| line(name, "spec", Some(format!("(secret {secret})")))));
     let first = SlotId { service: service.id, target: spec.target().into(), number: 1 };

@@ -7,7 +7,7 @@ use lapstrake_core::cluster::paths::slot_word;
 use lapstrake_core::cluster::rotation::RotationWait;
 use lapstrake_core::cluster::state::{
     Allotment, Application, Authority, Deployment, DeploymentFailure, DeploymentPhase, Environment, Node, ReturnAnswer,
-    Returning, Revision, Root, Service, Slot,
+    Returning, Revision, Root, Service, Slot, SlotJob,
 };
 use lapstrake_core::cluster::status::{ServiceState, SlotJobStatus, SlotStatus};
 use lapstrake_core::cluster::{Cluster, One};
@@ -254,8 +254,19 @@ pub fn service(look: &Look<'_>, record: &Service) -> view::Service {
         scale: record.spec.scale,
         healthy: status.as_ref().map_or(0, |status| status.healthy),
         routes: routes.map(routes_of).unwrap_or_default(),
+        ports: routes.map_or(&record.spec, |revision| &revision.spec).ports.iter().map(|port| port.port).collect(),
         jobs: slots.iter().flat_map(|slot| jobs_of(look, &path, slot)).collect(),
         deployment: newest_deployment(look, record),
+        paused: record.wanted.pause().map(|pause| view::Hold {
+            by: pause.by.clone(),
+            reason: pause.reason.clone(),
+            since_ms: pause.since.0,
+        }),
+        not_redeployable: record.not_redeployable.as_ref().map(|mark| view::Hold {
+            by: mark.by.clone(),
+            reason: Some(mark.reason.clone()),
+            since_ms: mark.since.0,
+        }),
         path,
     }
 }
@@ -273,6 +284,11 @@ fn routes_of(revision: &Revision) -> Vec<String> {
 fn jobs_of(look: &Look<'_>, path: &str, slot: &SlotStatus) -> Vec<view::Job> {
     let held = look.cluster.get::<Slot>(&slot.slot);
     let wanted = held.and_then(|held| held.job);
+    let limit_of = |record: &SlotJob| {
+        let revision = look.cluster.get::<Revision>(&(slot.slot.service, record.revision))?;
+        let Size { cpu_milli, memory_bytes, .. } = revision.spec.size;
+        Some(view::Amount { cpu_milli, memory_bytes })
+    };
     let job_view = |job: JobId, seen: Option<&SlotJobStatus>| {
         let record = held.and_then(|held| held.job.iter().chain(&held.previous).find(|record| record.job == job));
         let silent = seen.is_none();
@@ -292,6 +308,7 @@ fn jobs_of(look: &Look<'_>, path: &str, slot: &SlotStatus) -> Vec<view::Job> {
             address: seen.and_then(|seen| seen.address).map(|address| address.to_string()),
             memory_bytes: seen.map_or(0, |seen| seen.memory_bytes),
             cpu_milli: seen.map_or(0, |seen| seen.cpu_milli),
+            limit: record.and_then(limit_of).unwrap_or_default(),
         }
     };
     let shown = |seen: &&SlotJobStatus| !matches!(seen.phase, JobPhase::Stopped | JobPhase::Rejected);
@@ -353,6 +370,8 @@ pub fn deployment(look: &Look<'_>, service: &Service, record: &Deployment) -> vi
         image: revision.map_or(&record.spec, |revision| &revision.spec).image.reference.clone(),
         from: record.from,
         revision: record.revision,
+        strategy: record.spec.deploy.strategy.name().into(),
+        canary: canary(record).filter(|_| !ended),
         phase: record.phase.word().into(),
         ended,
         message: message_of(look, service, record),
@@ -360,6 +379,13 @@ pub fn deployment(look: &Look<'_>, service: &Service, record: &Deployment) -> vi
         reached: record.reached.iter().map(|(phase, at)| moment(phase.word(), at.0)).collect(),
         slots: timelines(look, service, record),
     }
+}
+
+fn canary(record: &Deployment) -> Option<view::Canary> {
+    let trial = record.trial.filter(|_| record.phase == DeploymentPhase::Rolling)?;
+    let steps = &record.spec.deploy.steps;
+    let weight = steps.get(trial.step as usize)?.weight;
+    Some(view::Canary { step: trial.step + 1, steps: steps.len() as u32, weight, held: trial.held })
 }
 
 fn moment(phase: &str, at_ms: u64) -> view::Moment {
@@ -371,13 +397,26 @@ fn message_of(look: &Look<'_>, service: &Service, record: &Deployment) -> Option
         Some(DeploymentFailure::Job { slot, node, failure }) => {
             return Some(format!("{} on {node}: {failure}", slot_word(slot)));
         }
-        Some(DeploymentFailure::Image { said } | DeploymentFailure::Values { said }) => return Some(said.clone()),
+        Some(
+            failure @ (DeploymentFailure::Image { .. }
+            | DeploymentFailure::Values { .. }
+            | DeploymentFailure::Release { .. }
+            | DeploymentFailure::Cancelled { .. }),
+        ) => return Some(failure.to_string()),
         None => {}
     }
     match record.phase {
-        DeploymentPhase::Complete | DeploymentPhase::Superseded | DeploymentPhase::Failed => None,
+        // Nothing newer has superseded it: a pause did, or the service's end.
+        DeploymentPhase::Superseded if record.number == service.last_deployment => {
+            Some(if service.deleting { "the service is being removed" } else { "the service was paused" }.into())
+        }
+        DeploymentPhase::Complete
+        | DeploymentPhase::Superseded
+        | DeploymentPhase::Failed
+        | DeploymentPhase::Cancelled => None,
         DeploymentPhase::Queued
         | DeploymentPhase::Resolving
+        | DeploymentPhase::Preparing
         | DeploymentPhase::Placing
         | DeploymentPhase::Rolling
         | DeploymentPhase::Reverting => waits_of(look, service.id),
@@ -398,6 +437,8 @@ fn timelines(look: &Look<'_>, service: &Service, record: &Deployment) -> Vec<vie
         phase: outcome.phase.word().into(),
         reached: outcome.reached.iter().map(|(phase, at)| moment(phase.word(), at.0)).collect(),
         stopped_ms: outcome.stopped_at.map(|at| at.0),
+        good_ms: outcome.good_at.map(|at| at.0),
+        bad_answer: outcome.bad_answer.clone(),
         message: outcome.failure.as_ref().map(ToString::to_string).or_else(|| outcome.waits_for.clone()),
     });
     let untold = |slot: &&Slot| {
@@ -413,6 +454,8 @@ fn timelines(look: &Look<'_>, service: &Service, record: &Deployment) -> Vec<vie
         phase: "waiting".into(),
         reached: Vec::new(),
         stopped_ms: None,
+        good_ms: None,
+        bad_answer: None,
         message: None,
     });
     told.chain(waiting).collect()

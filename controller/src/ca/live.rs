@@ -72,6 +72,12 @@ impl LiveTls {
         Ok(())
     }
 
+    /// When the operator's own certificate ends, if there is one.
+    pub fn own_ends(&self) -> Option<Wall> {
+        let own = self.own_pair.load_full()?;
+        Some(Validity::of(own.cert.first()?)?.not_after)
+    }
+
     /// Makes a new certificate and puts it before every connection from now on. Open ones go on.
     pub fn renew(&self) -> Result<(), CaError> {
         let (control, api) = configs(&self.ca, &self.names, self.own_pair.load_full())?;

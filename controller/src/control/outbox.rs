@@ -1,13 +1,14 @@
 //! What waits for one agent.
 //!
 //! State, not a queue: of sets, of what runs elsewhere and of heartbeat answers only the newest waits, in a place that is
-//! overwritten. Questions are a short queue that refuses when it is full. An agent that does not read therefore costs the
+//! overwritten. Questions are a short queue that refuses when it is full. Streams to jobs have a place each before they are
+//! asked for: nothing about them is refused here, and no end of one is lost. An agent that does not read therefore costs the
 //! same as one that does.
 
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::cluster::standing::HelloRefused;
 use lapstrake_core::ids::{JobId, RequestId, ValueId};
-use lapstrake_core::message::{ControllerWord, Elsewhere, LogRange};
+use lapstrake_core::message::{ControllerWord, Elsewhere, LogRange, Way};
 use lapstrake_core::root::RootId;
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::values::GivenValue;
@@ -70,6 +71,10 @@ struct Slots {
     set: Option<AssignmentSet>,
     elsewhere: Option<Vec<Elsewhere>>,
     questions: VecDeque<ControllerWord>,
+    /// Streams that are to be opened: at most as many as there are places to the node.
+    opens: VecDeque<(RequestId, JobId, Way)>,
+    /// Opened ones that are to be closed. They go before further ones are opened, so there are at most as many as places.
+    closes: VecDeque<RequestId>,
     over: Option<SessionOver>,
 }
 
@@ -107,8 +112,30 @@ impl Outbox {
         self.slots().over.clone()
     }
 
-    pub(super) fn send_logs(&self, request: RequestId, job: JobId, range: LogRange) -> Result<(), NotAsked> {
-        self.ask(ControllerWord::SendLogs { request, job, range })
+    pub(super) fn send_logs(
+        &self,
+        request: RequestId,
+        job: JobId,
+        range: LogRange,
+        grep: Option<String>,
+    ) -> Result<(), NotAsked> {
+        self.ask(ControllerWord::SendLogs { request, job, range, grep })
+    }
+
+    /// Asks for a stream to a job that has its place. Nothing comes of it when the session is over.
+    pub(super) fn open_tunnel(&self, request: RequestId, job: JobId, way: Way) {
+        self.change(|slots| slots.opens.push_back((request, job, way)));
+    }
+
+    /// Says that nobody wants a stream any more. One that the agent has not been asked for yet is not asked for.
+    pub(super) fn close_tunnel(&self, request: RequestId) {
+        self.change(|slots| {
+            let asked = slots.opens.len();
+            slots.opens.retain(|(open, ..)| *open != request);
+            if slots.opens.len() == asked {
+                slots.closes.push_back(request);
+            }
+        });
     }
 
     pub(super) fn welcome(&self, welcome: ControllerWord) {
@@ -181,7 +208,11 @@ impl Slots {
         let word = word.or_else(|| self.trust.take());
         let word = word.or_else(|| self.set.take().map(ControllerWord::Assignments));
         let word = word.or_else(|| self.elsewhere.take().map(ControllerWord::Elsewhere));
-        word.or_else(|| self.questions.pop_front()).map(Ok)
+        let close = |request| ControllerWord::CloseTunnel { request };
+        let word = word.or_else(|| self.closes.pop_front().map(close));
+        let word = word.or_else(|| self.questions.pop_front());
+        let open = |(request, job, way)| ControllerWord::OpenTunnel { request, job, way };
+        word.or_else(|| self.opens.pop_front().map(open)).map(Ok)
     }
 }
 
@@ -198,6 +229,7 @@ mod tests {
             stop_absent: true,
             assignments: Vec::new(),
             values: Default::default(),
+            kept_images: None,
         }
     }
 
@@ -224,6 +256,26 @@ mod tests {
         assert_eq!(put, QUESTIONS);
         outbox.next().await.expect("a question");
         assert_eq!(outbox.resolve_image(RequestId(1), image(), None), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_stream_is_never_lost_however_many_questions_wait() {
+        let outbox = Outbox::default();
+        let way = Way::Forward { port: 80 };
+        outbox.open_tunnel(RequestId(1), JobId(1), way.clone());
+        assert!(matches!(outbox.next().await, Ok(ControllerWord::OpenTunnel { request: RequestId(1), .. })));
+        (0..1000).for_each(|n| {
+            let _ = outbox.resolve_image(RequestId(n), image(), None);
+        });
+        outbox.open_tunnel(RequestId(2), JobId(1), way);
+        outbox.close_tunnel(RequestId(2));
+        outbox.close_tunnel(RequestId(1));
+        assert_eq!(outbox.next().await, Ok(ControllerWord::CloseTunnel { request: RequestId(1) }));
+        let mut rest = Vec::new();
+        while let Some(word) = outbox.slots().take() {
+            rest.push(word);
+        }
+        assert!(rest.len() == QUESTIONS, "one that was never asked for is neither opened nor closed: {rest:?}");
     }
 
     #[tokio::test]

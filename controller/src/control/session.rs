@@ -1,4 +1,4 @@
-//! One session of a node, controller's side, and the calls for logs.
+//! One session of a node, controller's side, and the calls for logs and for streams to jobs.
 
 use super::hub::{HelloRefusal, Hub};
 use super::outbox::{Outbox, SessionOver};
@@ -6,7 +6,7 @@ use super::sessions::Sessions;
 use super::{Limits, caller, not_renewed};
 use crate::ca::Ca;
 use crate::vault::Vault;
-use lapstrake::convert::LogsWord;
+use lapstrake::convert::{FromJob, LogsWord, Malformed, ToJob};
 use lapstrake::v1;
 use lapstrake::v1::agent_service_server::AgentService;
 use lapstrake_core::ids::{NodeId, RequestId, SessionId};
@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -41,10 +41,12 @@ pub(super) struct AgentDesk<H> {
 }
 
 type Words = Pin<Box<dyn Stream<Item = Result<v1::OpenSessionResponse, Status>> + Send>>;
+type Asked = Pin<Box<dyn Stream<Item = Result<v1::StreamTunnelResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl<H: Hub> AgentService for AgentDesk<H> {
     type OpenSessionStream = Outgoing;
+    type StreamTunnelStream = Asked;
 
     async fn open_session(
         &self,
@@ -96,33 +98,98 @@ impl<H: Hub> AgentService for AgentDesk<H> {
         }
         Ok(Response::new(v1::StreamLogsResponse {}))
     }
+
+    async fn stream_tunnel(
+        &self,
+        request: Request<Streaming<v1::StreamTunnelRequest>>,
+    ) -> Result<Response<Asked>, Status> {
+        let renewed = |node| self.sessions.certified_until(node);
+        let node = caller(&request, self.ca.cluster(), &*self.hub, renewed)?;
+        let session = self.sessions.of(node).ok_or_else(|| Status::not_found("this node has no session"))?;
+        let mut heard = request.into_inner();
+        let first = timeout(self.limits.first_word_time, heard.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no word came"))??;
+        let opening = first.map(FromJob::try_from).transpose().map_err(malformed)?;
+        let Some(FromJob::Opening { request, job }) = opening else {
+            return Err(Status::invalid_argument("the first word of StreamTunnel must be an opening"));
+        };
+        let ends = self.sessions.tunnels.answer(request, node, job);
+        let (words, asked) = ends.ok_or_else(|| Status::not_found("nobody waits for this stream"))?;
+        let (tell, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                passed = pass_on(request, heard, words) => passed,
+                // Whatever cuts the node's session cuts what belongs to it.
+                over = session.ended() => Err(closing(&over)),
+            };
+            let _ = tell.send(end);
+        });
+        Ok(Response::new(answers(asked, ended)))
+    }
 }
 
-/// Carries lines to their reader until the end, or until the reader has gone.
-async fn pass_on(
-    request: RequestId,
-    mut heard: Streaming<v1::StreamLogsRequest>,
-    reader: mpsc::Sender<LogsWord>,
-) -> Result<(), Status> {
+/// A node's word about one request: an opening, what there is to say, an end.
+trait OfRequest: Sized {
+    fn is_opening(&self) -> bool;
+    fn is_last(&self) -> bool;
+}
+
+impl OfRequest for FromJob {
+    fn is_opening(&self) -> bool {
+        matches!(self, FromJob::Opening { .. })
+    }
+    fn is_last(&self) -> bool {
+        matches!(self, FromJob::End(_))
+    }
+}
+
+impl OfRequest for LogsWord {
+    fn is_opening(&self) -> bool {
+        matches!(self, LogsWord::Opening { .. })
+    }
+    fn is_last(&self) -> bool {
+        matches!(self, LogsWord::End(_))
+    }
+}
+
+/// Carries words to whoever asked until the end, or until they have gone.
+async fn pass_on<T, W>(request: RequestId, mut heard: Streaming<T>, asker: mpsc::Sender<W>) -> Result<(), Status>
+where
+    W: OfRequest + TryFrom<T, Error = Malformed>,
+{
     loop {
         let word = tokio::select! {
             word = heard.message() => word?,
-            () = reader.closed() => return Ok(()),
+            () = asker.closed() => return Ok(()),
         };
-        let word = match word.map(LogsWord::try_from) {
+        let word = match word.map(W::try_from) {
             None => return Ok(()),
             Some(Err(error)) if error.is_unknown_word() => continue,
             Some(Err(error)) => return Err(malformed(error)),
-            Some(Ok(LogsWord::Opening { .. })) => {
+            Some(Ok(word)) if word.is_opening() => {
                 return Err(Status::invalid_argument(format!("the request {request} was opened twice")));
             }
             Some(Ok(word)) => word,
         };
-        let last = matches!(word, LogsWord::End(_));
-        if reader.send(word).await.is_err() || last {
+        let last = word.is_last();
+        if asker.send(word).await.is_err() || last {
             return Ok(());
         }
     }
+}
+
+/// What the operator says, on its way to the job, until one of the two has ended.
+fn answers(asked: mpsc::Receiver<ToJob>, ended: oneshot::Receiver<Result<(), Status>>) -> Asked {
+    let words = futures_util::stream::unfold(Some((asked, ended)), async |ends| {
+        let (mut asked, mut ended) = ends?;
+        tokio::select! {
+            biased;
+            end = &mut ended => end.ok()?.err().map(|status| (Err(status), None)),
+            word = asked.recv() => word.map(|word| (Ok(word.into()), Some((asked, ended)))),
+        }
+    });
+    Box::pin(words)
 }
 
 impl<H: Hub> AgentDesk<H> {
@@ -324,6 +391,6 @@ fn not_opened(refusal: &HelloRefusal) -> Status {
     }
 }
 
-fn malformed(error: lapstrake::convert::Malformed) -> Status {
+fn malformed(error: Malformed) -> Status {
     Status::invalid_argument(error.to_string())
 }

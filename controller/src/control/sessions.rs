@@ -2,7 +2,9 @@
 
 use super::logs::{LogRequests, Logs, NoLogs};
 use super::outbox::{Outbox, SessionOver};
-use lapstrake_core::ids::{JobId, NodeId, SessionId};
+use super::tunnels::{NoTunnel, TunnelPlace, TunnelRequests};
+use crate::config::TunnelLimits;
+use lapstrake_core::ids::{JobId, NodeId, SessionId, TokenId};
 use lapstrake_core::message::LogRange;
 use lapstrake_core::root::RootId;
 use lapstrake_core::time::Wall;
@@ -15,6 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 pub struct Sessions {
     seats: Mutex<HashMap<NodeId, Arc<Seat>>>,
     pub(super) logs: Arc<LogRequests>,
+    pub(super) tunnels: Arc<TunnelRequests>,
 }
 
 /// A node's place. It stays when the session ends; there are as many as nodes that ever had a session with this process.
@@ -36,17 +39,24 @@ pub(super) struct Turn {
 
 impl Sessions {
     /// None yet.
-    pub fn new() -> Arc<Sessions> {
-        Arc::default()
+    pub fn new(tunnels: TunnelLimits) -> Arc<Sessions> {
+        Arc::new(Sessions { tunnels: Arc::new(TunnelRequests::new(tunnels)), ..Sessions::default() })
     }
 
     /// Asks a node for the output of one of its jobs.
-    pub fn logs(&self, node: NodeId, job: JobId, range: LogRange) -> Result<Logs, NoLogs> {
+    pub fn logs(&self, node: NodeId, job: JobId, range: LogRange, grep: Option<String>) -> Result<Logs, NoLogs> {
         let (_, outbox) =
             self.seat(node).live().filter(|(_, outbox)| outbox.over().is_none()).ok_or(NoLogs::NoSession)?;
         let logs = self.logs.open(node, job)?;
-        outbox.send_logs(logs.request(), job, range).map_err(|_| NoLogs::Busy)?;
+        outbox.send_logs(logs.request(), job, range, grep).map_err(|_| NoLogs::Busy)?;
         Ok(logs)
+    }
+
+    /// A place for a stream to one of a node's jobs, for the holder of a token. The node is asked when the place is used.
+    pub fn tunnel(&self, node: NodeId, job: JobId, token: TokenId) -> Result<TunnelPlace, NoTunnel> {
+        let (_, outbox) =
+            self.seat(node).live().filter(|(_, outbox)| outbox.over().is_none()).ok_or(NoTunnel::NoSession)?;
+        self.tunnels.reserve(node, job, token, outbox)
     }
 
     /// Tells every node whom to trust from now on.

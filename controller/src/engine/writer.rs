@@ -3,6 +3,7 @@
 use super::{CommandError, Credentials, Input, Look, LookAt, chain, changes_of, credentials, load, standings};
 use crate::clock;
 use crate::control::{HelloRefusal, Outbox, SessionOver};
+use crate::metrics::Metrics;
 use crate::store::{BATCH_CHANGES, Batch, Change, NewEvent, Store};
 use lapstrake_core::access::Author;
 use lapstrake_core::audit::Entry;
@@ -10,13 +11,16 @@ use lapstrake_core::cluster::event::Event;
 use lapstrake_core::cluster::live::Live;
 use lapstrake_core::cluster::request::Carried;
 use lapstrake_core::cluster::standing::HelloRefused;
-use lapstrake_core::cluster::state::{Authority, Meta, Node, Service, Standing};
-use lapstrake_core::cluster::{Cluster, Context, Ids, One, Touched};
+use lapstrake_core::cluster::state::{Authority, Meta, Service, Standing};
+use lapstrake_core::cluster::{Cluster, Context, Ids, One, Sent, Touched};
 use lapstrake_core::ids::{EpochId, NodeId, ServiceId, SessionId};
 use lapstrake_core::message::{ControllerWord, Elsewhere};
 use lapstrake_core::time::{Millis, Tick, earlier};
 use lapstrake_pki::mint;
+use lapstrake_unit::Pulse;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// A batch is committed when it has this many changes, though more inputs wait: below the store's limit by what one
@@ -36,8 +40,8 @@ const RETRY_COMMIT: Millis = Millis(500);
 struct Session {
     id: SessionId,
     outbox: Outbox,
-    /// The number of the set that was sent last.
-    sent: Option<u64>,
+    /// The set that was sent last.
+    sent: Option<Sent>,
     elsewhere: Option<Vec<Elsewhere>>,
 }
 
@@ -74,6 +78,8 @@ pub(super) struct Writer {
     /// Sessions that wait for the commit.
     greetings: Vec<Greeting>,
     watchers: Watchers,
+    pulse: Pulse,
+    metrics: Arc<Metrics>,
 }
 
 /// Who is told what is on disk.
@@ -90,7 +96,13 @@ pub(super) struct Watchers {
 
 impl Writer {
     /// Nothing is known of any node, so every service is looked at.
-    pub(super) fn new(store: Store, cluster: Cluster, watchers: Watchers) -> Writer {
+    pub(super) fn new(
+        store: Store,
+        cluster: Cluster,
+        watchers: Watchers,
+        pulse: Pulse,
+        metrics: Arc<Metrics>,
+    ) -> Writer {
         let mut live = Live::new(clock::tick());
         live.restored = store.is_restored();
         Writer {
@@ -108,6 +120,8 @@ impl Writer {
             replies: Vec::new(),
             greetings: Vec::new(),
             watchers,
+            pulse,
+            metrics,
         }
     }
 
@@ -121,6 +135,7 @@ impl Writer {
         };
         let mut looks = VecDeque::new();
         loop {
+            self.pulse.beat();
             let first = runtime.block_on(async { tokio::time::timeout(self.nap().std(), queue.recv()).await });
             match first {
                 Ok(None) => return,
@@ -136,6 +151,7 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            self.metrics.queue(queue.len());
             self.pass_time();
             let settled = self.settle();
             // Also after a failed commit, when memory is what the store says: who only asks is not held up by a full disk.
@@ -160,6 +176,7 @@ impl Writer {
     }
 
     fn take(&mut self, input: Input, looks: &mut VecDeque<LookAt>) {
+        self.metrics.inputs.add(1);
         match input {
             Input::Look(look) => looks.push_back(look),
             Input::Command { command, author, request, reply } => {
@@ -288,8 +305,12 @@ impl Writer {
         let batch = Batch { changes, events, audit: std::mem::take(&mut self.audit) };
         if !batch.is_empty() {
             lapstrake_crash::point("store.before-commit");
-            match self.store.commit(&batch) {
+            let begun = Instant::now();
+            let committed = self.store.commit(&batch);
+            self.metrics.commits.observe(begun.elapsed());
+            match committed {
                 Ok(last) => {
+                    self.metrics.changes.add(batch.changes.len() as u64);
                     lapstrake_crash::point("store.after-commit");
                     if let Some(last) = last {
                         self.watchers.events.send_replace(last);
@@ -357,12 +378,10 @@ impl Writer {
     /// Sends what follows from the committed records: newer sets, where else services run, questions.
     fn send(&mut self, records_changed: bool) {
         for (node, session) in &mut self.sessions {
-            let generation = self.cluster.get::<Node>(node).map(|record| record.generation);
-            if session.sent.is_none() || session.sent != generation {
+            if records_changed || session.sent.is_none() {
                 // The inventory of this session is recorded, so what the set does not name is not wanted; unless the store is
                 // older than what runs.
-                if let Some(set) = self.cluster.assignments(*node, !self.live.restored) {
-                    session.sent = Some(set.generation.number);
+                if let Some(set) = self.cluster.newer_set(*node, !self.live.restored, &mut session.sent) {
                     session.outbox.assign(set);
                 }
             }
@@ -388,6 +407,7 @@ impl Writer {
     /// The store did not take the batch: what memory holds was never true. Everybody who waits is told so, memory is what
     /// the store says, and every service is looked at again.
     fn reload(&mut self, why: &str) -> bool {
+        self.metrics.failed_commits.add(1);
         tracing::error!(why, "the store did not take a batch; nothing of it counts");
         for (reply, _) in self.replies.drain(..) {
             let _ = reply.send(Err(CommandError::NotStored(why.into())));

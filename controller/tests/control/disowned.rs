@@ -11,7 +11,9 @@ use lapstrake_core::cluster::{Cluster, Key, Record};
 use lapstrake_core::ids::{ClusterId, EpochId, NodeId, SessionId};
 use lapstrake_core::message::{AgentWord, Hello};
 use lapstrake_core::report::Use;
+use lapstrake_unit::Pulse;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -21,6 +23,7 @@ const CLUSTER: ClusterId = ClusterId(7);
 /// An engine on a store of its own, with one node.
 struct Desk {
     engine: Engine,
+    pulse: Pulse,
     node: NodeId,
     store: PathBuf,
     _folder: TempDir,
@@ -44,8 +47,9 @@ async fn desk() -> Desk {
     let mut store = Store::open(&path).expect("a store");
     let changes = cluster.take_changes().into_iter().map(row).collect();
     store.commit(&Batch { changes, ..Batch::default() }).expect("a node");
-    let (engine, _thread) = Engine::start(store, meta).expect("an engine");
-    Desk { engine, node, store: path, _folder: folder }
+    let pulse = Pulse::default();
+    let (engine, _thread) = Engine::start(store, meta, pulse.clone(), Arc::default()).expect("an engine");
+    Desk { engine, pulse, node, store: path, _folder: folder }
 }
 
 impl Desk {
@@ -112,4 +116,43 @@ async fn a_session_that_the_engine_forgets_is_ended() {
     desk.engine.ended(desk.node, SessionId(1));
     desk.engine.heartbeat(desk.node, SessionId(1), Use::default());
     assert_eq!(over(&outbox).await, SessionOver::Superseded);
+}
+
+/// Waits until the writer has come round so often.
+async fn turns(pulse: &Pulse, times: u64) -> bool {
+    let wanted = pulse.count() + times;
+    let turned = async {
+        while pulse.count() < wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, turned).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_writers_pulse_beats_while_nobody_asks_anything_and_stops_with_the_writer() {
+    let desk = desk().await;
+    assert!(turns(&desk.pulse, 2).await, "an idle writer turns");
+    let (held, holds) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let engine = desk.engine.clone();
+    let stuck = tokio::spawn(async move {
+        let look = move |_: &lapstrake_controller::engine::Look<'_>| {
+            let _ = held.send(());
+            let _ = released.recv();
+        };
+        engine.look(look).await
+    });
+    holds.await.expect("the writer is held");
+    let before = desk.pulse.count();
+    // Longer than an idle writer naps.
+    let beaten = timeout(Duration::from_millis(2500), async {
+        while desk.pulse.count() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(beaten.await.is_err(), "the pulse beats though the writer is stuck");
+    release.send(()).expect("the writer waits");
+    stuck.await.expect("joined").expect("the engine runs");
+    assert!(turns(&desk.pulse, 1).await, "the writer turns again");
 }

@@ -176,7 +176,7 @@ impl Cluster {
         let hub = Arc::new(MemoryHub { book: watch::channel(Book::default()).0 });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
-        let (sessions, stop) = (Sessions::new(), CancellationToken::new());
+        let (sessions, stop) = (Sessions::new(Default::default()), CancellationToken::new());
         let vault = Vault::open(folder.path(), None, ca.cluster()).expect("master keys");
         let control = Control {
             ca: ca.clone(),

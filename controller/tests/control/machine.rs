@@ -1,15 +1,16 @@
 //! A machine with the real agent's side of the channel and no engine behind it.
 
 use crate::engine::{Cluster, PATIENCE};
-use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason};
+use lapstrake::convert::{LogLine, LogSource, LogsEnd, LogsEndReason, TunnelEnd, TunnelEndReason};
 use lapstrake_agent::clock::Clock;
 use lapstrake_agent::identity::Identity;
 use lapstrake_agent::join::{Join, JoinError, join};
 use lapstrake_agent::session::{Host, Node, run};
 use lapstrake_agent::tls::Credentials;
+use lapstrake_agent::tunnel::{self, Operator};
 use lapstrake_core::assignment::AssignmentSet;
 use lapstrake_core::ids::{JobId, ValueId};
-use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage};
+use lapstrake_core::message::{Elsewhere, LogRange, ResolvedImage, Way};
 use lapstrake_core::report::{Capacity, NodeReport, Use};
 use lapstrake_core::spec::ImageSource;
 use lapstrake_core::time::{Tick, Wall};
@@ -45,6 +46,7 @@ pub fn report(trouble: &str) -> NodeReport {
         replacements: Vec::new(),
         capacity: Capacity { cpu_milli: 2_000, memory_bytes: 1 << 30 },
         troubles: vec![trouble.to_owned()],
+        full_disk: None,
     }
 }
 
@@ -78,8 +80,12 @@ impl Host for Machine {
             other => Ok(ResolvedImage { pinned: format!("{other}@sha256:1") }),
         }
     }
+    /// No job runs here.
+    async fn tunnel(&self, job: JobId, _: Way, _: Operator) -> TunnelEnd {
+        tunnel::ended(TunnelEndReason::UnknownJob, format!("the job {job} does not run"))
+    }
     /// Follows an output without end; without `follow` it has three batches.
-    async fn logs(&self, _: JobId, range: LogRange, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
+    async fn logs(&self, _: JobId, range: LogRange, _: Option<String>, lines: mpsc::Sender<Vec<LogLine>>) -> LogsEnd {
         let line = LogLine { source: LogSource::Stdout, at: Wall(1), text: vec![b'x'; 16 << 10] };
         let mut left = 3;
         while (range.follow || left > 0) && lines.send(vec![line.clone(); 16]).await.is_ok() {

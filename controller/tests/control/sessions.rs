@@ -26,6 +26,7 @@ fn set(number: u64) -> AssignmentSet {
         stop_absent: true,
         assignments: Vec::new(),
         values: Default::default(),
+        kept_images: None,
     }
 }
 
@@ -39,7 +40,8 @@ fn much(number: usize) -> Vec<Elsewhere> {
         service: "web".into(),
     };
     let nodes = (0..5_000).map(|node| format!("{}-{number}-{node:05}", "n".repeat(180))).collect();
-    vec![Elsewhere { service: lapstrake_core::ids::ServiceId(number as u128), path, routes: Vec::new(), nodes }]
+    let service = lapstrake_core::ids::ServiceId(number as u128);
+    vec![Elsewhere { service, path, routes: Vec::new(), nodes, paused: false }]
 }
 
 #[tokio::test]
@@ -74,11 +76,11 @@ async fn a_node_is_told_what_to_run_and_says_how_it_is() {
 #[tokio::test]
 async fn the_output_of_a_job_comes_to_its_reader_and_ends_with_a_reason() {
     let cluster = Cluster::start().await;
-    assert_eq!(cluster.sessions.logs(NodeId(1), JobId(1), ALL).err(), Some(NoLogs::NoSession));
+    assert_eq!(cluster.sessions.logs(NodeId(1), JobId(1), ALL, None).err(), Some(NoLogs::NoSession));
     let agent = Agent::start("n1", &cluster).await;
     let node = agent.identity.node;
     cluster.until("a heartbeat", |book| book.heartbeats.values().next().copied()).await;
-    let mut logs = cluster.sessions.logs(node, JobId(1), ALL).expect("asked");
+    let mut logs = cluster.sessions.logs(node, JobId(1), ALL, None).expect("asked");
     let mut lines = 0;
     let end = loop {
         match timeout(PATIENCE, logs.next()).await.expect("in time").expect("an end comes first") {
@@ -99,7 +101,7 @@ async fn readers_who_do_not_read_hold_up_neither_heartbeats_nor_memory() {
     let session = cluster.until("a session", |book| book.sessions.get(&node).map(|(session, _)| *session)).await;
     cluster.until("a heartbeat", |book| book.heartbeats.get(&session).copied()).await;
     let mut stuck: Vec<_> = (0..30)
-        .map(|_| cluster.sessions.logs(node, JobId(1), LogRange { follow: true, ..ALL }).expect("asked"))
+        .map(|_| cluster.sessions.logs(node, JobId(1), LogRange { follow: true, ..ALL }, None).expect("asked"))
         .collect();
     for logs in &mut stuck {
         let word = timeout(PATIENCE, logs.next()).await.expect("the output begins");
@@ -131,7 +133,7 @@ async fn a_certificate_is_renewed_while_the_session_goes_on() {
         .await;
     // The session outlives the certificate that it began with, and so do the calls beside it on the same connection.
     cluster.until("the first certificate's end", |_| (mint::wall() > first.not_after).then_some(())).await;
-    let mut logs = cluster.sessions.logs(node, JobId(1), ALL).expect("asked");
+    let mut logs = cluster.sessions.logs(node, JobId(1), ALL, None).expect("asked");
     let end = loop {
         match timeout(PATIENCE, logs.next()).await.expect("in time").expect("an end comes first") {
             LogsWord::End(end) => break end,

@@ -110,5 +110,11 @@ fn no_row_repeats_a_secret() {
     let deed = Command::CreateOperatorToken(new).deed();
     assert!(!format!("{deed:?}").contains("0123456789abcdef"), "{deed:?}");
     let pasted = Command::RemoveOperatorToken { token: "lapo1_cluster_authority_id_secret".into() };
-    assert_eq!(pasted.deed().subject, "(a token)");
+    assert_eq!(pasted.deed().subject, "token/(a token)");
+}
+
+#[test]
+fn a_token_in_a_command_hides_itself_and_nothing_beside_it() {
+    let deed = Deed::new("exec", "shop/production/web", "sh -c 'rm -r /data #lapo1_x.y-z' lapj1_ lapo1_a");
+    assert_eq!(deed.detail, "sh -c 'rm -r /data #(a token)' (a token) (a token)");
 }

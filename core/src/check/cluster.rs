@@ -2,7 +2,7 @@
 //! other, and over what the store gives back.
 
 use crate::access::Author;
-use crate::assignment::{Assignment, AssignmentSet};
+use crate::assignment::{Assignment, AssignmentSet, Traffic};
 use crate::check::Violation;
 use crate::cluster::live::Live;
 use crate::cluster::state::*;
@@ -17,7 +17,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-fn broken(invariant: u8, sentence: String) -> Violation {
+pub(super) fn broken(invariant: u8, sentence: String) -> Violation {
     Violation { invariant, sentence }
 }
 
@@ -25,9 +25,12 @@ fn broken(invariant: u8, sentence: String) -> Violation {
 pub fn of_state(cluster: &Cluster) -> Vec<Violation> {
     let mut violations = one_unfinished_deployment(cluster);
     violations.extend(each_job_in_one_slot(cluster));
+    violations.extend(who_is_alone_is_not_held_back(cluster));
     violations.extend(within_policy(cluster));
     violations.extend(each_route_leads_to_one_service(cluster));
     violations.extend(each_job_has_its_values(cluster));
+    violations.extend(nothing_deploys_what_is_paused(cluster));
+    violations.extend(super::one_offs::of_state(cluster));
     violations
 }
 
@@ -49,6 +52,26 @@ fn one_unfinished_deployment(cluster: &Cluster) -> Vec<Violation> {
     violations
 }
 
+/// 6: a paused service has no deployment under way.
+fn nothing_deploys_what_is_paused(cluster: &Cluster) -> Vec<Violation> {
+    let paused = cluster.all::<Service>().filter(|service| service.wanted.pause().is_some());
+    let deployed = paused.filter_map(|service| Some((cluster.path_of(service), service.unfinished?)));
+    deployed.map(|(path, number)| broken(6, format!("{path} is paused and deployment {number} is under way"))).collect()
+}
+
+/// 6: while a service is paused no slot of it gets a job; and where it was paused before, none has one.
+fn nothing_starts_what_is_paused(before: &Cluster, after: &Cluster) -> Vec<Violation> {
+    let is_paused = |cluster: &Cluster, slot: &Slot| {
+        cluster.get::<Service>(&slot.id.service).is_some_and(|it| it.wanted.pause().is_some() && !it.deleting)
+    };
+    let job_of = |slot: &Slot| slot.job.map(|job| job.job);
+    let starts = after.all::<Slot>().filter(|slot| {
+        let was = before.get::<Slot>(&slot.id).and_then(job_of);
+        slot.job.is_some() && is_paused(after, slot) && is_paused(before, slot) && job_of(slot) != was
+    });
+    starts.map(|slot| broken(6, format!("{} got a job, and its service is paused", slot.id))).collect()
+}
+
 /// 3: a job fills one slot, for life.
 fn each_job_in_one_slot(cluster: &Cluster) -> Vec<Violation> {
     let mut seen: BTreeMap<JobId, &SlotId> = BTreeMap::new();
@@ -59,6 +82,13 @@ fn each_job_in_one_slot(cluster: &Cluster) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// Whoever fills a slot alone has all of its traffic: a word that held it back would hold back nobody.
+fn who_is_alone_is_not_held_back(cluster: &Cluster) -> Vec<Violation> {
+    let is_alone = |slot: &&Slot| slot.outcome == Some(SlotOutcome::Settled);
+    let held = cluster.all::<Slot>().filter(is_alone).filter(|slot| slot.traffic != Traffic::Full);
+    held.map(|slot| broken(0, format!("{} is settled and waits to be released", slot.id))).collect()
 }
 
 /// 8: the versions that jobs have are kept, so that a job can be started again with what it had.
@@ -143,6 +173,8 @@ pub fn of_change(before: &Cluster, after: &Cluster) -> Vec<Violation> {
     violations.extend(sets_have_new_numbers(before, after));
     violations.extend(nothing_outgrows_its_quota(before, after));
     violations.extend(jobs_keep_their_values(before, after));
+    violations.extend(nothing_starts_what_is_paused(before, after));
+    violations.extend(super::one_offs::of_change(before, after));
     violations
 }
 

@@ -3,14 +3,17 @@
 //! Each check looks at what is there and not at how it was decided, so that a wrong rule in the decisions does not
 //! repeat itself here.
 
+use crate::assignment::Traffic;
 use crate::check::Violation;
 use crate::ids::{JobId, SlotId};
 use crate::node::action::{Action, Plan};
 use crate::node::health::{health, runs};
-use crate::node::ledger::{Job, Ledger, Replacement};
+use crate::node::images;
+use crate::node::ledger::{Job, Ledger, Manner, Replacement};
 use crate::node::routes::is_good;
 use crate::node::seen::{Container, NodeConfig, Now, Seen};
-use crate::report::{Health, JobPhase, ReplacementPhase};
+use crate::report::{Health, JobPhase};
+use crate::routes::Route;
 use crate::spec::WhenCutOff;
 use crate::values::Binding;
 use alloc::collections::BTreeSet;
@@ -26,6 +29,7 @@ mod number {
     pub const FORWARD: u8 = 4;
     pub const SETTLED: u8 = 5;
     pub const CUT_OFF: u8 = 7;
+    pub const ONE_WRITER: u8 = 9;
     pub const HEALTHY_STAYS: u8 = 10;
     pub const ORDER: u8 = 0;
 }
@@ -175,8 +179,7 @@ fn stops_are_allowed(found: &mut Findings, before: &Ledger, after: &Ledger, seen
         });
         let replacement = after.under_way(&job.assignment.slot).filter(|one| ends && one.old == Some(id));
         if let Some(one) = replacement {
-            let in_time =
-                one.phase == ReplacementPhase::Draining && now.tick >= one.since || is_cut_off(job, seen, now);
+            let in_time = one.phase == one.old_ends_at() && now.tick >= one.since || is_cut_off(job, seen, now);
             found.unless(in_time, number::ORDER, || {
                 format!("the old job {id} was told to stop before its overlap was over: {}", one.phase.word())
             });
@@ -259,11 +262,37 @@ fn routes_are_good(found: &mut Findings, before: &Ledger, after: &Ledger, seen: 
                 format!("a route of {} leads to job {id}, which is ending or does not run", route.name)
             });
         }
+        // A table follows from a set with the first advance after it.
+        if before.generation == after.generation {
+            shares_are_kept(found, after, route);
+        }
         let good = jobs.iter().filter(|(_, job)| job.is_some_and(|job| is_good(health(job, seen)))).count();
         found.unless(good == 0 || good == jobs.len(), number::ROUTES, || {
             format!("a route of {} leads to a bad job beside a good one", route.name)
         });
     }
+}
+
+/// A job that waits to be released gets the share that it was given, and without one nothing.
+fn shares_are_kept(found: &mut Findings, after: &Ledger, route: &Route) {
+    let (mut all, mut waiting, mut share) = (0, 0, 0);
+    for backend in &route.backends {
+        all += backend.weight;
+        let Some(job) = after.jobs.get(&backend.job).filter(|job| !after.is_current(job)) else { continue };
+        waiting += backend.weight;
+        match after.traffic(job) {
+            Traffic::Share(percent) => share = percent,
+            Traffic::Full | Traffic::Held => found.unless(false, number::ROUTES, || {
+                format!("a route of {} leads to job {}, which has not its slot", route.name, backend.job)
+            }),
+        }
+    }
+    // Where those that have the slots are all bad, the ones that wait stand in for them; where nobody has one, for nobody.
+    let has_slot = after.current.keys().any(|slot| slot.service == route.service);
+    let is_share = waiting * 100 == share * all || (waiting == all && has_slot);
+    found.unless(waiting == 0 || is_share, number::ROUTES, || {
+        format!("a route of {} gives {waiting} of {all} to those that wait for {share} %", route.name)
+    });
 }
 
 fn addresses_are_unique(found: &mut Findings, before: &Ledger, after: &Ledger, seen: &Seen) {
@@ -288,12 +317,28 @@ fn addresses_are_unique(found: &mut Findings, before: &Ledger, after: &Ledger, s
     }
 }
 
+/// Whether a job is beside another that is up and ends, where no two of the slot may be up together; or, coming in the place of
+/// one, beside any.
+fn is_beside_another(ledger: &Ledger, seen: &Seen, job: JobId) -> bool {
+    let Some(job) = ledger.jobs.get(&job) else { return false };
+    let (slot, id) = (&job.assignment.slot, job.assignment.job);
+    let comes_instead = ledger.under_way(slot).is_some_and(|one| one.manner == Manner::Instead && one.new == Some(id));
+    let running = seen.containers.iter().filter(|(_, one)| matches!(one, Container::Running { .. }));
+    let others = running.filter_map(|(attempt, _)| ledger.jobs.get(&attempt.job));
+    let mut others = others.filter(|other| other.assignment.slot == *slot && other.assignment.job != id);
+    others.any(|other| comes_instead || ((other.alone || job.alone) && !ledger.shall_be_up(other)))
+}
+
 fn action_is_allowed(found: &mut Findings, ledger: &Ledger, seen: &Seen, action: &Action) {
     match action {
         Action::Run { attempt, .. } => {
             let others = seen.containers.iter().filter(|(other, _)| other.job == attempt.job && *other != attempt);
             let is_alone = !others.into_iter().any(|(_, one)| matches!(one, Container::Running { .. }));
             found.unless(is_alone, number::ORDER, || format!("two attempts of job {} at once", attempt.job));
+            let beside = is_beside_another(ledger, seen, attempt.job);
+            found.unless(!beside, number::ONE_WRITER, || {
+                format!("job {} starts while another job of its slot is up, which is to end first", attempt.job)
+            });
             let already = matches!(seen.containers.get(attempt), Some(Container::Running { .. }));
             found.unless(!already, number::SETTLED, || format!("job {} runs and shall be run again", attempt.job));
         }
@@ -309,6 +354,12 @@ fn action_is_allowed(found: &mut Findings, ledger: &Ledger, seen: &Seen, action:
             let runs = matches!(seen.containers.get(attempt), Some(Container::Running { .. }));
             found.unless(!runs, number::ORDER, || {
                 format!("a running container of job {} shall be removed", attempt.job)
+            });
+        }
+        Action::RemoveImage { pinned, .. } => {
+            let is_garbage = ledger.brought.contains_key(pinned) && !images::is_needed(ledger, pinned);
+            found.unless(is_garbage, number::ORDER, || {
+                format!("the image {pinned} shall go, and it is needed or not ours")
             });
         }
         Action::RemoveNetwork { environment } => {

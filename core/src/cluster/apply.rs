@@ -9,11 +9,12 @@ use crate::cluster::command::{Answer, Applied, Apply, ApplyEnvironment, ApplySer
 use crate::cluster::event::EventKind;
 use crate::cluster::queue::Order;
 use crate::cluster::quotas::Asked;
+use crate::cluster::redeployable::in_spite_of_mark;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{EnvironmentId, ServiceId};
 use crate::policy::{ApplicationKind, JOBS_PER_SERVICE, Policy, why_not_a_name};
-use crate::spec::ServiceSpec;
+use crate::spec::{ServiceSpec, Strategy};
 use crate::time::{Millis, Wall};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -43,10 +44,14 @@ impl Cluster {
                 let known = existing.and_then(|id| self.services_of(id).find(|known| known.name == service.name));
                 let specs = (known.map(|known| &known.spec), &service.spec);
                 refusals.extend(self.refuse_reserved(grant, policy, &path, specs));
+                let change = self.change(known, &service.spec);
+                let renews = matches!(change, Change::Replace { .. } | Change::Retry { .. } | Change::AtResume);
+                let marked = known.filter(|_| renews).and_then(|it| self.why_not_redeployable(it, &path, grant));
+                refusals.extend(marked.map(|refusal| refusal.at(&place)));
                 if known.is_some_and(|known| known.deleting) {
                     refusals.push(being_removed(&path).at(&place));
                 }
-                plan.push(self.weigh(known, existing, path, &service.spec));
+                plan.push(self.weigh(known, existing, path, &service.spec, change));
             }
         }
         if refusals.is_empty() { Ok(plan) } else { Err(refusals) }
@@ -84,7 +89,11 @@ impl Cluster {
                 applied.deployment = service.unfinished;
                 return;
             }
-            Change::Retry { failed } => format!("deployment {failed} failed and is tried again"),
+            Change::AtResume => {
+                self.record_for_resume(&service, &applied.after, cx);
+                return;
+            }
+            Change::Retry { failed } => format!("deployment {failed} did not come to its end and is tried again"),
             Change::Create { jobs } => format!("new service with {}", jobs_word(jobs)),
             Change::Scale { from, to } => {
                 same = self.aim(&service);
@@ -92,6 +101,8 @@ impl Cluster {
             }
             Change::Replace { .. } => "the spec was changed".to_string(),
         };
+        let is_held = !matches!(applied.change, Change::Scale { .. });
+        let why = if is_held { in_spite_of_mark(&service, why) } else { why };
         let trigger = Trigger { kind: TriggerKind::Apply, by: cx.by(), why };
         let (revision, renew_from, bindings) =
             same.map_or((None, None, None), |same| (same.revision, same.renew_from, same.bindings));
@@ -110,6 +121,9 @@ impl Cluster {
             unfinished: None,
             last_deployment: 0,
             last_revision: 0,
+            last_one_off: 0,
+            wanted: Wanted::Running,
+            not_redeployable: None,
             deleting: false,
             created: cx.wall,
         };
@@ -125,8 +139,12 @@ impl Cluster {
         environment: Option<EnvironmentId>,
         path: ServicePath,
         spec: &ServiceSpec,
+        change: Change,
     ) -> Applied {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = known.and_then(|known| Self::warn_of_pause(known, &path)).into_iter().collect();
+        if let Some(mark) = known.and_then(|known| known.not_redeployable.as_ref()) {
+            warnings.push(format!("{path} is {mark}"));
+        }
         if environment.is_none_or(|id| self.nodes_of(id).next().is_none()) {
             let of = format!("{}/{}", path.application, path.environment);
             warnings
@@ -138,6 +156,7 @@ impl Cluster {
                 spec.deploy.overlap
             ));
         }
+        warnings.extend(self.warn_of_down_time(known, spec).map(|said| format!("{path}: {said}")));
         if let Some(of) = environment.and_then(|id| self.get::<Environment>(&id)) {
             warnings.extend(self.warn_of_values(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
             warnings.extend(self.warn_of_places(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
@@ -147,16 +166,55 @@ impl Cluster {
             service: known.map(|known| known.id),
             before: known.map(|known| known.spec.clone()),
             after: spec.clone(),
-            change: self.change(known, spec),
+            change,
             deployment: None,
             warnings,
         }
     }
 
+    /// What is not there for a while when this spec takes the place of what runs: a deployment that ends jobs before it starts
+    /// others announces that. Of a paused service nothing is there that could go.
+    fn warn_of_down_time(&self, known: Option<&Service>, spec: &ServiceSpec) -> Option<String> {
+        let active = known.filter(|known| known.wanted.pause().is_none())?.active?;
+        let policy = &spec.deploy;
+        let instead = match policy.strategy {
+            Strategy::Recreate => policy.max_unavailable.max(1),
+            Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary => policy.max_unavailable,
+        };
+        if instead == 0 || matches!(self.change(known, spec), Change::None | Change::Scale { .. }) {
+            return None;
+        }
+        let jobs = active.scale.min(spec.scale);
+        let at_once = instead.min(jobs);
+        let how_long = format!(
+            "each ends first (its connections within {}, its process within {}), then its successor starts and has to be healthy \
+             for {}",
+            policy.drain, policy.stop_grace, policy.min_healthy
+        );
+        Some(match jobs - at_once {
+            0 => format!("down-time: nothing answers while {} replaced: {how_long}", jobs_are(jobs)),
+            left => format!("of {} only {left} serve at times: {how_long}", jobs_word(jobs)),
+        })
+    }
+
     fn change(&self, known: Option<&Service>, spec: &ServiceSpec) -> Change {
         let Some(known) = known else { return Change::Create { jobs: spec.scale } };
+        if let Some(pause) = known.wanted.pause() {
+            let is_known = known.spec == *spec && (pause.applied || self.is_active(known));
+            return if is_known { Change::None } else { Change::AtResume };
+        }
         let last = self.last_deployment(known);
-        let failed = last.filter(|last| matches!(last.phase, DeploymentPhase::Failed | DeploymentPhase::Reverting));
+        let failed = last.filter(|last| match last.phase {
+            DeploymentPhase::Failed | DeploymentPhase::Cancelled | DeploymentPhase::Reverting => true,
+            // The last one can only have been superseded by a pause.
+            DeploymentPhase::Superseded => !self.is_active(known),
+            DeploymentPhase::Queued
+            | DeploymentPhase::Resolving
+            | DeploymentPhase::Preparing
+            | DeploymentPhase::Placing
+            | DeploymentPhase::Rolling
+            | DeploymentPhase::Complete => false,
+        });
         let jobs = self.slots_of(known.id).filter(|slot| slot.job.is_some()).count() as u32;
         match failed {
             Some(failed) if known.spec == *spec => Change::Retry { failed: failed.number },
@@ -246,7 +304,8 @@ impl Cluster {
 pub(crate) fn refuse_scale(spec: &ServiceSpec, policy: Policy, environment: &str, place: &str) -> Option<Refusal> {
     let scale = spec.scale;
     let refusal = if scale == 0 {
-        Refusal::invalid("a scale of 0 runs nothing").hint("`lap rm` removes a service")
+        Refusal::invalid("a scale of 0 runs nothing")
+            .hint("`lap pause` ends its jobs and keeps all else; `lap rm` removes it")
     } else if scale > JOBS_PER_SERVICE {
         Refusal::refused(format!("{scale} jobs are wanted; the quota of jobs per service is {JOBS_PER_SERVICE}"))
     } else if scale > policy.max_scale {
@@ -274,6 +333,11 @@ fn path(apply: &Apply, environment: &ApplyEnvironment, service: &ApplyService) -
         environment: environment.name.clone(),
         service: service.name.clone(),
     }
+}
+
+/// `1 job is`, `3 jobs are`.
+fn jobs_are(jobs: u32) -> String {
+    format!("{} {}", jobs_word(jobs), if jobs == 1 { "is" } else { "are" })
 }
 
 /// `1 job`, `3 jobs`.

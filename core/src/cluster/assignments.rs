@@ -6,10 +6,30 @@ use crate::cluster::state::*;
 use crate::ids::{NodeId, ValueId};
 use crate::message::Elsewhere;
 use crate::values::{Bound, GivenValue};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
+/// What a node was sent last in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    number: u64,
+    kept_images: BTreeSet<String>,
+}
+
 impl Cluster {
+    /// The node's set, if it is another one than was sent last in its session. What it keeps may change while its number does
+    /// not: a service or a revision is gone, and none of the node's slots is another one. The agent takes that in all the same.
+    pub fn newer_set(&self, node: NodeId, stop_absent: bool, sent: &mut Option<Sent>) -> Option<AssignmentSet> {
+        let number = self.get::<Node>(&node)?.generation;
+        let kept_images = self.kept_images(node);
+        if sent.as_ref().is_some_and(|sent| sent.number == number && sent.kept_images == kept_images) {
+            return None;
+        }
+        *sent = Some(Sent { number, kept_images });
+        self.assignments(node, stop_absent)
+    }
+
     /// All that a node should run. None for a node that is not there. To be sent after `Welcome`, and whenever the node's
     /// `generation` has changed in a committed batch. `stop_absent` once this epoch's controller has acknowledged the
     /// node's inventory, which `Welcome` does.
@@ -17,8 +37,15 @@ impl Cluster {
         let number = self.get::<Node>(&node)?.generation;
         let generation = Generation { epoch: self.meta()?.epoch, number };
         let mut values = BTreeMap::new();
-        let assignments = self.slots_on(node).filter_map(|slot| self.assignment(slot, &mut values)).collect();
-        Some(AssignmentSet { generation, stop_absent, assignments, values })
+        let mut assignments: Vec<Assignment> =
+            self.slots_on(node).filter_map(|slot| self.assignment(slot, &mut values)).collect();
+        // A restored store does not know which commands have run since: it names none, and nodes stop none of those they have.
+        if stop_absent {
+            assignments.extend(self.one_offs_on(node).filter_map(|one| self.one_off_assignment(one, &mut values)));
+        }
+        assignments.sort_by(|a, b| a.slot.cmp(&b.slot));
+        let kept_images = Some(self.kept_images(node));
+        Some(AssignmentSet { generation, stop_absent, assignments, values, kept_images })
     }
 
     /// A slot as its node is told, and the values that go with it. None if it is being emptied, or if the node is not its
@@ -44,11 +71,18 @@ impl Cluster {
             hosts: revision.hosts.clone(),
             values: bound.iter().map(Bound::binding).collect(),
         };
-        Some(Assignment { slot: slot.id.clone(), job: job.job, deployment: job.deployment, run })
+        Some(Assignment {
+            slot: slot.id.clone(),
+            job: job.job,
+            deployment: job.deployment,
+            run,
+            traffic: slot.traffic,
+            once: None,
+        })
     }
 
-    /// Where else jobs of public services run, for the node's proxy to name: of the environments that the node is given
-    /// to, because nothing else crosses their boundary. Sorted by service.
+    /// Where else jobs of public services run, and which of them are paused, for the node's proxy to say: of the environments
+    /// that the node is given to, because nothing else crosses their boundary. Sorted by service.
     pub fn elsewhere(&self, node: NodeId) -> Vec<Elsewhere> {
         let given = |service: &&Service| self.is_allotted(service.environment, node);
         self.all::<Service>()
@@ -59,19 +93,23 @@ impl Cluster {
                 let routes: Vec<_> = ports
                     .filter_map(|(port, host)| Some((host.clone()?, port.path.clone().unwrap_or_else(|| "/".into()))))
                     .collect();
+                // Whoever had a slot before has it until its node says otherwise.
                 let serves = |slot: &&Slot| {
-                    slot.node != node && slot.job.is_some() && slot.outcome == Some(SlotOutcome::Settled)
+                    let has_one = slot.outcome == Some(SlotOutcome::Settled) || !slot.previous.is_empty();
+                    slot.node != node && slot.job.is_some() && has_one
                 };
                 let mut nodes: Vec<_> =
                     self.slots_of(service.id).filter(serves).map(|slot| self.node_name(slot.node)).collect();
                 nodes.sort();
                 nodes.dedup();
                 let path = self.path_of(service);
-                (!routes.is_empty() && !nodes.is_empty()).then_some(Elsewhere {
+                let paused = service.wanted.pause().is_some();
+                (!routes.is_empty() && (paused || !nodes.is_empty())).then_some(Elsewhere {
                     service: service.id,
                     path,
                     routes,
                     nodes,
+                    paused,
                 })
             })
             .collect()

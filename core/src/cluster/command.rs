@@ -2,13 +2,16 @@
 
 use crate::access::Grant;
 use crate::assignment::ServicePath;
+use crate::cluster::enter::{Enter, Entrance};
 use crate::cluster::live::Live;
 use crate::cluster::request::Subject;
 use crate::cluster::rotation::AuthorityCommand;
+use crate::cluster::running::RunOnce;
 use crate::cluster::standing::StandingCommand;
+use crate::cluster::trial::Steer;
 use crate::cluster::values::ValueCommand;
 use crate::cluster::{Cluster, Context, Touched};
-use crate::ids::{ApplicationId, EnvironmentId, NodeId, ServiceId, TokenId};
+use crate::ids::{ApplicationId, EnvironmentId, JobId, NodeId, ServiceId, TokenId};
 use crate::quota::Good;
 use crate::report::Capacity;
 use crate::spec::ServiceSpec;
@@ -129,10 +132,49 @@ pub enum Command {
         /// How many.
         scale: u32,
     },
+    /// Something done to a deployment under way.
+    Steer {
+        /// The service.
+        service: ServicePath,
+        /// Which deployment: what was meant is not done to a newer one.
+        number: u32,
+        /// What.
+        how: Steer,
+    },
+    /// Ends the jobs of a service, or of all of an environment, and keeps all else.
+    Pause {
+        /// Which.
+        which: Which,
+        /// Why: one line.
+        reason: Option<String>,
+    },
+    /// Starts again what was paused.
+    Resume {
+        /// Which.
+        which: Which,
+    },
+    /// Says whether people may give a service new jobs.
+    SetRedeployable {
+        /// The service.
+        service: ServicePath,
+        /// Why not: one line; none if they may.
+        against: Option<String>,
+    },
     /// Ends a service.
     RemoveService {
         /// The service.
         service: ServicePath,
+    },
+    /// Opens a stream to a job. Changes no record; that somebody may, and did, is what makes it a command.
+    Enter(Enter),
+    /// Runs a command once, in a job of its own.
+    Run(RunOnce),
+    /// Ends a one-off job.
+    EndRun {
+        /// The service.
+        service: ServicePath,
+        /// Which.
+        job: JobId,
     },
     /// Records a ticket for a node.
     CreateJoinToken(NewJoinToken),
@@ -155,7 +197,13 @@ impl Command {
             | Command::Redeploy { service }
             | Command::Rollback { service, .. }
             | Command::Scale { service, .. }
+            | Command::Steer { service, .. }
+            | Command::SetRedeployable { service, .. }
             | Command::RemoveService { service } => Some(Subject::Service(service)),
+            Command::Pause { which, .. } | Command::Resume { which } => Some(match which {
+                Which::Service(service) => Subject::Service(service),
+                Which::Environment { application, environment } => Subject::Environment(application, environment),
+            }),
             Command::AttachNode { application, environment, .. }
             | Command::DetachNode { application, environment, .. } => {
                 Some(Subject::Environment(application, environment))
@@ -175,6 +223,9 @@ impl Command {
             | Command::Standing(_)
             | Command::Authority(_)
             | Command::Value(_)
+            | Command::Enter(_)
+            | Command::Run(_)
+            | Command::EndRun { .. }
             | Command::RemoveOperatorToken { .. } => None,
         }
     }
@@ -191,6 +242,39 @@ pub struct SetPolicy {
     pub max_scale: Option<u32>,
     /// The names of all fields that only operators change.
     pub operator_fields: Option<Vec<String>>,
+}
+
+/// One service, or all of an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one.
+    Service(ServicePath),
+    /// Those that the environment has now.
+    Environment {
+        /// The application.
+        application: String,
+        /// The environment.
+        environment: String,
+    },
+}
+
+impl Which {
+    /// The names of its application and environment.
+    pub fn environment(&self) -> (&str, &str) {
+        match self {
+            Which::Service(path) => (&path.application, &path.environment),
+            Which::Environment { application, environment } => (application, environment),
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Which::Service(path) => path.fmt(f),
+            Which::Environment { application, environment } => write!(f, "{application}/{environment}"),
+        }
+    }
 }
 
 /// A file's content, as parsed.
@@ -312,6 +396,15 @@ pub enum Answer {
         /// Its deployment's number.
         number: u32,
     },
+    /// The job to which the stream leads.
+    Entrance(Entrance),
+    /// The one-off job that was given to a node.
+    OneOff {
+        /// The service.
+        service: ServiceId,
+        /// The number of its one-off job.
+        number: u32,
+    },
 }
 
 /// What becomes of one service of an applied file.
@@ -339,11 +432,13 @@ pub struct Applied {
 pub enum Change {
     /// It is as the file says.
     None,
-    /// It is as the file says, but the last deployment of it failed, and is tried again.
+    /// It is as the file says, but the last deployment of it did not come to its end, and is tried again.
     Retry {
         /// That deployment's number.
         failed: u32,
     },
+    /// It is paused: the spec is recorded, and deployed when it is resumed.
+    AtResume,
     /// It is new.
     Create {
         /// So many jobs.
@@ -413,8 +508,15 @@ impl Cluster {
             Command::Deploy { service, image } => return self.deploy(&service, &image, cx),
             Command::Redeploy { service } => return self.redeploy(&service, cx),
             Command::Rollback { service, to } => return self.rollback(&service, to, cx),
+            Command::Steer { service, number, how } => self.steer(&service, number, how, cx),
             Command::Scale { service, scale } => return self.scale(&service, scale, cx),
+            Command::Pause { which, reason } => return self.pause(&which, reason.as_deref(), cx),
+            Command::Resume { which } => return self.resume(&which, cx),
+            Command::SetRedeployable { service, against } => self.set_redeployable(&service, against.as_deref(), cx),
             Command::RemoveService { service } => self.remove_service(&service, cx),
+            Command::Enter(enter) => return self.find_entrance(live, &enter, cx.tick),
+            Command::Run(run) => return self.run_once(live, run, cx),
+            Command::EndRun { service, job } => return self.end_run(&service, job, cx),
             Command::CreateJoinToken(new) => self.create_join_token(new, cx),
             Command::EnrolNode(enrol) => self.enrol(enrol, cx),
             Command::CreateOperatorToken(new) => self.create_operator_token(new, cx),

@@ -1,9 +1,10 @@
 //! The deployment's machine: one phase, one step, until it waits or has ended.
 //!
 //! ```text
-//! Queued -> Resolving -> Placing -> Rolling -> Complete
-//!              |            |          |
-//!              +------------+----------+--> Reverting -> Failed          any of these -> Superseded, by a newer one
+//! Queued -> Resolving -> Preparing -> Placing -> Rolling -> Complete
+//!   |          |            |            |          |
+//!   +----------+------------+------------+----------+--> Reverting -> Failed | Cancelled
+//! any of these -> Superseded, by a newer one
 //! ```
 //!
 //! Guarantees: until Rolling no slot was changed. In Rolling a node gets new jobs only when the nodes before it have
@@ -15,11 +16,13 @@ use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
 use crate::cluster::slots::fresh_job;
 use crate::cluster::state::*;
+use crate::cluster::trial::Round;
 use crate::cluster::{Cluster, Context, Followup};
 use crate::ids::{NodeId, SlotId};
-use crate::placement::place;
+use crate::placement::place_at;
 use crate::policy::{DEPLOYMENTS_KEPT, REVISIONS_KEPT};
 use crate::reason::Reason;
+use crate::spec::Strategy;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -40,7 +43,13 @@ impl Cluster {
         }
         match (deployment.phase, deployment.revision) {
             (DeploymentPhase::Queued, None) => self.enter(service, deployment.number, DeploymentPhase::Resolving, cx),
-            (DeploymentPhase::Queued, Some(_)) => self.enter(service, deployment.number, DeploymentPhase::Placing, cx),
+            (DeploymentPhase::Queued, Some(revision)) => {
+                let next = self.phase_with_image(service, deployment, revision);
+                self.enter(service, deployment.number, next, cx)
+            }
+            (DeploymentPhase::Preparing, Some(revision)) => {
+                self.prepare(live, service, deployment, revision, cx, follow)
+            }
             (DeploymentPhase::Resolving, _) => self.resolve(live, service, deployment, cx, follow),
             (DeploymentPhase::Placing, Some(revision)) => {
                 self.place_new(live, service, deployment, revision, cx, follow)
@@ -48,11 +57,17 @@ impl Cluster {
             (DeploymentPhase::Rolling, Some(revision)) => self.roll(live, service, deployment, revision, cx, follow),
             (DeploymentPhase::Reverting, _) => self.revert(live, service, deployment, cx, follow),
             // Only a broken store has a deployment without a revision there; it goes back and asks again.
-            (DeploymentPhase::Placing | DeploymentPhase::Rolling, None) => {
+            (DeploymentPhase::Preparing | DeploymentPhase::Placing | DeploymentPhase::Rolling, None) => {
                 let said = "its revision is not in the store".into();
                 self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx)
             }
-            (DeploymentPhase::Complete | DeploymentPhase::Superseded | DeploymentPhase::Failed, _) => false,
+            (
+                DeploymentPhase::Complete
+                | DeploymentPhase::Superseded
+                | DeploymentPhase::Failed
+                | DeploymentPhase::Cancelled,
+                _,
+            ) => false,
         }
     }
 
@@ -69,7 +84,7 @@ impl Cluster {
                 sentence += &format!(": {failure}");
             }
         });
-        self.tell_of(cx, EventKind::Deployment, service, Some(number), sentence);
+        self.tell_of(cx, EventKind::Deployment, service, sentence);
         true
     }
 
@@ -105,6 +120,10 @@ impl Cluster {
             return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
         }
         let wanted = wanted(service, deployment);
+        if let Some(said) = self.outgrows_its_nodes(service, deployment, &revision, &wanted) {
+            return self.fail(service, deployment.number, DeploymentFailure::Values { said }, cx);
+        }
+        self.begin_trial(service, deployment, number);
         if self.waits_for_moves(live, service, &wanted, &revision, cx, follow) {
             return false;
         }
@@ -126,10 +145,18 @@ impl Cluster {
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
+        // Where no two jobs of a slot may be up together, the last one's end is confirmed before the next one gets a node.
+        let ends = |slot: &&Slot| slot.job.is_none() && revision.spec.deploy.strategy == Strategy::Recreate;
+        let ending: Vec<&Slot> = wanted.iter().filter_map(|id| self.get::<Slot>(id)).filter(ends).collect();
+        if !ending.is_empty() {
+            ending.into_iter().for_each(|slot| self.wait_for_slot(live, service, slot, cx, follow));
+            return false;
+        }
         let empty = |slot: &&SlotId| self.get::<Slot>(slot).is_none_or(|slot| slot.job.is_none());
         let missing: Vec<&SlotId> = wanted.iter().filter(empty).collect();
         let candidates = self.candidates(live, service, Some(revision), cx);
-        let places = place(missing.len(), revision.demand(), candidates);
+        let homes: Vec<Option<NodeId>> = missing.iter().map(|slot| service.wanted.home_of(slot.number)).collect();
+        let places = place_at(&homes, revision.demand(), candidates);
         if let Some(nodes) = places.iter().find_map(|place| place.as_ref().err()) {
             let environment = self.environment_path(service.environment);
             follow.wait(self.path_of(service), Reason::NoFittingNode { environment, nodes: nodes.clone() });
@@ -143,7 +170,12 @@ impl Cluster {
     }
 
     /// A slot keeps its node; one that does not hold an image that comes from nowhere else cannot go on.
-    fn without_image(&self, service: &Service, deployment: &Deployment, revision: &Revision) -> Option<String> {
+    pub(crate) fn without_image(
+        &self,
+        service: &Service,
+        deployment: &Deployment,
+        revision: &Revision,
+    ) -> Option<String> {
         let wanted = wanted(service, deployment);
         let slot = self.slots_of(service.id).find(|slot| {
             let stays = slot.job.is_some_and(|job| !self.is_new(&job, deployment, revision.number))
@@ -160,7 +192,7 @@ impl Cluster {
     /// Rolling: one node after the other, then the slots that are too many, then it is complete.
     fn roll(
         &mut self,
-        live: &Live,
+        live: &mut Live,
         service: &Service,
         deployment: &Deployment,
         revision: u32,
@@ -170,6 +202,13 @@ impl Cluster {
         let slots: Vec<Slot> = self.slots_of(service.id).cloned().collect();
         let wanted = wanted(service, deployment);
         let (stay, surplus): (Vec<&Slot>, Vec<&Slot>) = slots.iter().partition(|slot| wanted.contains(&slot.id));
+        if self.take_back(live, deployment, revision, &slots) {
+            return true;
+        }
+        // What another deployment held back is this one's to release.
+        if deployment.trial.is_none() && self.tell_traffic(&stay) {
+            return true;
+        }
         // A job of the same revision that was given up before this deployment gets its successor from it.
         let failed = |slot: &Slot| matches!(slot.outcome, Some(SlotOutcome::Failed { .. }));
         let begun = |slot: &Slot| {
@@ -183,6 +222,11 @@ impl Cluster {
                 return self.fail(service, deployment.number, failure, cx);
             }
         }
+        if let Some(trial) = deployment.trial {
+            let (shown, rest) = stay.iter().copied().partition(|slot| begun(slot));
+            let round = Round { service, deployment, trial, revision, shown, rest };
+            return self.show(live, &round, cx, follow);
+        }
         let under_way: Vec<&&Slot> = stay.iter().filter(|slot| begun(slot) && slot.outcome.is_none()).collect();
         // A slot that is too many has failed, and the agent tries no other of that deployment: neither will these.
         if let Some(failure) = under_way.iter().find_map(|slot| self.held_back_by(live, slot)) {
@@ -191,8 +235,13 @@ impl Cluster {
         for slot in &under_way {
             self.wait_for_slot(live, service, slot, cx, follow);
         }
+        let (unheard, unbegun): (Vec<&Slot>, Vec<&Slot>) =
+            stay.iter().filter(|slot| !begun(slot)).partition(|slot| live.forgotten.contains(&slot.id));
+        for slot in &unheard {
+            self.wait_for_slot(live, service, slot, cx, follow);
+        }
         let mut later: BTreeMap<NodeId, Vec<&Slot>> = BTreeMap::new();
-        for slot in stay.iter().filter(|slot| !begun(slot)) {
+        for slot in unbegun {
             later.entry(slot.node).or_default().push(slot);
         }
         if let Some(first) = under_way.first() {
@@ -205,6 +254,11 @@ impl Cluster {
         // A slot whose node is not its environment's any more gets its new job where it moves to.
         let home = |node: NodeId| self.is_allotted(service.environment, node);
         let record = self.get::<Revision>(&(service.id, revision)).cloned();
+        // One that had to end on its old node before it starts on the next.
+        let left: Vec<SlotId> = wanted.iter().filter(|id| self.get::<Slot>(id).is_none()).cloned().collect();
+        if let (Some(record), false) = (&record, left.is_empty()) {
+            return self.fill(live, service, &left, record, &mut |cx| fresh_job(revision, deployment, cx), cx, follow);
+        }
         let fits = |node: NodeId| record.as_ref().is_none_or(|record| self.unmet(record, node).is_none());
         let ready = |node: &NodeId| home(*node) && fits(*node) && live.is_reachable(*node, cx.tick);
         if let Some(node) = later.keys().copied().find(ready) {
@@ -215,8 +269,8 @@ impl Cluster {
             return true;
         }
         // Those that stay where they are come first, so that they serve while the others move, one at a time.
-        let moving =
-            later.values().flatten().find(|slot| home(slot.node) && !fits(slot.node)).map(|slot| (*slot).clone());
+        let moves = |slot: &&&Slot| slot.job.is_some() && home(slot.node) && !fits(slot.node);
+        let moving = later.values().flatten().find(moves).map(|slot| (*slot).clone());
         if let (Some(slot), Some(record)) = (moving, record) {
             let job = fresh_job(revision, deployment, cx);
             return self.move_to_fit(live, service, &slot, job, &record, cx, follow);
@@ -224,7 +278,7 @@ impl Cluster {
         for slot in later.values().flatten().filter(|slot| home(slot.node)) {
             self.wait_for_slot(live, service, slot, cx, follow);
         }
-        if !later.is_empty() {
+        if !later.is_empty() || !unheard.is_empty() {
             return false;
         }
         self.empty(live, service, &surplus, cx, follow)
@@ -269,10 +323,14 @@ impl Cluster {
         true
     }
 
-    /// The end of a deployment that did not work. Always true, for `step`.
+    /// The end of a deployment that did not work, or was not to. Always true, for `step`.
     pub(crate) fn end_failed(&mut self, service: &Service, deployment: &Deployment, cx: &Context<'_>) -> bool {
         self.edit::<Service>(&service.id, |service| service.unfinished = None);
-        self.enter(service, deployment.number, DeploymentPhase::Failed, cx);
+        let end = match deployment.failure {
+            Some(DeploymentFailure::Cancelled { .. }) => DeploymentPhase::Cancelled,
+            Some(_) | None => DeploymentPhase::Failed,
+        };
+        self.enter(service, deployment.number, end, cx);
         self.prune(service);
         true
     }
@@ -294,6 +352,7 @@ impl Cluster {
         for slot in self.slots_of(service.id) {
             bound.extend(slot.job.iter().chain(&slot.previous).map(|job| job.bound_by));
         }
+        bound.extend(self.one_offs_of(service.id).map(|one| one.bound_by));
         let is_old = |it: &u32| *it <= oldest && !bound.contains(it);
         let old: Vec<u32> = self.deployments_of(service.id).map(|it| it.number).filter(is_old).collect();
         for number in old {
@@ -304,6 +363,7 @@ impl Cluster {
         for slot in self.slots_of(service.id) {
             used.extend(slot.job.iter().chain(&slot.previous).map(|job| job.revision));
         }
+        used.extend(self.one_offs_of(service.id).map(|one| one.revision));
         let oldest = service.last_revision.saturating_sub(REVISIONS_KEPT);
         let old: Vec<u32> = self.revisions_of(service.id).map(|it| it.number).collect();
         for number in old.into_iter().filter(|it| *it <= oldest && !used.contains(it)) {

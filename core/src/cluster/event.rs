@@ -19,8 +19,8 @@ pub enum EventKind {
     PolicyChanged,
     /// A service was created.
     ServiceCreated,
-    /// A service's spec was changed.
-    ServiceChanged,
+    /// A service is paused or resumed, or may be redeployed or not.
+    ServiceWish,
     /// A service shall be removed.
     ServiceRemoving,
     /// A service is gone.
@@ -29,6 +29,8 @@ pub enum EventKind {
     Deployment,
     /// The replacement of a slot's job entered a phase.
     Replacement,
+    /// A one-off job began or ended.
+    OneOff,
     /// A slot got another node.
     SlotMoved,
     /// A node joined.
@@ -87,11 +89,12 @@ impl EventKind {
             | EventKind::Value
             | EventKind::PolicyChanged
             | EventKind::ServiceCreated
-            | EventKind::ServiceChanged
+            | EventKind::ServiceWish
             | EventKind::ServiceRemoving
             | EventKind::ServiceRemoved
             | EventKind::Deployment
             | EventKind::Replacement
+            | EventKind::OneOff
             | EventKind::SlotMoved
             | EventKind::Quota
             | EventKind::Allotment => Scope::of_path(path),
@@ -112,6 +115,4 @@ pub struct Event {
     pub wall: Wall,
     /// Who did it; none for what the controller did by itself.
     pub by: Option<String>,
-    /// The number of the service's deployment that it belongs to.
-    pub deployment: Option<u32>,
 }

@@ -4,6 +4,7 @@
 //! later phase is right, and a report that comes twice or late changes nothing. An ended replacement is reported until the
 //! next set comes; when it was missed, the jobs tell the same.
 
+use crate::assignment::Traffic;
 use crate::cluster::event::{Event, EventKind};
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
@@ -38,12 +39,20 @@ impl Cluster {
             match proof(&slot, report) {
                 Proof::None => {}
                 Proof::Empty => self.drop_slot(&slot.id),
-                Proof::Outcome(outcome) => self.edit::<Slot>(&slot.id, |slot| {
-                    if outcome == SlotOutcome::Settled {
-                        slot.previous.clear();
-                    }
-                    slot.outcome = Some(outcome);
-                }),
+                Proof::Outcome(outcome) => {
+                    let is_settled = outcome == SlotOutcome::Settled;
+                    // Whatever it was told to leave to others: there are no others in its slot any more.
+                    let has_less = is_settled && slot.traffic != Traffic::Full;
+                    let generation = if has_less { self.bump(slot.node) } else { slot.generation };
+                    self.edit::<Slot>(&slot.id, |slot| {
+                        if is_settled {
+                            slot.previous.clear();
+                            slot.traffic = Traffic::Full;
+                        }
+                        slot.generation = generation;
+                        slot.outcome = Some(outcome);
+                    });
+                }
             }
         }
     }
@@ -71,7 +80,7 @@ impl Cluster {
                 Ok(i) => deployment.outcomes[i] = replacement.clone(),
                 Err(i) => deployment.outcomes.insert(i, replacement.clone()),
             });
-            self.tell_phases(&service, number, known.as_ref(), replacement, cx);
+            self.tell_phases(&service, known.as_ref(), replacement, cx);
         }
     }
 
@@ -95,7 +104,6 @@ impl Cluster {
     fn tell_phases(
         &mut self,
         service: &Service,
-        number: u32,
         known: Option<&ReplacementReport>,
         report: &ReplacementReport,
         cx: &Context<'_>,
@@ -125,8 +133,7 @@ impl Cluster {
         }
         lines.sort_by_key(|(wall, _)| *wall);
         for (wall, sentence) in lines {
-            let deployment = Some(number);
-            self.note(Event { kind: EventKind::Replacement, path: path.clone(), sentence, wall, by: None, deployment });
+            self.note(Event { kind: EventKind::Replacement, path: path.clone(), sentence, wall, by: None });
         }
     }
 }
@@ -155,7 +162,7 @@ fn proof(slot: &Slot, report: &NodeReport) -> Proof {
     let Some(own) = jobs_of(report, slot).find(|it| it.job == job.job) else { return Proof::None };
     match own.phase {
         JobPhase::Running => Proof::Outcome(SlotOutcome::Settled),
-        JobPhase::Stopped | JobPhase::Failed | JobPhase::Rejected => {
+        JobPhase::Stopped | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Rejected => {
             let others = jobs_of(report, slot).filter(|it| it.job != job.job);
             let old = others.filter(|it| it.phase == JobPhase::Running).map(|it| it.job).max();
             let failure = own.failure.clone().unwrap_or_else(|| unsaid("ended"));

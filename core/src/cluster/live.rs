@@ -7,7 +7,7 @@ use crate::reason::Waiting;
 use crate::report::{NodeReport, Use};
 use crate::time::{Millis, Tick};
 use crate::values::ValueKey;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -27,6 +27,16 @@ pub struct Live {
     pub waits: BTreeMap<ServiceId, Vec<Waiting>>,
     /// Slots whose job was given up outside of a deployment, which job that was, and when this controller noticed.
     pub(crate) given_up: BTreeMap<SlotId, (JobId, Tick)>,
+    /// The step of each service's canary, by its deployment's number and the step's, and since when this controller has seen
+    /// every job of it ready: a step lasts its whole time again with a new controller.
+    pub(crate) steps: BTreeMap<ServiceId, (u32, u32, Tick)>,
+    /// Release commands that are under way, and since when this controller has known it.
+    pub(crate) one_offs_begun: BTreeMap<(ServiceId, u32), Tick>,
+    /// One-off jobs that have ended, and when this controller noticed.
+    pub(crate) one_offs_ended: BTreeMap<(ServiceId, u32), Tick>,
+    /// Slots of nodes that came without a ledger and have not said since what they have of them. Until they do, another job
+    /// would be started while theirs still runs and nobody knows it.
+    pub(crate) forgotten: BTreeSet<SlotId>,
     /// The store was restored, and nobody has accepted that nodes stop what it does not name.
     pub restored: bool,
     /// Versions of values that the rim could not open when it last looked, and why.
@@ -80,6 +90,10 @@ impl Live {
             nodes: BTreeMap::new(),
             waits: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            one_offs_begun: BTreeMap::new(),
+            one_offs_ended: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             restored: false,
             unreadable: BTreeMap::new(),
             asks: BTreeMap::new(),

@@ -37,7 +37,7 @@ impl Cluster {
             "default hosts lie under {domain} now, before under {before}: a service gets its new one with its next revision"
         );
         let kind = EventKind::DomainChanged;
-        self.note(Event { kind, path: "organization".into(), sentence, wall, by: None, deployment: None });
+        self.note(Event { kind, path: "organization".into(), sentence, wall, by: None });
     }
 
     pub(crate) fn create_application(&mut self, name: &str, cx: &mut Context<'_>) -> Result<Outcome, Refusal> {
@@ -138,7 +138,8 @@ impl Cluster {
     ) -> Result<Outcome, Refusal> {
         let node = self.node_named(name)?.clone();
         self.refuse_while_used(live, &node, None, force, cx)?;
-        let touched = self.slots_on(node.id).map(|slot| slot.id.service).collect();
+        let mut touched: Touched = self.slots_on(node.id).map(|slot| slot.id.service).collect();
+        touched.extend(self.one_offs_on(node.id).map(|one| one.service));
         let given: Vec<_> = self.all::<Allotment>().filter(|it| it.node == node.id).map(|it| it.environment).collect();
         for environment in given {
             self.remove::<Allotment>((environment, node.id));
@@ -157,13 +158,16 @@ impl Cluster {
         force: bool,
         cx: &Context<'_>,
     ) -> Result<(), Refusal> {
+        let one_offs = self.one_offs_on(node.id).filter(|one| one.is_under_way()).map(OneOff::slot);
         let jobs: Vec<String> = self
             .slots_on(node.id)
-            .filter_map(|slot| Some((slot, self.services.get(&slot.id.service)?)))
-            .filter(|(_, service)| environment.is_none_or(|environment| service.environment == environment))
-            .map(|(slot, service)| {
+            .map(|slot| slot.id.clone())
+            .chain(one_offs)
+            .filter_map(|slot| Some((self.services.get(&slot.service)?, slot)))
+            .filter(|(service, _)| environment.is_none_or(|environment| service.environment == environment))
+            .map(|(service, slot)| {
                 let path = self.path_of(service);
-                format!("{}/{}/{} ({})", path.application, path.environment, path.service, slot_word(&slot.id))
+                format!("{}/{}/{} ({})", path.application, path.environment, path.service, slot_word(&slot))
             })
             .collect();
         if jobs.is_empty() {

@@ -4,6 +4,7 @@
 //! the node has not, the slot moves with that revision's deployment: it is given to a node that fits, and the node that it
 //! leaves stops the old job when it hears of that. Moves come after all replacements in place, and one at a time, so that a
 //! service with more jobs than one is served meanwhile; `plan` says which slots move. A label that changes moves nothing.
+//! With `recreate` the slot is emptied first, and goes to its next node when the one that it leaves has said that the job ended.
 
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
@@ -59,12 +60,19 @@ impl Cluster {
     ) -> bool {
         let candidates = self.candidates(live, service, Some(revision), cx);
         match place(1, revision.demand(), candidates).remove(0) {
+            Ok(_) if self.ends_first(live, revision, slot, cx.tick) => {
+                let (from, why) = (self.node_name(slot.node), self.unmet(revision, slot.node).unwrap_or_default());
+                self.give(&slot.id, slot.node, None);
+                let sentence = format!("{} ends on {from} before it moves: of {from}, {why}", slot_word(&slot.id));
+                self.tell_of(cx, EventKind::SlotMoved, service, sentence);
+                true
+            }
             Ok(node) => {
                 let (from, to) = (self.node_name(slot.node), self.node_name(node));
                 let why = self.unmet(revision, slot.node).unwrap_or_default();
                 self.give(&slot.id, node, Some(job));
                 let sentence = format!("{} moved from {from} to {to}: of {from}, {why}", slot_word(&slot.id));
-                self.tell_of(cx, EventKind::SlotMoved, service, Some(job.deployment_number), sentence);
+                self.tell_of(cx, EventKind::SlotMoved, service, sentence);
                 true
             }
             Err(nodes) => {

@@ -4,7 +4,9 @@ use crate::assignment::ServicePath;
 use crate::cluster::apply::{being_removed, refuse_scale};
 use crate::cluster::command::{Answer, Outcome, Refusal};
 use crate::cluster::event::EventKind;
+use crate::cluster::pausing::paused;
 use crate::cluster::queue::{Aim, Order, never_ran, trigger};
+use crate::cluster::redeployable::in_spite_of_mark;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context};
 use crate::quote::{is_acting, quoted};
@@ -21,6 +23,7 @@ impl Cluster {
         cx: &mut Context<'_>,
     ) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
+        self.refuse_new_jobs(&service, path, cx)?;
         if image.is_empty() || image.contains(char::is_whitespace) || image.contains(is_acting) {
             return Err(Refusal::invalid(format!("{} is not the name of an image", quoted(image))).into());
         }
@@ -31,17 +34,18 @@ impl Cluster {
             format!("image {} -> {image}", spec.image.reference)
         };
         spec.image.reference = image.to_string();
-        let trigger = trigger(TriggerKind::Deploy, why, cx);
+        let trigger = trigger(TriggerKind::Deploy, in_spite_of_mark(&service, why), cx);
         self.queue_one(service.id, Order { spec, revision: None, renew_from: None, bindings: None, trigger }, cx)
     }
 
     /// New jobs of what runs or is on its way.
     pub(crate) fn redeploy(&mut self, path: &ServicePath, cx: &mut Context<'_>) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
+        self.refuse_new_jobs(&service, path, cx)?;
         let renew_from = Some(service.last_deployment + 1);
         let Aim { spec, revision, .. } = self.aim(&service).ok_or_else(|| never_ran(path))?;
         let why = revision.map_or("new jobs".to_string(), |number| format!("new jobs of r{number}"));
-        let trigger = trigger(TriggerKind::Redeploy, why, cx);
+        let trigger = trigger(TriggerKind::Redeploy, in_spite_of_mark(&service, why), cx);
         self.queue_one(service.id, Order { spec, revision, renew_from, bindings: None, trigger }, cx)
     }
 
@@ -53,6 +57,7 @@ impl Cluster {
         cx: &mut Context<'_>,
     ) -> Result<Outcome, Vec<Refusal>> {
         let service = self.operable(path)?;
+        self.refuse_new_jobs(&service, path, cx)?;
         let active = service.active.ok_or_else(|| never_ran(path))?;
         let to = match to {
             Some(to) => to,
@@ -76,7 +81,8 @@ impl Cluster {
         self.refuse_reserved_change(path, &service, &spec, cx)?;
         // Back to what is active is back to the values that it has: those of the deployment under way may be what is wrong.
         let bindings = (to == active.revision).then(|| self.bindings_of(service.id, active.deployment_number).to_vec());
-        let trigger = trigger(TriggerKind::Rollback, format!("back from r{} to r{to}", active.revision), cx);
+        let why = in_spite_of_mark(&service, format!("back from r{} to r{to}", active.revision));
+        let trigger = trigger(TriggerKind::Rollback, why, cx);
         self.queue_one(service.id, Order { spec, revision: Some(to), renew_from: None, bindings, trigger }, cx)
     }
 
@@ -113,7 +119,7 @@ impl Cluster {
             return Ok(Outcome { answer: Answer::Unchanged, warnings: Vec::new(), touched });
         }
         if let Some(number) = service.unfinished.take() {
-            self.end_superseded(&service, number, None, cx);
+            self.end_superseded(&service, number, ": the service is being removed", cx);
         }
         service.deleting = true;
         self.put(service);
@@ -135,8 +141,15 @@ impl Cluster {
         self.refuse_reserved(&grant, environment.policy, path, specs).into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// A service that is not being removed.
+    /// A service that can have a deployment: one that is neither being removed nor paused.
     fn operable(&self, path: &ServicePath) -> Result<Service, Refusal> {
+        let service = self.staying(path)?;
+        service.wanted.pause().map_or(Ok(()), |pause| Err(paused(path, pause)))?;
+        Ok(service)
+    }
+
+    /// A service that is not being removed.
+    pub(crate) fn staying(&self, path: &ServicePath) -> Result<Service, Refusal> {
         let service = self.service_at(path)?;
         if service.deleting { Err(being_removed(path)) } else { Ok(service.clone()) }
     }

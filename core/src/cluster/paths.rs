@@ -120,20 +120,13 @@ impl Cluster {
     /// Adds to the log something that an operator did.
     pub(crate) fn tell(&mut self, cx: &Context<'_>, kind: EventKind, path: impl ToString, sentence: String) {
         let by = Some(cx.by());
-        self.note(Event { kind, path: path.to_string(), sentence, wall: cx.wall, by, deployment: None });
+        self.note(Event { kind, path: path.to_string(), sentence, wall: cx.wall, by });
     }
 
     /// Adds to the log something that came of a deployment or by itself.
-    pub(crate) fn tell_of(
-        &mut self,
-        cx: &Context<'_>,
-        kind: EventKind,
-        service: &Service,
-        number: Option<u32>,
-        sentence: String,
-    ) {
+    pub(crate) fn tell_of(&mut self, cx: &Context<'_>, kind: EventKind, service: &Service, sentence: String) {
         let path = self.path_of(service).to_string();
-        self.note(Event { kind, path, sentence, wall: cx.wall, by: None, deployment: number });
+        self.note(Event { kind, path, sentence, wall: cx.wall, by: None });
     }
 }
 

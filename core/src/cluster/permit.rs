@@ -96,8 +96,20 @@ impl Command {
             Command::Deploy { service, .. }
             | Command::Redeploy { service }
             | Command::Rollback { service, .. }
-            | Command::Scale { service, .. } => at_service(Verb::Deploy, service),
-            Command::RemoveService { service } => at_service(Verb::Operate, service),
+            | Command::Scale { service, .. }
+            | Command::Steer { service, .. } => at_service(Verb::Deploy, service),
+            // Whoever may deploy an image that does not start could pause a service as well.
+            Command::Pause { which, .. } | Command::Resume { which } => {
+                let (application, name) = which.environment();
+                one(Verb::Deploy, environment(application, name))
+            }
+            Command::RemoveService { service } | Command::SetRedeployable { service, .. } => {
+                at_service(Verb::Operate, service)
+            }
+            Command::Enter(enter) => at_service(Verb::Enter, &enter.service),
+            // What a command can do that is run beside the jobs, it could do within them.
+            Command::Run(run) => at_service(Verb::Enter, &run.service),
+            Command::EndRun { service, .. } => at_service(Verb::Enter, service),
             Command::EnrolNode(_) => Needs::JoinToken,
             Command::Standing(StandingCommand::AskReturn(_)) => Needs::OldKey,
             Command::Standing(

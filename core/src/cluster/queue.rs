@@ -46,7 +46,7 @@ impl Cluster {
         let Some(mut service) = self.get::<Service>(&id).cloned() else { return 0 };
         let number = service.last_deployment + 1;
         if let Some(older) = service.unfinished {
-            self.end_superseded(&service, older, Some(number), cx);
+            self.end_superseded(&service, older, &format!(" by deployment {number}"), cx);
         }
         if service.spec != order.spec || service.spec_number == 0 {
             service.spec = order.spec.clone();
@@ -67,6 +67,8 @@ impl Cluster {
             failure: None,
             outcomes: Vec::new(),
             bindings: order.bindings,
+            trial: None,
+            release: None,
         };
         let sentence = format!(
             "deployment {number} is queued: {} by {}, {why}",
@@ -77,21 +79,18 @@ impl Cluster {
         service.unfinished = Some(number);
         self.put(deployment);
         self.put(service.clone());
-        self.tell_of(cx, EventKind::Deployment, &service, Some(number), sentence);
+        self.tell_of(cx, EventKind::Deployment, &service, sentence);
         number
     }
 
-    /// Ends an unfinished deployment in favour of a newer one, or of the service's end.
-    pub(crate) fn end_superseded(&mut self, service: &Service, older: u32, by: Option<u32>, cx: &Context<'_>) {
+    /// Ends an unfinished deployment in favour of something newer: ` by deployment 4`, `: the service is paused`.
+    pub(crate) fn end_superseded(&mut self, service: &Service, older: u32, why: &str, cx: &Context<'_>) {
         self.edit::<Deployment>(&(service.id, older), |deployment| {
             deployment.phase = DeploymentPhase::Superseded;
             deployment.reached.push((DeploymentPhase::Superseded, cx.wall));
         });
-        let sentence = match by {
-            Some(by) => format!("deployment {older} is superseded by deployment {by}"),
-            None => format!("deployment {older} is superseded: the service is being removed"),
-        };
-        self.tell_of(cx, EventKind::Deployment, service, Some(older), sentence);
+        let sentence = format!("deployment {older} is superseded{why}");
+        self.tell_of(cx, EventKind::Deployment, service, sentence);
     }
 
     /// What the service is on its way to, or else has. A deployment that reverts is on its way back to what is active.

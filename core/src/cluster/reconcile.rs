@@ -1,5 +1,6 @@
 //! One look at one service: from what is, as far as it goes towards what is wanted.
 
+use crate::assignment::Traffic;
 use crate::cluster::deployment::slots_up_to;
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
@@ -11,8 +12,8 @@ use crate::ids::{NodeId, ServiceId, SlotId};
 use crate::liveness::Liveness;
 use crate::placement::place;
 use crate::reason::Reason;
-use crate::report::ReplacementPhase;
-use crate::spec::Size;
+use crate::report::{NodeReport, ReplacementPhase};
+use crate::spec::{Size, Strategy};
 use crate::time::{Tick, earlier};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -42,12 +43,19 @@ impl Cluster {
             (follow.wake, follow.waits) = (None, Vec::new());
             let unfinished = self.unfinished(&service).cloned();
             live.answers.retain(|(of, number), _| *of != id || Some(*number) == service.unfinished);
+            live.steps.retain(|of, (number, ..)| *of != id || Some(*number) == service.unfinished);
             live.asks.retain(|_, ask| ask.deployment.0 != id || Some(ask.deployment.1) == service.unfinished);
-            let changed = if self.drop_unreachable(live, &service, cx) {
+            let changed = if self.drop_unreachable(live, &service, cx, &mut follow)
+                || self.step_one_offs(live, &service, cx, &mut follow)
+            {
                 true
             } else if service.deleting {
                 self.step_removal(live, &service, cx, &mut follow)
-            } else if self.rehome(live, &service, unfinished.as_ref(), cx, &mut follow) {
+            } else if service.wanted.pause().is_some() {
+                self.keep_paused(live, &service, cx, &mut follow)
+            } else if self.end_resuming(&service, cx)
+                || self.rehome(live, &service, unfinished.as_ref(), cx, &mut follow)
+            {
                 true
             } else if let Some(deployment) = unfinished {
                 self.step(live, &service, &deployment, cx, &mut follow)
@@ -72,9 +80,10 @@ impl Cluster {
     /// What a service's slots hold of each node.
     fn held_by(&self, id: ServiceId) -> BTreeMap<NodeId, Size> {
         let mut held: BTreeMap<NodeId, Size> = BTreeMap::new();
-        for slot in self.slots_of(id) {
-            let Some(size) = self.size_of(slot) else { continue };
-            let sum = held.entry(slot.node).or_insert(Size { cpu_milli: 0, memory_bytes: 0, pids: 0 });
+        let of_slots = self.slots_of(id).filter_map(|slot| Some((slot.node, self.size_of(slot)?)));
+        let of_one_offs = self.one_offs_of(id).filter_map(|one| Some((one.node, self.size_of_one_off(one)?)));
+        for (node, size) in of_slots.chain(of_one_offs) {
+            let sum = held.entry(node).or_insert(Size { cpu_milli: 0, memory_bytes: 0, pids: 0 });
             sum.cpu_milli = sum.cpu_milli.saturating_add(size.cpu_milli);
             sum.memory_bytes = sum.memory_bytes.saturating_add(size.memory_bytes);
         }
@@ -101,17 +110,34 @@ impl Cluster {
 
     /// Slots that are being emptied on a node that cannot be asked any more are gone: if it returns, its set does not
     /// name them, and it stops what it has of them.
-    fn drop_unreachable(&mut self, live: &Live, service: &Service, cx: &Context<'_>) -> bool {
-        let gone: Vec<SlotId> = self
-            .slots_of(service.id)
-            .filter(|slot| slot.job.is_none())
-            .filter(|slot| !self.nodes.contains_key(&slot.node) || live.liveness(slot.node, cx.tick) == Liveness::Lost)
-            .map(|slot| slot.id.clone())
-            .collect();
+    fn drop_unreachable(&mut self, live: &Live, service: &Service, cx: &Context<'_>, follow: &mut Followup) -> bool {
+        let mut gone: Vec<SlotId> = Vec::new();
+        for slot in self.slots_of(service.id).filter(|slot| slot.job.is_none()) {
+            if !self.nodes.contains_key(&slot.node) {
+                gone.push(slot.id.clone());
+            } else if live.liveness(slot.node, cx.tick) == Liveness::Lost {
+                let at = self.gives_way_at(live, service, slot);
+                if cx.tick >= at {
+                    gone.push(slot.id.clone());
+                } else {
+                    follow.wake = earlier(follow.wake, Some(at));
+                }
+            }
+        }
         for slot in &gone {
             self.drop_slot(slot);
         }
         !gone.is_empty()
+    }
+
+    /// When what a Lost node may still have of an emptied slot is no longer waited for: at once, or, where no second job of the
+    /// slot may be up, when a job there would be replaced too.
+    fn gives_way_at(&self, live: &Live, service: &Service, slot: &Slot) -> Tick {
+        let lost = live.pulse(slot.node).lost_at();
+        let has_successor = !service.deleting && service.spec.deploy.strategy == Strategy::Recreate;
+        let last = slot.previous.first().filter(|_| has_successor);
+        let revision = last.and_then(|job| self.get::<Revision>(&(service.id, job.revision)));
+        revision.map_or(lost, |revision| lost + revision.spec.replace_after)
     }
 
     /// Without a deployment: as many slots as the last completed one made.
@@ -141,9 +167,15 @@ impl Cluster {
             let slots: Vec<&Slot> = slots.iter().collect();
             return self.empty(live, service, &slots, cx, follow);
         }
+        if let Some(one) = self.one_offs_of(service.id).find(|one| one.is_under_way()) {
+            let node = self.node_name(one.node);
+            follow.wait_slot(self.path_of(service), &one.slot(), Reason::Emptying { node });
+            return false;
+        }
+        self.forget_one_offs_of(service.id);
         let revisions: Vec<u32> = self.revisions_of(service.id).map(|it| it.number).collect();
         let deployments: Vec<u32> = self.deployments_of(service.id).map(|it| it.number).collect();
-        self.tell_of(cx, EventKind::ServiceRemoved, service, None, "the service is gone".into());
+        self.tell_of(cx, EventKind::ServiceRemoved, service, "the service is gone".into());
         for number in revisions {
             self.remove::<Revision>((service.id, number));
         }
@@ -210,12 +242,16 @@ impl Cluster {
         candidates.retain(|candidate| candidate.node != slot.node);
         let from = self.node_name(slot.node);
         match place(1, revision.demand(), candidates).remove(0) {
+            Ok(_) if self.ends_first(live, &revision, slot, cx.tick) => {
+                self.give(&slot.id, slot.node, None);
+                true
+            }
             Ok(node) => {
                 self.give(&slot.id, node, Some(job));
                 let reverting = unfinished.filter(|it| it.phase == DeploymentPhase::Reverting).map(|it| it.number);
                 self.edit::<Slot>(&slot.id, |slot| slot.reverted_by = reverting.or(slot.reverted_by));
                 let sentence = format!("{} moved from {from} to {}", slot_word(&slot.id), self.node_name(node));
-                self.tell_of(cx, EventKind::SlotMoved, service, None, sentence);
+                self.tell_of(cx, EventKind::SlotMoved, service, sentence);
                 true
             }
             Err(mut nodes) => {
@@ -230,6 +266,14 @@ impl Cluster {
         }
     }
 
+    /// Whether the job that a slot has must have ended before its next one starts on another node, and its node is there to say
+    /// that it has.
+    pub(crate) fn ends_first(&self, live: &Live, next: &Revision, slot: &Slot, now: Tick) -> bool {
+        next.spec.deploy.strategy == Strategy::Recreate
+            && self.nodes.contains_key(&slot.node)
+            && live.liveness(slot.node, now) != Liveness::Lost
+    }
+
     /// What a slot that has lost its node runs on the next one; none if it is not wanted any more.
     fn job_elsewhere(
         &self,
@@ -239,7 +283,18 @@ impl Cluster {
         cx: &mut Context<'_>,
     ) -> Option<SlotJob> {
         let job = slot.job?;
+        // What only waits beside the one that serves is not what takes its place.
+        let reverts = unfinished.is_some_and(|deployment| deployment.phase == DeploymentPhase::Reverting);
+        if slot.traffic != Traffic::Full && !reverts && self.slots_to_keep(service).contains(&slot.id) {
+            return service.active.map(|active| fresh_active_job(&active, cx));
+        }
         match unfinished.map(|deployment| (deployment, deployment.phase, deployment.revision)) {
+            // While the new revision only shows itself, what is lost is made good with the one that serves.
+            Some((deployment, DeploymentPhase::Rolling, Some(_)))
+                if deployment.trial.is_some() && self.slots_to_keep(service).contains(&slot.id) =>
+            {
+                service.active.map(|active| fresh_active_job(&active, cx))
+            }
             // It has nothing to lose any more and starts with what it would get anyway.
             Some((deployment, DeploymentPhase::Rolling, Some(revision))) => {
                 let wanted = slots_up_to(service, deployment.spec.target(), deployment.spec.scale);
@@ -274,7 +329,10 @@ impl Cluster {
         let report = live.report(slot.node);
         let replacement = report.and_then(|report| report.replacements.iter().find(|it| it.slot == slot.id));
         let reason = match (replacement, slot.job) {
-            _ if !self.is_acknowledged(live, slot) => Reason::NotAcknowledged { node },
+            _ if !self.is_acknowledged(live, slot) => {
+                let troubles = report.map(NodeReport::troubles_with_sets).unwrap_or_default();
+                Reason::NotAcknowledged { node, troubles }
+            }
             (_, None) if live.restored => Reason::Restored { node },
             (_, None) => Reason::Emptying { node },
             (Some(it), Some(_)) => {
@@ -310,6 +368,7 @@ impl Cluster {
     /// The services that a node's change may matter to: those with slots there, and those that wait in its environments.
     pub fn touched_by_node(&self, live: &Live, node: NodeId) -> Touched {
         let mut touched: Touched = self.slots_on(node).map(|slot| slot.id.service).collect();
+        touched.extend(self.one_offs_on(node).map(|one| one.service));
         touched.extend(self.waiting_near(live, node));
         touched
     }

@@ -192,6 +192,7 @@ impl Cluster {
                 self.edit::<Service>(&service.id, |service| service.last_revision = number);
                 self.put(Revision {
                     completed: false,
+                    prepared: false,
                     service: service.id,
                     number,
                     spec: deployment.spec.clone(),
@@ -205,7 +206,8 @@ impl Cluster {
             }
         };
         self.edit::<Deployment>(&(service.id, deployment.number), |it| it.revision = Some(number));
-        self.enter(service, deployment.number, DeploymentPhase::Placing, cx);
+        let next = self.phase_with_image(service, deployment, number);
+        self.enter(service, deployment.number, next, cx);
     }
 }
 

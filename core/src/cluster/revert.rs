@@ -4,6 +4,7 @@
 //! gone gets a fresh job of the old revision. A slot that had none is emptied. Each slot is given back once: if the old
 //! revision does not run any more either, going back ends all the same and the slot says what is wrong.
 
+use crate::assignment::Traffic;
 use crate::cluster::deployment::slots_up_to;
 use crate::cluster::live::Live;
 use crate::cluster::slots::returning_job;
@@ -82,6 +83,10 @@ impl Cluster {
         // What was active is a revision with the values that it had: a redeploy that did not end had others.
         let had = self.bindings_of(service.id, active.deployment_number);
         let old = |of: &SlotJob| of.revision == active.revision && self.bindings_of(service.id, of.bound_by) == had;
+        // It only waits beside another job, and may be of the same revision.
+        if slot.traffic != Traffic::Full && slot.outcome.is_none() {
+            return self.beside(live, slot).filter(old).map_or(Back::Fresh, Back::Old);
+        }
         match &slot.outcome {
             // Given back already: a kept job that turned out to be gone is followed by a fresh one, which is the last.
             Some(SlotOutcome::Failed { .. }) if slot.reverted_by == Some(deployment.number) && own => Back::There,

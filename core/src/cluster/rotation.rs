@@ -152,7 +152,7 @@ impl Cluster {
         }
         let sentence = format!("every node trusts the root {}; certificates are signed by it now", rotation.next.id);
         let kind = EventKind::Authority;
-        self.note(Event { kind, path: PATH.into(), sentence, wall: cx.wall, by: None, deployment: None });
+        self.note(Event { kind, path: PATH.into(), sentence, wall: cx.wall, by: None });
         let rotation = Rotation { stage: RotationStage::Reissuing, since: cx.wall, ..rotation };
         self.put(Authority { root, rotation: Some(rotation) });
     }

@@ -60,6 +60,12 @@ impl Cluster {
             }
         });
         let asking = live.drop_asks(node.id);
+        live.forgotten.retain(|slot| self.get::<Slot>(slot).is_some_and(|slot| slot.node != node.id));
+        if hello.report.generation.is_none() {
+            self.lead_back(live, node.id);
+        } else {
+            self.mark_untold(live, node.id, &hello.report);
+        }
         let known = live.node_mut(node.id);
         known.session = Some(session);
         known.pulse.beat(cx.tick);
@@ -97,8 +103,13 @@ impl Cluster {
         }
         self.edit::<Node>(&id, |node| node.capacity = report.capacity);
         known.report = Some(report.clone());
+        let told = report.jobs.iter().map(|it| &it.slot).chain(report.replacements.iter().map(|it| &it.slot));
+        for slot in told {
+            live.forgotten.remove(slot);
+        }
         self.take_outcomes(id, &report, cx);
         self.settle_slots(live, id, &report);
+        self.settle_one_offs(id, &report, cx);
         self.touched_by_node(live, id)
     }
 
@@ -112,6 +123,7 @@ impl Cluster {
             self.edit::<Node>(&id, |node| node.capacity = report.capacity);
             self.take_outcomes(id, &report, cx);
             self.settle_slots(live, id, &report);
+            self.settle_one_offs(id, &report, cx);
         }
     }
 
@@ -187,7 +199,7 @@ impl Cluster {
 
     pub(crate) fn tell_of_node(&mut self, cx: &Context<'_>, kind: EventKind, name: &str, sentence: String) {
         let path = format!("node/{name}");
-        self.note(Event { kind, path, sentence, wall: cx.wall, by: None, deployment: None });
+        self.note(Event { kind, path, sentence, wall: cx.wall, by: None });
     }
 
     /// What an operator should look at on a node, as sentences.

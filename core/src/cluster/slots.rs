@@ -1,5 +1,6 @@
 //! Giving jobs to slots: the only place where a slot changes, and with it the number of its node's set.
 
+use crate::assignment::Traffic;
 use crate::cluster::live::Live;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context};
@@ -31,7 +32,24 @@ impl Cluster {
             }
         }
         let generation = self.bump(node);
-        self.put(Slot { id: id.clone(), node, job, previous, generation, outcome: None, reverted_by });
+        let traffic = job.map_or(Traffic::Full, |job| self.traffic_of(id, &job));
+        self.put(Slot { id: id.clone(), node, job, previous, generation, outcome: None, reverted_by, traffic });
+    }
+
+    /// Tells the nodes of slots what their jobs may have of the traffic by now. True if that is news to any. From a job that
+    /// fills its slot alone nothing can be held back.
+    pub(crate) fn tell_traffic(&mut self, slots: &[&Slot]) -> bool {
+        let mut told = false;
+        for slot in slots {
+            let traffic = slot.job.map_or(Traffic::Full, |job| self.traffic_of(&slot.id, &job));
+            let fills_it = slot.outcome == Some(SlotOutcome::Settled) && slot.traffic == Traffic::Full;
+            if traffic != slot.traffic && !fills_it {
+                let generation = self.bump(slot.node);
+                self.edit::<Slot>(&slot.id, |slot| (slot.traffic, slot.generation) = (traffic, generation));
+                told = true;
+            }
+        }
+        told
     }
 
     /// Takes a slot away: its node has nothing of it any more, or is beyond asking.
@@ -75,6 +93,8 @@ impl Cluster {
                     free: self.free(node),
                     has_image: revision.is_none_or(|it| it.holders.is_empty() || it.holders.contains(&node.id)),
                     neighbours: neighbours as u32,
+                    set: self.set_room(node.id, service, revision),
+                    full_disk: live.report(node.id).and_then(|report| report.full_disk.clone()),
                 }
             })
             .collect()
@@ -82,8 +102,15 @@ impl Cluster {
 
     /// What of a node is not given to jobs. A slot that is being emptied still holds what its last job had.
     pub fn free(&self, node: &Node) -> Capacity {
-        let sizes: Vec<Size> = self.slots_on(node.id).filter_map(|slot| self.size_of(slot)).collect();
+        let mut sizes: Vec<Size> = self.slots_on(node.id).filter_map(|slot| self.size_of(slot)).collect();
+        sizes.extend(self.one_offs_on(node.id).filter_map(|one| self.size_of_one_off(one)));
         node.capacity.minus(&sizes)
+    }
+
+    /// What a one-off job holds of its node until it has ended.
+    pub(crate) fn size_of_one_off(&self, one: &OneOff) -> Option<Size> {
+        let revision = self.get::<Revision>(&(one.service, one.revision)).filter(|_| one.is_under_way())?;
+        Some(revision.spec.size)
     }
 
     /// What a slot holds of its node. One that is being emptied still holds what its last job had.

@@ -170,6 +170,16 @@ impl Cluster {
         command: StandingCommand,
         cx: &mut Context<'_>,
     ) -> Result<Outcome, Refusal> {
+        // A release command of which nobody knows whether it runs there still holds up the next one until now.
+        let revoked = match &command {
+            StandingCommand::Revoke { node } => Some(self.node_named(node)?.id),
+            StandingCommand::Release { .. }
+            | StandingCommand::AskReturn(_)
+            | StandingCommand::Readmit { .. }
+            | StandingCommand::RefuseReturn { .. } => None,
+        };
+        let touched: Touched =
+            revoked.into_iter().flat_map(|node| self.one_offs_on(node)).map(|one| one.service).collect();
         let answer = match command {
             StandingCommand::Revoke { node } => self.revoke(&node, cx)?,
             StandingCommand::Release { node } => self.release(&node, cx)?,
@@ -177,7 +187,7 @@ impl Cluster {
             StandingCommand::Readmit { node, key } => self.answer_return(&node, Some(&key), cx)?,
             StandingCommand::RefuseReturn { node } => self.answer_return(&node, None, cx)?,
         };
-        Ok(Outcome { answer, warnings: Vec::new(), touched: Touched::new() })
+        Ok(Outcome { answer, warnings: Vec::new(), touched })
     }
 
     fn revoke(&mut self, name: &str, cx: &mut Context<'_>) -> Result<Answer, Refusal> {

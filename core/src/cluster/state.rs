@@ -3,16 +3,20 @@
 mod authority;
 mod deployment;
 mod node;
+mod one_off;
 mod slot;
 mod token;
 mod value;
+mod wanted;
 
 pub use authority::{Authority, Root, Rotation, RotationStage};
-pub use deployment::{Deployment, DeploymentFailure, DeploymentPhase, Trigger, TriggerKind};
+pub use deployment::{Deployment, DeploymentFailure, DeploymentPhase, Trial, Trigger, TriggerKind};
 pub use node::{Allotment, Cordon, Node, ReturnAnswer, Returning, Standing, Wish};
+pub use one_off::{Ending, OneOff, OneOffEnd, Purpose};
 pub use slot::{Slot, SlotJob, SlotOutcome};
 pub use token::{JoinToken, OperatorToken, TokenScope};
 pub use value::{Value, ValueVersion};
+pub use wanted::{NotRedeployable, Pause, Resumption, Wanted};
 
 use crate::assignment::BoundImage;
 use crate::cluster::command::Answer;
@@ -94,6 +98,15 @@ pub struct Service {
     pub last_deployment: u32,
     /// The newest revision's number; 0 before the first. Not reused.
     pub last_revision: u32,
+    /// The newest one-off job's number; 0 before the first. Not reused.
+    #[serde(default)]
+    pub last_one_off: u32,
+    /// Whether it runs or is paused.
+    #[serde(default)]
+    pub wanted: Wanted,
+    /// Who keeps people from giving it new jobs; none when they may.
+    #[serde(default)]
+    pub not_redeployable: Option<NotRedeployable>,
     /// It was removed: its slots are being emptied, then it is gone.
     pub deleting: bool,
     /// When.
@@ -119,6 +132,9 @@ pub struct Revision {
     /// Whether a deployment of it was completed: only to such a one people go back without naming it.
     #[serde(default)]
     pub completed: bool,
+    /// Whether its release command has ended well in a deployment.
+    #[serde(default)]
+    pub prepared: bool,
     /// Whose.
     pub service: ServiceId,
     /// r1, r2, …

@@ -27,6 +27,12 @@ pub enum ServiceState {
     Degraded,
     /// Nothing can serve.
     Unhealthy,
+    /// Its slots are being emptied, for it is paused.
+    Pausing,
+    /// Nothing of it runs, until somebody resumes it.
+    Paused,
+    /// Its jobs are on their way again.
+    Resuming,
     /// Its slots are being emptied.
     Deleting,
 }
@@ -100,11 +106,19 @@ impl Cluster {
         let Some(record) = self.get::<Service>(&service) else { return Vec::new() };
         let Some(status) = self.status(live, service, now) else { return Vec::new() };
         let mut sentences = Vec::new();
+        if record.wanted.pause().is_some() {
+            sentences.push(format!("{}: {}", self.path_of(record), status.message));
+        }
         let last = self.last_deployment(record);
         if let Some(last) = last
             && let Some(failure) = &last.failure
         {
-            sentences.push(format!("deployment {} {}: {failure}", last.number, failed_word(last.phase)));
+            sentences.push(match failure {
+                DeploymentFailure::Cancelled { by } if last.phase.is_final() => {
+                    format!("deployment {} was cancelled by {by}", last.number)
+                }
+                _ => format!("deployment {} {}: {failure}", last.number, failed_word(last.phase)),
+            });
         }
         sentences.extend(live.waits.get(&service).into_iter().flatten().map(|waiting| waiting.to_string()));
         for slot in &status.slots {
@@ -123,6 +137,7 @@ impl Cluster {
         if sentences.is_empty() {
             sentences.push(format!("{}: {}", self.path_of(record), status.message));
         }
+        sentences.extend(record.not_redeployable.as_ref().map(|mark| format!("{} is {mark}", self.path_of(record))));
         sentences
     }
 
@@ -130,6 +145,7 @@ impl Cluster {
     fn wanted_jobs(&self, service: &Service) -> u32 {
         match (service.deleting, self.unfinished(service), service.active) {
             (true, _, _) => 0,
+            (false, _, _) if service.wanted.pause().is_some() => 0,
             (false, Some(deployment), _) if deployment.phase != DeploymentPhase::Reverting => deployment.spec.scale,
             (false, _, active) => active.map_or(0, |active| active.scale),
         }
@@ -139,6 +155,12 @@ impl Cluster {
     fn judge(&self, service: &Service, slots: &[SlotStatus], healthy: u32, wanted: u32) -> (ServiceState, String) {
         if service.deleting {
             return (ServiceState::Deleting, format!("it is being removed; {} to empty", slots_word(slots.len())));
+        }
+        if let Some(pause) = service.wanted.pause() {
+            return match slots.len() {
+                0 => (ServiceState::Paused, format!("it is {pause}; `lap resume` starts it again")),
+                left => (ServiceState::Pausing, format!("it is {pause}; {} to empty", slots_word(left))),
+            };
         }
         let last = self.last_deployment(service);
         let failed = last.filter(|last| matches!(last.phase, DeploymentPhase::Failed | DeploymentPhase::Reverting));
@@ -155,6 +177,9 @@ impl Cluster {
             (None, None) => None,
         };
         let count = format!("{healthy} of {} healthy", jobs_word(wanted));
+        if let Wanted::Resuming(resumption) = &service.wanted {
+            return (ServiceState::Resuming, with(format!("resumed by {}: {count}", resumption.by), why_not));
+        }
         match (service.active, serving, why_not) {
             (None, _, Some(why)) if failed.is_some() => (ServiceState::Unhealthy, why),
             (None, _, why) => (ServiceState::Starting, with(count, why)),

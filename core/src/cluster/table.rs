@@ -138,6 +138,8 @@ tables! {
     deployments: Deployment("deployment"), (ServiceId, u32), |record| (record.service, record.number);
     /// By id.
     slots: Slot("slot"), SlotId, |record| record.id.clone();
+    /// By service and number.
+    one_offs: OneOff("one-off"), (ServiceId, u32), |record| (record.service, record.number);
     /// By id.
     nodes: Node("node"), NodeId, |record| record.id;
     /// By environment and node.

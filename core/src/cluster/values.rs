@@ -13,12 +13,12 @@ use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup, Touched};
 use crate::ids::{NodeId, ServiceId, ValueId};
 use crate::policy::why_not_a_name;
-use crate::quote::{is_acting, quoted};
+use crate::quote::quoted;
 use crate::reason::Reason;
 use crate::spec::{Pull, ServiceSpec};
 use crate::values::{
-    AUTOMATIC, Body, Bound, GivenValue, JOB_VALUES, JOB_VALUES_BYTES, Place, Sealed, VALUES_PER_SCOPE, ValueKey,
-    ValueKind, ValueScope,
+    AUTOMATIC, Body, Bound, GivenValue, JOB_VALUES, JOB_VALUES_BYTES, Place, Sealed, VALUE_BYTES, VALUES_PER_SCOPE,
+    ValueKey, ValueKind, ValueScope,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -224,9 +224,8 @@ impl Cluster {
         for (path, file) in &spec.files {
             name(Place::File { path: path.clone(), mode: file.mode }, &file.secret);
         }
-        let own = |name: &str| spec.env.contains_key(name) || spec.secrets.contains_key(name);
         for (name, found) in self.values_for(scope, ValueKind::Variable) {
-            if !own(name) {
+            if !spec.has_variable(name) {
                 bound.push(found.bound(Place::Variable(name.into())));
             }
         }
@@ -382,7 +381,7 @@ impl Cluster {
         };
         self.put(Value { current: None, ..value });
         let users: Vec<String> = if kind == ValueKind::Secret {
-            let names = |service: &&Service| names_secret(&service.spec, name);
+            let names = |service: &&Service| service.spec.secrets_named().any(|secret| secret == name);
             let lacks = |service: &&Service| self.bind(service, &service.spec).1.contains(name);
             let below = self.services_below(key.scope).filter(names).filter(lacks);
             below.map(|service| self.path_of(service).to_string()).take(NAMED_AT_MOST).collect()
@@ -428,8 +427,8 @@ impl Cluster {
 
     /// Services that do not see a variable, because their specs have one of this name.
     fn hidden_by_specs(&self, key: &ValueKey) -> Vec<String> {
-        let own = |spec: &ServiceSpec| spec.env.contains_key(&key.name) || spec.secrets.contains_key(&key.name);
-        let hidden = self.services_below(key.scope).filter(|it| key.kind == ValueKind::Variable && own(&it.spec));
+        let hides = |it: &&Service| key.kind == ValueKind::Variable && it.spec.has_variable(&key.name);
+        let hidden = self.services_below(key.scope).filter(hides);
         hidden
             .take(NAMED_AT_MOST)
             .map(|it| {
@@ -447,8 +446,8 @@ impl Cluster {
     ) -> Vec<String> {
         let scope = known.map_or(ValueScope::Environment(environment.id), |known| ValueScope::Service(known.id));
         let secrets = self.values_for(scope, ValueKind::Secret);
-        let named = spec.secrets.values().chain(spec.files.values().map(|file| &file.secret));
-        let missing: BTreeSet<&String> = named.filter(|name| !secrets.contains_key(name.as_str())).collect();
+        let is_missing = |name: &&String| !secrets.contains_key(name.as_str());
+        let missing: BTreeSet<&String> = spec.secrets_named().filter(is_missing).collect();
         let of = self.environment_path(environment.id);
         let absent = missing
             .into_iter()
@@ -488,8 +487,9 @@ impl Cluster {
         for service in self.services_below(key.scope) {
             let slots = self.slots_of(service.id).flat_map(|slot| slot.job.iter().chain(&slot.previous));
             let active = service.active.map(|active| active.deployment_number);
+            let one_offs = self.one_offs_of(service.id).map(|one| one.bound_by);
             let numbers: BTreeSet<u32> =
-                slots.map(|job| job.bound_by).chain(active).chain(service.unfinished).collect();
+                slots.map(|job| job.bound_by).chain(active).chain(service.unfinished).chain(one_offs).collect();
             let bound = numbers.into_iter().flat_map(|number| self.bindings_of(service.id, number));
             used.extend(bound.filter(|one| one.key == *key).map(|one| one.version));
         }
@@ -511,8 +511,28 @@ fn told_at(path: &str) -> &str {
     if path.is_empty() { ORGANIZATION } else { path }
 }
 
-fn names_secret(spec: &ServiceSpec, name: &str) -> bool {
-    spec.secrets.values().any(|secret| secret == name) || spec.files.values().any(|file| file.secret == name)
+/// A value as it is sealed, from what somebody said of it: of a registry the user's name, a line feed and the password.
+pub fn value_text(kind: ValueKind, user: Option<&str>, value: &str) -> Result<String, Refusal> {
+    let text = match (kind, user) {
+        (ValueKind::Registry, Some(user)) if !user.is_empty() && !user.contains(['\n', ':']) => {
+            format!("{user}\n{value}")
+        }
+        (ValueKind::Registry, _) => {
+            return Err(Refusal::invalid("the credentials for a registry need a user without : in its name"));
+        }
+        (ValueKind::Secret | ValueKind::Variable, None) => value.into(),
+        (ValueKind::Secret | ValueKind::Variable, Some(_)) => {
+            return Err(Refusal::invalid("user is said of the credentials for a registry only"));
+        }
+    };
+    if text.len() > VALUE_BYTES {
+        let sentence = format!("the value has {} bytes; {VALUE_BYTES} are allowed", text.len());
+        return Err(Refusal::invalid(sentence));
+    }
+    if text.contains('\0') {
+        return Err(Refusal::invalid("the value has a NUL in it, which no process can be given"));
+    }
+    Ok(text)
 }
 
 /// Why a value cannot be called so; none if it can.
@@ -536,11 +556,7 @@ pub fn why_not_a_variable(name: &str) -> Option<String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.starts_with(AUTOMATIC) {
         Some(format!("the variable {} is given by Lapstrake itself, as all that begin with {AUTOMATIC}", quoted(name)))
-    } else if name.len() > LONGEST_NAME
-        || !name.starts_with(first)
-        || !name.chars().all(legal)
-        || name.contains(is_acting)
-    {
+    } else if name.len() > LONGEST_NAME || !name.starts_with(first) || !name.chars().all(legal) {
         Some(format!(
             "{} is no name of a variable: letters, digits and _ are, not beginning with a digit",
             quoted(name)

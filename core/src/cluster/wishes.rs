@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The longest reason of a cordon, in characters: it stands in one line with each service that waits for the node.
+/// The longest reason of a cordon or a pause, in characters: it stands in one line with what it is the reason of.
 const LONGEST_REASON: usize = 200;
 
 impl Cluster {
@@ -27,11 +27,7 @@ impl Cluster {
         cx: &Context<'_>,
     ) -> Result<Outcome, Refusal> {
         let node = self.node_named(name)?.clone();
-        let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
-        if let Some(why) = reason.and_then(why_not_a_reason) {
-            return Err(Refusal::invalid(why).at("reason"));
-        }
-        let reason = reason.map(String::from);
+        let reason = reason_of(reason)?;
         if let Some(cordon) = node.wish.cordon()
             && (reason.is_none() || reason == cordon.reason)
         {
@@ -137,7 +133,16 @@ impl Cluster {
     }
 }
 
-/// Why a text cannot be a cordon's reason; none if it can.
+/// What somebody gives as a reason, as it is recorded; none if they say nothing.
+pub(crate) fn reason_of(said: Option<&str>) -> Result<Option<String>, Refusal> {
+    let reason = said.map(str::trim).filter(|reason| !reason.is_empty());
+    match reason.and_then(why_not_a_reason) {
+        Some(why) => Err(Refusal::invalid(why).at("reason")),
+        None => Ok(reason.map(String::from)),
+    }
+}
+
+/// Why a text cannot be a reason; none if it can.
 fn why_not_a_reason(text: &str) -> Option<String> {
     let length = text.chars().count();
     if length > LONGEST_REASON {

@@ -8,6 +8,7 @@ use crate::node::seen::{NodeConfig, Now};
 use crate::routes::{ROUTES_FORMAT, RouteTable};
 use crate::values::{Body, GivenValue};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Ledger {
@@ -24,9 +25,12 @@ impl Ledger {
             jobs: BTreeMap::new(),
             current: BTreeMap::new(),
             values: BTreeMap::new(),
+            kept_images: None,
+            brought: BTreeMap::new(),
             replacements: BTreeMap::new(),
             subnets: BTreeMap::new(),
             table: RouteTable { format: ROUTES_FORMAT, generation: 0, node: config.name.clone(), routes: Vec::new() },
+            first_table: 0,
             elsewhere: Vec::new(),
             strays: BTreeMap::new(),
         }
@@ -39,15 +43,28 @@ impl Ledger {
     /// forgets to report it.
     ///
     /// The set that is held already says one thing more than before: values that could not be read here or there, to a node
-    /// that lost its key or whose controller lost its own for a while.
-    pub fn accept(&mut self, set: AssignmentSet, _now: Now) -> Result<(), NotAccepted> {
+    /// that lost its key or whose controller lost its own for a while; and which images it keeps, when they
+    /// have become others without any slot's doing, or from a controller that did not say that before.
+    pub fn accept(&mut self, set: AssignmentSet, now: Now) -> Result<(), NotAccepted> {
         if !self.is_newer(&set) {
             let is_same = self.generation == Some(set.generation);
-            return if is_same && self.take_missing_values(set.values) { Ok(()) } else { Err(NotAccepted::Older) };
+            // Both are taken in, and not only the first that says more.
+            let more = is_same && (self.take_missing_values(set.values) | self.take_kept_images(set.kept_images));
+            return if more { Ok(()) } else { Err(NotAccepted::Older) };
         }
         self.generation = Some(set.generation);
         self.stop_absent = set.stop_absent;
+        self.kept_images = set.kept_images;
         self.take_values(set.values);
+        // A job that waited is given something else: what it needs for that counts from now.
+        for one in &set.assignments {
+            let held = self.wanted.get(&one.slot).filter(|held| held.job == one.job && held.traffic != one.traffic);
+            if let Some(waits) = self.replacements.get_mut(&one.slot).filter(|waits| waits.new == Some(one.job))
+                && held.is_some()
+            {
+                waits.since = now.tick;
+            }
+        }
         self.wanted = set.assignments.into_iter().map(|one| (one.slot.clone(), one)).collect();
         let wanted = &self.wanted;
         self.replacements.retain(|slot, one| {
@@ -56,6 +73,15 @@ impl Ledger {
         });
         self.forget_values();
         Ok(())
+    }
+
+    /// Takes in what the same set keeps. Says whether that is something else than before.
+    fn take_kept_images(&mut self, kept: Option<BTreeSet<String>>) -> bool {
+        let changed = kept.is_some() && self.kept_images != kept;
+        if changed {
+            self.kept_images = kept;
+        }
+        changed
     }
 
     /// Takes in the values that a set gives. A version never changes, so one that is held is kept as it is, above all where

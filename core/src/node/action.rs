@@ -3,12 +3,14 @@
 
 use crate::assignment::{BoundImage, RunSpec};
 use crate::ids::{EnvironmentId, SlotId, ValueId};
+use crate::node::images::Garbage;
 use crate::node::reason::Reason;
 use crate::node::seen::Attempt;
 use crate::report::NodeReport;
 use crate::spec::Check;
 use crate::time::Tick;
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,18 @@ pub enum Action {
         image: BoundImage,
         /// The credentials for its registry, among the ledger's values.
         login: Option<ValueId>,
+    },
+    /// Take away a name of an image that this agent has brought and that nothing needs, and the image with it if it has no
+    /// other. Then `Seen::listing` does not have it.
+    RemoveImage {
+        /// What it was got as, as `BoundImage::pinned`.
+        pinned: String,
+        /// What the engine calls it.
+        name: String,
+        /// The engine's id of the image.
+        id: String,
+        /// Why, for people.
+        why: Garbage,
     },
     /// Make the container, unless it is there, and start it. Then `Seen::containers` tells how it went. On a name that is
     /// taken, a corpse of our own is removed and the call repeated.
@@ -100,6 +114,7 @@ impl Action {
             Action::EnsureNetwork { .. } => "ensure-network",
             Action::RemoveNetwork { .. } => "remove-network",
             Action::Pull { .. } => "pull",
+            Action::RemoveImage { .. } => "remove-image",
             Action::Run { .. } => "run",
             Action::Watch { .. } => "watch",
             Action::Unwatch { .. } => "unwatch",

@@ -8,10 +8,12 @@ pub(super) mod begin;
 mod boot;
 pub(crate) mod cut_off;
 pub(super) mod job;
+pub(super) mod once;
 pub(super) mod replacement;
 pub(super) mod room;
 mod stray;
 
+use crate::node::images;
 use crate::node::ledger::Ledger;
 use crate::node::routes;
 use crate::node::seen::{NodeConfig, Now, Seen};
@@ -33,6 +35,7 @@ pub fn advance(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, now: Now) 
     for pass in 0..MOST_PASSES {
         let at_start = ledger.clone();
         begin::step(ledger, seen, config, now);
+        once::begin(ledger, seen, config, now);
         replacement::step(ledger, seen, now);
         job::step(ledger, seen, now);
         address::step(ledger, seen, config);
@@ -45,6 +48,8 @@ pub fn advance(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, now: Now) 
         }
         debug_assert!(pass + 1 < MOST_PASSES, "two parts of advance undo each other");
     }
+    // Last: what a job needs that has just been forgotten, nothing needs.
+    images::step(ledger, seen, now.tick);
     *ledger != before
 }
 

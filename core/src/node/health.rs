@@ -57,7 +57,7 @@ pub fn health(job: &Job, seen: &Seen) -> Health {
                 Health::Unhealthy
             }
         },
-        JobPhase::Stopped => Health::Unknown,
+        JobPhase::Stopped | JobPhase::Succeeded => Health::Unknown,
         JobPhase::Failed | JobPhase::Rejected => Health::Unhealthy,
     }
 }
@@ -124,6 +124,11 @@ pub fn failed_check(job: &Job, seen: &Seen) -> Option<Failure> {
 pub fn last_bad_answer(job: &Job, seen: &Seen) -> Option<String> {
     let not_good = readings(job, seen)?.iter().filter(|reading| reading.good_since.is_none());
     not_good.filter_map(|reading| reading.last_bad.clone()).next()
+}
+
+/// The last bad answer of any check of the attempt, however it answers now.
+pub fn any_bad_answer(job: &Job, seen: &Seen) -> Option<String> {
+    readings(job, seen)?.iter().find_map(|reading| reading.last_bad.clone())
 }
 
 /// Why a process that has ended did so.

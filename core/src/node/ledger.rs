@@ -2,16 +2,18 @@
 //!
 //! Written whole (write, fsync, rename, fsync of the folder) before any action that follows from it.
 
-use crate::assignment::{Assignment, AssignmentSet, Generation};
+use crate::assignment::{Assignment, AssignmentSet, Generation, Traffic};
 use crate::ids::{BootId, ClusterId, DeploymentId, EnvironmentId, JobId, NodeId, SlotId, ValueId, pairs};
 use crate::message::Elsewhere;
 use crate::node::action::Subnet;
+use crate::node::images::Brought;
 use crate::node::seen::{Attempt, Now};
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::routes::RouteTable;
 use crate::time::{Tick, Wall};
 use crate::values::GivenValue;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,12 @@ pub struct Ledger {
     /// The values that the wanted jobs and those that are still here get, sealed under this node's key.
     #[serde(default)]
     pub values: BTreeMap<ValueId, GivenValue>,
+    /// The images that the newest set keeps here besides, by `BoundImage::pinned`; none while nobody has said it.
+    #[serde(default)]
+    pub kept_images: Option<BTreeSet<String>>,
+    /// The images that this agent has brought here, by `BoundImage::pinned`. It removes no others.
+    #[serde(default)]
+    pub brought: BTreeMap<String, Brought>,
     /// Replacements under way, and ended ones until the next set.
     #[serde(with = "pairs")]
     pub replacements: BTreeMap<SlotId, Replacement>,
@@ -52,6 +60,10 @@ pub struct Ledger {
     pub subnets: BTreeMap<EnvironmentId, Subnet>,
     /// The newest route table; its generation only counts up.
     pub table: RouteTable,
+    /// The first table that this ledger made. A proxy that has not acknowledged it may have one that a lost ledger made, with
+    /// addresses that nobody remembers.
+    #[serde(default)]
+    pub first_table: u64,
     /// Where jobs of other nodes run, for the proxy's messages.
     pub elsewhere: Vec<Elsewhere>,
     /// Running containers that carry our labels and that nobody wants (an older attempt, a job of a lost ledger), and
@@ -71,6 +83,13 @@ pub struct Job {
     pub phase: JobPhase,
     /// When the attempt entered this phase.
     pub since: Tick,
+    /// When a job that runs once came: its `start_timeout` counts from here.
+    #[serde(default)]
+    pub came: Tick,
+    /// Whether a job that runs once may have run when its machine was started anew: what is left of it does not tell then whether
+    /// it came to its end.
+    #[serde(default)]
+    pub interrupted: bool,
     /// Its static address: from the first start until its container is gone and every live proxy has acknowledged a table
     /// without it.
     pub address: Option<Ipv4Addr>,
@@ -87,9 +106,24 @@ pub struct Job {
     /// Set when it shall end: from then on it gets no new request, and its stop signal follows when no connection of it is
     /// open, at this instant at the latest. None while it shall run (an attempt may still be stopped for a new one).
     pub drain_until: Option<Tick>,
+    /// Whether no other job of its slot may be up beside it: it took part in a replacement *instead*. Said by the job and not by
+    /// the replacement's record, which goes with the next set.
+    #[serde(default)]
+    pub alone: bool,
     /// The first table without it after one that named it; none when no table ever named it, or the newest one does. Every
     /// proxy has to acknowledge this generation before the job is told to stop and before its address is used again.
     pub unrouted_at: Option<u64>,
+}
+
+/// Whether two jobs of a slot are up together while one replaces the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manner {
+    /// The new job gets ready beside the old one.
+    #[default]
+    Beside,
+    /// The old job has ended before the new one starts. If that fails, the old one is started again.
+    Instead,
 }
 
 /// One slot's way from its old job to its new one. At least one of the two is there: none is old at a first start, none
@@ -102,6 +136,9 @@ pub struct Replacement {
     pub old: Option<JobId>,
     /// The job that shall have it.
     pub new: Option<JobId>,
+    /// Beside each other or one instead of the other.
+    #[serde(default)]
+    pub manner: Manner,
     /// Where it stands.
     pub phase: ReplacementPhase,
     /// When it entered this phase; the deadlines count from here or from `accepted`.
@@ -114,6 +151,12 @@ pub struct Replacement {
     pub table: u64,
     /// When the old job's SIGTERM was decided. From then on there is no way back.
     pub stopped_at: Option<Wall>,
+    /// When all checks of the new job were good for the first time.
+    #[serde(default)]
+    pub good_at: Option<Wall>,
+    /// The last bad answer of one of them until then, or until the new job was given up.
+    #[serde(default)]
+    pub bad_answer: Option<String>,
     /// Why it was abandoned or switched back.
     pub failure: Option<Failure>,
 }
@@ -126,6 +169,8 @@ impl Job {
             attempt: 1,
             phase: JobPhase::Assigned,
             since: now,
+            came: now,
+            interrupted: false,
             address: None,
             was_healthy: false,
             was_good: false,
@@ -133,6 +178,7 @@ impl Job {
             retry_at: None,
             failure: None,
             drain_until: None,
+            alone: false,
             unrouted_at: None,
         }
     }
@@ -162,13 +208,23 @@ impl Replacement {
             deployment,
             old,
             new,
+            manner: Manner::Beside,
             phase: ReplacementPhase::Accepted,
             since: now.tick,
             accepted: now.tick,
             reached: Vec::from([(ReplacementPhase::Accepted, now.wall)]),
             table: 0,
             stopped_at: None,
+            good_at: None,
+            bad_answer: None,
             failure: None,
+        }
+    }
+    /// The phase from which on the old job is to end.
+    pub const fn old_ends_at(&self) -> ReplacementPhase {
+        match self.manner {
+            Manner::Beside => ReplacementPhase::Draining,
+            Manner::Instead => ReplacementPhase::Emptying,
         }
     }
     /// Moves on; `since` is when the phase began by right, which may lie before now when the agent was away.
@@ -201,6 +257,11 @@ impl Ledger {
     pub fn under_way(&self, slot: &SlotId) -> Option<&Replacement> {
         self.replacements.get(slot).filter(|one| !one.phase.is_final())
     }
+    /// What of the slot's traffic a new job gets before it takes the slot over, as was said last.
+    pub fn traffic(&self, new: &Job) -> Traffic {
+        let wanted = self.wanted.get(&new.assignment.slot);
+        wanted.filter(|one| one.job == new.assignment.job).map_or(Traffic::Full, |one| one.traffic)
+    }
     /// Whether this job has its slot's traffic.
     pub fn is_current(&self, job: &Job) -> bool {
         self.current.get(&job.assignment.slot) == Some(&job.assignment.job)
@@ -212,7 +273,7 @@ impl Ledger {
     }
     /// Whether this job shall be up now: it lasts, or is the old one of a replacement whose drain has not begun.
     pub fn shall_be_up(&self, job: &Job) -> bool {
-        let is_old = |one: &Replacement| one.old == Some(job.assignment.job) && one.phase < ReplacementPhase::Draining;
+        let is_old = |one: &Replacement| one.old == Some(job.assignment.job) && one.phase < one.old_ends_at();
         self.lasts(job) || self.under_way(&job.assignment.slot).is_some_and(is_old)
     }
 }

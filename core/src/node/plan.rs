@@ -7,6 +7,7 @@ use crate::ids::{EnvironmentId, SlotId, ValueId};
 use crate::node::action::{Action, Plan};
 use crate::node::advance::{self, Next, STRAY_GRACE};
 use crate::node::health::{Sight, sight};
+use crate::node::images;
 use crate::node::ledger::{Job, Ledger};
 use crate::node::reason::Reason;
 use crate::node::report::report;
@@ -28,11 +29,15 @@ pub fn plan(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Now) -> Plan
     watches(ledger, seen, &mut actions);
     stops(ledger, seen, now.tick, &mut actions);
     removals(ledger, seen, &mut actions);
+    if let Some((pinned, one, why)) = images::garbage(ledger, seen, config, now.tick) {
+        let (name, id) = (one.name.clone(), one.id.clone());
+        actions.push(Action::RemoveImage { pinned: pinned.into(), name, id, why });
+    }
     Plan {
         actions,
-        wake: wake(ledger, seen, now.tick),
+        wake: earlier(wake(ledger, seen, now.tick), images::wake(ledger, seen, config, now.tick)),
         waits: waits(ledger, seen, now.tick),
-        report: report(ledger, seen, config, now),
+        report: report(ledger, seen, now),
     }
 }
 
@@ -98,6 +103,7 @@ fn runs(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
                 | JobPhase::Running
                 | JobPhase::Stopping
                 | JobPhase::Stopped
+                | JobPhase::Succeeded
                 | JobPhase::Failed
                 | JobPhase::Rejected,
                 _,
@@ -152,7 +158,8 @@ fn stray_kill_at(attempt: Attempt, since: Tick, seen: &Seen) -> Tick {
 fn removals(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
     for (attempt, container) in &seen.containers {
         let runs = matches!(container, Container::Running { .. });
-        if !runs && seen.engine_answers && !advance::is_live(ledger, *attempt) {
+        let is_kept = advance::once::is_kept(ledger, *attempt);
+        if !runs && seen.engine_answers && !advance::is_live(ledger, *attempt) && !is_kept {
             actions.push(Action::Remove { attempt: *attempt });
         }
     }
@@ -173,6 +180,9 @@ fn wait_of(ledger: &Ledger, seen: &Seen, slot: &SlotId, now: Tick) -> Option<Rea
     }
     if let Next::Wait(reason, _) = advance::begin::next(ledger, seen, slot) {
         return Some(reason);
+    }
+    if let Some(one) = ledger.wanted.get(slot).filter(|one| one.once.is_some()) {
+        return advance::once::wait_of(ledger, seen, one, now);
     }
     let job = ledger.current.get(slot).and_then(|id| ledger.jobs.get(id))?;
     match advance::job::next(ledger, seen, job, now) {

@@ -27,7 +27,7 @@ pub enum Reason {
         /// What is missing.
         short: String,
     },
-    /// As many replacements of this service as `max_surge` allows are under way.
+    /// As many replacements of this service as `max_surge` and `max_unavailable` allow are under way.
     Surge {
         /// So many.
         limit: u32,
@@ -46,10 +46,24 @@ pub enum Reason {
     },
     /// An earlier attempt of the same job still ends.
     EarlierAttempt,
+    /// Another job of the slot still ends, and the two cannot be up together.
+    OtherJob,
+    /// It is ready, and waits until the controller says that the deployment's other jobs are.
+    Held,
+    /// It is ready and gets a share of the requests, until the controller says more.
+    Share {
+        /// Percent.
+        percent: u32,
+    },
     /// The image is on its way.
     Image {
         /// As the person wrote it.
         reference: String,
+    },
+    /// Its command runs, once, for so long at most.
+    RunsOnce {
+        /// How long still.
+        left: Millis,
     },
     /// The next attempt is not due yet.
     BackOff {
@@ -145,7 +159,11 @@ impl fmt::Display for Reason {
             }
             Reason::FailedHere { failure } => write!(f, "waits for the controller: {failure}"),
             Reason::EarlierAttempt => f.write_str("waits until the job's earlier attempt has ended"),
+            Reason::OtherJob => f.write_str("waits until the slot's other job has ended"),
+            Reason::Held => f.write_str("ready; waits until all jobs of the deployment are"),
+            Reason::Share { percent } => write!(f, "ready; has {percent} % of the requests until it is given the rest"),
             Reason::Image { reference } => write!(f, "waits for the image {reference}"),
+            Reason::RunsOnce { left } => write!(f, "its command runs; unless it ends it is stopped in {}", Left(*left)),
             Reason::BackOff { left, after: Some(failure) } => write!(f, "next attempt in {}: {failure}", Left(*left)),
             Reason::BackOff { left, after: None } => write!(f, "next attempt in {}", Left(*left)),
             Reason::Address => f.write_str("waits for a free address in the environment's network on this node"),

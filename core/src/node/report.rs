@@ -1,12 +1,14 @@
 //! The node's picture of itself, for the controller and for people.
 
 use crate::ids::SlotId;
+use crate::node::disk::Disk;
 use crate::node::health::{failed_check, health};
+use crate::node::images;
 use crate::node::ledger::{Job, Ledger};
 use crate::node::plan::waits;
 use crate::node::reason::Reason;
 use crate::node::routes::all_bad;
-use crate::node::seen::{Container, NodeConfig, Now, Seen};
+use crate::node::seen::{Container, Now, Seen};
 use crate::report::{Health, JobReport, NodeReport, ReplacementReport};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -14,18 +16,19 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 /// The whole picture.
-pub fn report(ledger: &Ledger, seen: &Seen, _config: &NodeConfig, now: Now) -> NodeReport {
+pub fn report(ledger: &Ledger, seen: &Seen, now: Now) -> NodeReport {
     let waits: BTreeMap<SlotId, Reason> = waits(ledger, seen, now.tick).into_iter().collect();
     NodeReport {
         generation: ledger.generation,
-        jobs: ledger.jobs.values().map(|job| job_report(job, seen)).collect(),
+        jobs: ledger.jobs.values().map(|job| job_report(job, seen, &waits)).collect(),
         replacements: replacements(ledger, &waits),
         capacity: seen.capacity,
         troubles: troubles(ledger, seen),
+        full_disk: seen.disks.iter().flatten().find_map(Disk::full),
     }
 }
 
-fn job_report(job: &Job, seen: &Seen) -> JobReport {
+fn job_report(job: &Job, seen: &Seen, waits: &BTreeMap<SlotId, Reason>) -> JobReport {
     let (memory_bytes, cpu_milli) = match seen.containers.get(&job.key()) {
         Some(Container::Running { memory_bytes, cpu_milli, .. }) => (*memory_bytes, *cpu_milli),
         Some(Container::Refused { .. } | Container::Created | Container::Exited { .. }) | None => (0, 0),
@@ -47,6 +50,7 @@ fn job_report(job: &Job, seen: &Seen) -> JobReport {
         address: job.address.map(IpAddr::V4),
         memory_bytes,
         cpu_milli,
+        waits_for: waits.get(&job.assignment.slot).filter(|_| job.assignment.once.is_some()).map(Reason::to_string),
     }
 }
 
@@ -59,6 +63,8 @@ fn replacements(ledger: &Ledger, waits: &BTreeMap<SlotId, Reason>) -> Vec<Replac
         phase: one.phase,
         reached: one.reached.clone(),
         stopped_at: one.stopped_at,
+        good_at: one.good_at,
+        bad_answer: one.bad_answer.clone(),
         failure: one.failure.clone(),
         waits_for: waits.get(slot).filter(|_| !one.phase.is_final()).map(Reason::to_string),
     };
@@ -75,6 +81,8 @@ fn troubles(ledger: &Ledger, seen: &Seen) -> Vec<String> {
         alloc::format!("the container engine does not tell how the container of job {} is: {said}", attempt.job)
     }));
     troubles.extend(seen.troubles.iter().cloned());
+    troubles.extend(seen.disks.iter().flatten().filter_map(Disk::trouble));
+    troubles.extend(images::trouble(ledger, seen));
     troubles.extend(all_bad(ledger, seen));
     troubles
 }

@@ -1,6 +1,6 @@
 //! Which request goes to which jobs of this node.
 
-use crate::assignment::{RunSpec, ServicePath};
+use crate::assignment::{Assignment, RunSpec, ServicePath, Traffic};
 use crate::ids::{JobId, ServiceId};
 use crate::message::Elsewhere;
 use crate::node::health::{health, runs};
@@ -8,7 +8,7 @@ use crate::node::ledger::{Job, Ledger};
 use crate::node::reason::Reason;
 use crate::node::seen::Seen;
 use crate::report::{Health, ReplacementPhase};
-use crate::routes::{Backend, Route};
+use crate::routes::{Backend, Route, Speaks, even};
 use crate::spec::Protocol;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -20,15 +20,21 @@ use core::net::{IpAddr, SocketAddr};
 struct Entry<'a> {
     host: &'a str,
     path: &'a str,
-    port: u16,
+    port: Door,
 }
 
+/// A port and how the job is spoken to there.
+type Door = (u16, Speaks);
+
 fn entries(run: &RunSpec) -> impl Iterator<Item = Entry<'_>> {
-    run.spec.ports.iter().zip(&run.hosts).filter_map(|(port, host)| match port.protocol {
-        Protocol::Http if port.public => {
-            Some(Entry { host: host.as_deref()?, path: port.path.as_deref().unwrap_or("/"), port: port.port })
-        }
-        Protocol::Http | Protocol::Tcp => None,
+    run.spec.ports.iter().zip(&run.hosts).filter(|(port, _)| port.public).filter_map(|(port, host)| {
+        let speaks = match port.protocol {
+            Protocol::Http => Speaks::Http,
+            Protocol::H2c => Speaks::H2c,
+            Protocol::Tcp => return None,
+        };
+        let path = port.path.as_deref().unwrap_or("/");
+        Some(Entry { host: host.as_deref()?, path, port: (port.port, speaks) })
     })
 }
 
@@ -41,17 +47,28 @@ pub fn is_routed(run: &RunSpec) -> bool {
 struct Draft<'a> {
     service: ServiceId,
     name: &'a ServicePath,
-    jobs: BTreeMap<JobId, (&'a Job, u16)>,
+    jobs: Ways<'a>,
+    /// Jobs that wait beside them and get a share.
+    waiting: Ways<'a>,
+    /// Which one, in percent.
+    share: u32,
 }
+
+/// Jobs and the ports on which they are asked.
+type Ways<'a> = BTreeMap<JobId, (&'a Job, Door)>;
 
 /// The routes that follow from who has each slot's traffic and how those jobs are.
 ///
-/// A service that is wanted here keeps its routes even while it has no job, so that a request is told where to find it.
+/// A service that is wanted here keeps its routes even while it has no job, so that a request is told where to find it. A job
+/// that only waits makes no route: it gets its share of the requests that somebody serves here without it.
 /// Two services with the same host and path are refused by the controller; should they meet, the older service wins.
 pub fn compute(ledger: &Ledger, seen: &Seen) -> Vec<Route> {
     let mut drafts: BTreeMap<(&str, Reverse<usize>, &str), Draft<'_>> = BTreeMap::new();
     let carrying = ledger.current.values().filter_map(|id| ledger.jobs.get(id));
-    let promised = ledger.wanted.values().filter(|one| !ledger.current.contains_key(&one.slot));
+    let is_promised = |one: &&Assignment| {
+        one.once.is_none() && !ledger.current.contains_key(&one.slot) && one.traffic == Traffic::Full
+    };
+    let promised = ledger.wanted.values().filter(is_promised);
     let mut sources: Vec<_> = carrying.map(|job| (&job.assignment, Some(job))).collect();
     sources.extend(promised.map(|assignment| (assignment, None)));
     sources.sort_by_key(|(assignment, _)| &assignment.slot);
@@ -61,16 +78,26 @@ pub fn compute(ledger: &Ledger, seen: &Seen) -> Vec<Route> {
                 service: assignment.slot.service,
                 name: &assignment.run.path,
                 jobs: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                share: 0,
             });
             if let Some(job) = job.filter(|_| draft.service == assignment.slot.service) {
                 draft.jobs.insert(assignment.job, (job, entry.port));
             }
         }
     }
-    let nodes_of = |service| {
-        let other = ledger.elsewhere.iter().find(|one| one.service == service);
-        other.map(|one| one.nodes.clone()).unwrap_or_default()
-    };
+    for (job, share) in waiting(ledger) {
+        let Assignment { job: id, slot, run, .. } = &job.assignment;
+        for entry in entries(run) {
+            let draft = drafts.get_mut(&(entry.host, Reverse(entry.path.len()), entry.path));
+            // Where nobody has a slot, a share of nothing is nothing.
+            if let Some(draft) = draft.filter(|draft| draft.service == slot.service && !draft.jobs.is_empty()) {
+                draft.share = draft.share.max(share);
+                draft.waiting.insert(*id, (job, entry.port));
+            }
+        }
+    }
+    let told_of = |service| ledger.elsewhere.iter().find(|one| one.service == service);
     let mut routes: Vec<Route> = drafts
         .into_iter()
         .map(|((host, _, path), draft)| Route {
@@ -78,26 +105,72 @@ pub fn compute(ledger: &Ledger, seen: &Seen) -> Vec<Route> {
             path: String::from(path),
             service: draft.service,
             name: draft.name.clone(),
-            backends: backends(&draft.jobs, seen),
-            elsewhere: nodes_of(draft.service),
+            backends: backends(&draft, seen),
+            elsewhere: told_of(draft.service).map(|one| one.nodes.clone()).unwrap_or_default(),
+            paused: told_of(draft.service).is_some_and(|one| one.paused),
         })
         .collect();
     add_elsewhere(&mut routes, &ledger.elsewhere);
     routes
 }
 
-/// The jobs that may get a request: those whose last reading is not bad; if all are bad, those that run (invariant 1).
-fn backends(jobs: &BTreeMap<JobId, (&Job, u16)>, seen: &Seen) -> Vec<Backend> {
-    let running = || jobs.values().filter(|(job, _)| job.drain_until.is_none() && runs(job, seen));
-    let good = running().filter(|(job, _)| is_good(health(job, seen)));
-    let chosen: Vec<_> = if good.clone().next().is_some() { good.collect() } else { running().collect() };
-    chosen
-        .into_iter()
-        .filter_map(|(job, port)| {
+/// The jobs that wait to be released and get a share of the requests meanwhile, and what share.
+fn waiting(ledger: &Ledger) -> impl Iterator<Item = (&Job, u32)> {
+    let ready = ledger.replacements.values().filter(|one| one.phase == ReplacementPhase::Ready);
+    let new = ready.filter_map(|one| ledger.jobs.get(&one.new?)).filter(|job| !ledger.is_current(job));
+    new.filter_map(|job| match ledger.traffic(job) {
+        Traffic::Share(percent) => Some((job, percent)),
+        Traffic::Full | Traffic::Held => None,
+    })
+}
+
+/// The jobs that may get a request: those whose last reading is not bad; if all are bad, those that run and have their
+/// slots (invariant 1). Those that wait beside them get their share together, whatever their number is.
+fn backends(draft: &Draft<'_>, seen: &Seen) -> Vec<Backend> {
+    let running = |ways: &Ways<'_>| -> Vec<(Backend, bool)> {
+        let up = ways.values().filter(|(job, _)| job.drain_until.is_none() && runs(job, seen));
+        let told = up.filter_map(|(job, (port, speaks))| {
             let address = SocketAddr::new(IpAddr::V4(job.address?), *port);
-            Some(Backend { job: job.assignment.job, address })
-        })
-        .collect()
+            let backend = Backend { job: job.assignment.job, address, speaks: *speaks, weight: even() };
+            Some((backend, is_good(health(job, seen))))
+        });
+        told.collect()
+    };
+    let good = |all: &[(Backend, bool)], weight: u32| -> Vec<Backend> {
+        let good = all.iter().filter(|(_, good)| *good);
+        good.map(|(backend, _)| Backend { weight, ..backend.clone() }).collect()
+    };
+    let (jobs, waiting) = (running(&draft.jobs), running(&draft.waiting));
+    let count = |all: &[(Backend, bool)]| all.iter().filter(|(_, good)| *good).count() as u32;
+    let (old_weight, new_weight) = weights(count(&jobs), count(&waiting), draft.share);
+    let mut chosen = good(&jobs, old_weight);
+    chosen.extend(good(&waiting, new_weight));
+    if chosen.is_empty() {
+        chosen.extend(jobs.into_iter().map(|(backend, _)| backend));
+    }
+    chosen.sort_by_key(|one| one.job);
+    chosen
+}
+
+/// What each of so many old and so many new jobs weighs, so that the new ones get `share` percent together.
+fn weights(old: u32, new: u32, share: u32) -> (u32, u32) {
+    if old == 0 || new == 0 {
+        return (even(), even());
+    }
+    let (of_old, of_new) = ((100 - share.min(99)) * new, share.clamp(1, 99) * old);
+    let common = common_divisor(of_old, of_new);
+    match (of_old / common, of_new / common) {
+        // A share that happens to be everybody's equal part is a share all the same: not whoever has the least to do.
+        (old, new) if (old, new) == (even(), even()) => (2 * old, 2 * new),
+        weights => weights,
+    }
+}
+
+const fn common_divisor(mut a: u32, mut b: u32) -> u32 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// Whether a job of this reading gets requests. Unknown is trusted: after the agent's own restart nothing is read yet.
@@ -124,6 +197,7 @@ fn add_elsewhere(routes: &mut Vec<Route>, elsewhere: &[Elsewhere]) {
         name: other.path.clone(),
         backends: Vec::new(),
         elsewhere: other.nodes.clone(),
+        paused: other.paused,
     }));
     routes.sort_by(|a, b| (&a.host, Reverse(a.path.len()), &a.path).cmp(&(&b.host, Reverse(b.path.len()), &b.path)));
 }
@@ -156,6 +230,9 @@ pub(super) fn renew(ledger: &mut Ledger, seen: &Seen) {
         }
         ledger.table.routes = routes;
         ledger.table.generation = generation;
+        if ledger.first_table == 0 {
+            ledger.first_table = generation;
+        }
     }
     let runs = |job: Option<JobId>| job.and_then(|id| ledger.jobs.get(&id)).map(|job| &job.assignment.run);
     for (slot, one) in &mut ledger.replacements {
@@ -174,6 +251,11 @@ pub fn not_obeyed(generation: u64, seen: &Seen) -> Option<Reason> {
     }
     let late = seen.proxies.iter().find(|proxy| proxy.acknowledged < generation)?;
     Some(Reason::Proxy { pid: late.pid, generation })
+}
+
+/// What keeps addresses from being given away: a proxy may still send to those that a lost ledger had given.
+pub fn not_forgotten(ledger: &Ledger, seen: &Seen) -> Option<Reason> {
+    not_obeyed(ledger.first_table, seen)
 }
 
 /// What keeps a job from being out of every request's way; none when no proxy sends it anything any more.
@@ -204,4 +286,30 @@ pub fn all_bad(ledger: &Ledger, seen: &Seen) -> BTreeSet<String> {
         alloc::format!("no job of {} on this node is healthy; requests still go to those that run", route.name)
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weights;
+
+    #[test]
+    fn the_waiting_jobs_of_a_service_get_their_share_together_whatever_their_number() {
+        for (old, new, share) in [(1, 1, 50), (4, 1, 10), (3, 2, 5), (1, 3, 99), (32, 32, 1), (7, 5, 33)] {
+            let (of_old, of_new) = weights(old, new, share);
+            let all = old * of_old + new * of_new;
+            assert_eq!(new * of_new * 100, all * share, "{old} old, {new} new, {share} %");
+        }
+    }
+
+    #[test]
+    fn a_share_of_equal_parts_is_told_from_no_share() {
+        assert_eq!(weights(1, 1, 50), (2, 2));
+        assert_eq!(weights(3, 1, 25), (2, 2));
+    }
+
+    #[test]
+    fn jobs_that_nobody_waits_beside_are_equals() {
+        assert_eq!(weights(3, 0, 10), (1, 1));
+        assert_eq!(weights(0, 2, 10), (1, 1));
+    }
 }

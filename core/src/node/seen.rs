@@ -2,6 +2,8 @@
 
 use crate::ids::{BootId, EnvironmentId, JobId};
 use crate::node::action::Subnet;
+use crate::node::disk::Disk;
+use crate::node::images::{Brought, Listing};
 use crate::report::Capacity;
 use crate::time::{Millis, Tick, Wall};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -51,6 +53,15 @@ pub struct Seen {
     pub terminated_at: BTreeMap<Attempt, Tick>,
     /// Images by `BoundImage::pinned`; one that is not named was not asked for since the agent started.
     pub images: BTreeMap<String, Image>,
+    /// Images that this agent process has brought here, by `BoundImage::pinned`.
+    pub brought: BTreeMap<String, Brought>,
+    /// All images of the engine; none while they were not listed.
+    pub listing: Option<Listing>,
+    /// How full the disks are on which the node keeps something; none until they were looked at, and then no new job begins.
+    pub disks: Option<Vec<Disk>>,
+    /// Images that the engine refused to remove, by its ids, with what it said: it is not asked again until its list is another
+    /// one.
+    pub not_removed: BTreeMap<String, String>,
     /// Bridges of environments that stand with their rules, by environment.
     pub networks: BTreeSet<EnvironmentId>,
     /// All bridges of the engine, with and without rules; none while they were not listed.
@@ -167,4 +178,6 @@ pub struct NodeConfig {
     pub pool_prefix: u8,
     /// The prefix length of one environment's subnet, for example 24.
     pub subnet_prefix: u8,
+    /// How long an image stays that nothing needs any more, where there is room.
+    pub keep_images: Millis,
 }

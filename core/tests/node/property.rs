@@ -2,11 +2,11 @@
 //! when the faults stop, every slot ends with the job that is wanted or with a reported failure.
 
 use crate::world::*;
-use lapstrake_core::assignment::Assignment;
+use lapstrake_core::assignment::{Assignment, Traffic};
 use lapstrake_core::ids::{JobId, SlotId};
 use lapstrake_core::node::routes::named;
 use lapstrake_core::report::{Failure, Health};
-use lapstrake_core::spec::WhenCutOff;
+use lapstrake_core::spec::{Strategy as Policy, WhenCutOff};
 use lapstrake_core::time::Tick;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -16,8 +16,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone)]
 enum Event {
     Pass(u64),
-    /// A new revision of a service in all its slots.
-    Deploy(u128, Behaviour),
+    /// A new revision of a service in all its slots, in this way.
+    Deploy(u128, Behaviour, Way),
+    /// What waits beside the old jobs gets so much of the traffic, or all of it.
+    Give(u128, Traffic),
     /// So many slots.
     Scale(u128, u32),
     /// The controller wants what has the traffic now.
@@ -49,11 +51,38 @@ enum Event {
     LeaseReturns,
 }
 
+/// How a deployment goes from the old jobs to the new ones.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// As the service's own numbers say.
+    Plain,
+    /// The old job ends first.
+    Recreate,
+    /// So many beside, so many instead.
+    Mixed { surge: u32, unavailable: u32 },
+    /// Beside the old jobs, until more is given.
+    Waits(Traffic),
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    prop_oneof![3 => Just(Traffic::Full), 1 => Just(Traffic::Held), 1 => (1u32..100).prop_map(Traffic::Share)]
+}
+
+fn way() -> impl Strategy<Value = Way> {
+    prop_oneof![
+        3 => Just(Way::Plain),
+        2 => Just(Way::Recreate),
+        1 => (0u32..2, 1u32..3).prop_map(|(surge, unavailable)| Way::Mixed { surge, unavailable }),
+        2 => traffic().prop_map(Way::Waits),
+    ]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let behaviour = prop_oneof![4 => Just(Behaviour::Good), 1 => prop::sample::select(BEHAVIOURS.to_vec())];
     prop_oneof![
         12 => (1u64..60).prop_map(|tenths| Event::Pass(tenths * 100)),
-        4 => (1u128..4, behaviour).prop_map(|(service, behaviour)| Event::Deploy(service, behaviour)),
+        4 => (1u128..4, behaviour, way()).prop_map(|(service, behaviour, way)| Event::Deploy(service, behaviour, way)),
+        2 => (1u128..4, traffic()).prop_map(|(service, traffic)| Event::Give(service, traffic)),
         2 => (1u128..4, 0u32..4).prop_map(|(service, scale)| Event::Scale(service, scale)),
         1 => (1u128..4).prop_map(Event::Revert),
         1 => any::<bool>().prop_map(|stop_absent| Event::SayAgain { stop_absent }),
@@ -114,7 +143,7 @@ impl Controller {
         one
     }
 
-    fn deploy(&mut self, service: u128, behaviour: Behaviour) {
+    fn deploy(&mut self, service: u128, behaviour: Behaviour, way: Way) {
         self.next += 1;
         let deployment = self.next;
         let mut slots: Vec<SlotId> = self.wanted.keys().filter(|slot| slot.service.0 == service).cloned().collect();
@@ -122,8 +151,22 @@ impl Controller {
             slots.push(slot(service, 1));
         }
         for slot in slots {
-            let one = self.assignment(slot.clone(), deployment, behaviour);
+            let mut one = self.assignment(slot.clone(), deployment, behaviour);
+            let policy = &mut one.run.spec.deploy;
+            match way {
+                Way::Plain => {}
+                Way::Recreate => policy.strategy = Policy::Recreate,
+                Way::Mixed { surge, unavailable } => (policy.max_surge, policy.max_unavailable) = (surge, unavailable),
+                Way::Waits(traffic) => (policy.strategy, one.traffic) = (Policy::Canary, traffic),
+            }
             self.wanted.insert(slot, one);
+        }
+    }
+
+    fn give(&mut self, service: u128, traffic: Traffic) {
+        for one in self.wanted.values_mut().filter(|one| one.slot.service.0 == service) {
+            let is_less = one.traffic == Traffic::Full;
+            one.traffic = if is_less { Traffic::Full } else { traffic };
         }
     }
 
@@ -152,8 +195,12 @@ impl Controller {
         let proxies = world.proxies.len();
         match event {
             Event::Pass(ms) => world.pass(*ms),
-            Event::Deploy(service, behaviour) => {
-                self.deploy(*service, *behaviour);
+            Event::Give(service, traffic) => {
+                self.give(*service, *traffic);
+                self.say(true);
+            }
+            Event::Deploy(service, behaviour, way) => {
+                self.deploy(*service, *behaviour, *way);
                 self.say(true);
             }
             Event::Scale(service, scale) => {
@@ -233,6 +280,7 @@ impl Controller {
         }
         // What was decided while the ledger could not be written is written first.
         self.world.decide();
+        (1..4).for_each(|service| self.give(service, Traffic::Full));
         self.say(true);
         self.world.settle();
     }

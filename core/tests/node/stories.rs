@@ -8,7 +8,8 @@ use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::ledger::NotAccepted;
 use lapstrake_core::node::seen::Bridges;
 use lapstrake_core::report::{Failure, JobPhase, ReplacementPhase as Phase};
-use lapstrake_core::spec::{ServiceType, WhenCutOff};
+use lapstrake_core::routes::Speaks;
+use lapstrake_core::spec::{Protocol, ServiceType, WhenCutOff};
 use lapstrake_core::time::{Millis, Tick};
 use lapstrake_core::values::{Binding, Body, GivenValue, Place, Sealed};
 use std::net::Ipv4Addr;
@@ -29,6 +30,17 @@ fn a_first_start_takes_traffic_once_it_was_healthy_for_min_healthy() {
     let started = world.when("run", 1).unwrap();
     let reached = world.replacement(&slot(1, 1)).reached.iter().find(|(phase, _)| *phase == Phase::Ready).unwrap().1;
     assert!(reached.0 - 1_000_000 >= started + 2_000, "min_healthy is 2 s");
+}
+
+#[test]
+fn the_proxies_are_told_how_each_job_is_spoken_to() {
+    let mut world = running();
+    assert_eq!(world.ledger.table.routes[0].backends[0].speaks, Speaks::Http);
+    let mut modern = assignment(slot(1, 1), 2, 2, Behaviour::Good);
+    modern.run.spec.ports[0].protocol = Protocol::H2c;
+    world.accept(vec![modern]);
+    world.until("the new job has the traffic", |world| world.routed() == [2]);
+    assert_eq!(world.ledger.table.routes[0].backends[0].speaks, Speaks::H2c);
 }
 
 #[test]
@@ -556,8 +568,13 @@ fn an_older_set_is_refused() {
     world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
     let held = world.ledger.generation.unwrap();
     let older = Generation { epoch: held.epoch, number: held.number - 1 };
-    let set =
-        |generation| AssignmentSet { generation, stop_absent: true, assignments: vec![], values: Default::default() };
+    let set = |generation| AssignmentSet {
+        generation,
+        stop_absent: true,
+        assignments: vec![],
+        values: Default::default(),
+        kept_images: None,
+    };
     let now = world.instant();
     assert_eq!(world.ledger.accept(set(older), now), Err(NotAccepted::Older));
     assert_eq!(world.ledger.accept(set(held), now), Err(NotAccepted::Older));
@@ -573,7 +590,7 @@ fn a_value_that_the_ledger_holds_stays_when_the_controller_cannot_read_it_any_mo
     let assignments = vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)];
     let unreadable = GivenValue { called: "the secret a".into(), body: Body::Unreadable { said: "altered".into() } };
     let values = [(ValueId(1), unreadable)].into();
-    let set = AssignmentSet { generation, stop_absent: true, assignments, values };
+    let set = AssignmentSet { generation, stop_absent: true, assignments, values, kept_images: None };
     let now = world.instant();
     world.ledger.accept(set, now).unwrap();
     assert_eq!(world.ledger.values, held);
@@ -596,12 +613,12 @@ fn the_set_that_is_held_already_brings_the_values_that_could_not_be_read_and_not
     let binding = |name: &str, value| Binding { place: Place::Variable(name.into()), value: ValueId(value) };
     one.run.values = vec![binding("A", 11), binding("B", 12)];
     let generation = Generation { epoch: EpochId(2), number: 1 };
-    let sealed = |byte| Body::Sealed(Sealed(vec![byte]));
+    let sealed = |byte| Body::Sealed(Sealed::from(vec![byte]));
     let unreadable = || Body::Unreadable { said: "its key is gone".into() };
     let set = |bodies: [Body; 3]| {
         let given = |body| GivenValue { called: "it".into(), body };
         let values = (11..).map(ValueId).zip(bodies.map(given)).collect();
-        AssignmentSet { generation, stop_absent: true, assignments: vec![one.clone()], values }
+        AssignmentSet { generation, stop_absent: true, assignments: vec![one.clone()], values, kept_images: None }
     };
     let now = world.instant();
     assert_eq!(world.ledger.accept(set([sealed(1), unreadable(), sealed(3)]), now), Ok(()));
@@ -640,6 +657,7 @@ fn a_public_service_that_runs_elsewhere_has_a_route_that_names_the_nodes() {
         path: ServicePath { application: "shop".into(), environment: "production".into(), service: "api".into() },
         routes: vec![("api.example".into(), "/".into())],
         nodes: vec!["n2".into(), "n3".into()],
+        paused: false,
     };
     assert!(world.ledger.set_elsewhere(vec![elsewhere.clone()]));
     assert!(!world.ledger.set_elsewhere(vec![elsewhere]));
@@ -647,6 +665,22 @@ fn a_public_service_that_runs_elsewhere_has_a_route_that_names_the_nodes() {
     let route = &world.ledger.table.routes[0];
     assert_eq!((route.host.as_str(), route.backends.len()), ("api.example", 0));
     assert_eq!(route.elsewhere, ["n2", "n3"]);
+}
+
+#[test]
+fn a_public_service_that_is_paused_has_a_route_that_says_so() {
+    let mut world = running();
+    let elsewhere = Elsewhere {
+        service: ServiceId(7),
+        path: ServicePath { application: "shop".into(), environment: "production".into(), service: "api".into() },
+        routes: vec![("api.example".into(), "/".into())],
+        nodes: vec![],
+        paused: true,
+    };
+    assert!(world.ledger.set_elsewhere(vec![elsewhere]));
+    world.decide();
+    assert!(world.ledger.table.routes[0].paused);
+    assert!(world.ledger.table.routes[1..].iter().all(|route| !route.paused));
 }
 
 fn subnet(third: u8, prefix: u8) -> Subnet {

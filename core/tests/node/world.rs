@@ -3,11 +3,12 @@
 //! The world carries out what the agent plans, at once, and after every step asks for the invariants of `check::node`
 //! and for promises that only an onlooker can judge: the times between a switch, a stop signal and a kill.
 
-use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath};
+use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath, Traffic};
 use lapstrake_core::check::node::{check_ledger, check_plan, check_settled};
 use lapstrake_core::ids::*;
 use lapstrake_core::node::action::{Action, Plan, Subnet};
-use lapstrake_core::node::ledger::{Job, Ledger, Replacement};
+use lapstrake_core::node::images::{Brought, HeldImage, Listing};
+use lapstrake_core::node::ledger::{Job, Ledger, Manner, Replacement};
 use lapstrake_core::node::routes::named;
 use lapstrake_core::node::seen::*;
 use lapstrake_core::node::{advance, plan};
@@ -93,6 +94,8 @@ pub struct World {
     pub proxies: Vec<ProxyProcess>,
     pub engine_is_up: bool,
     pub registry_is_up: bool,
+    /// What the engine holds, each with the name that somebody else gave it.
+    pub images: BTreeMap<String, Option<String>>,
     /// What stands, whoever made it; it outlives reboots.
     pub bridges: Bridges,
     /// Jobs whose containers the engine lists and cannot be asked about.
@@ -100,6 +103,8 @@ pub struct World {
     /// The ledger cannot be written: nothing that `advance` says takes effect.
     pub disk_is_full: bool,
     pub set_number: u64,
+    /// What the controller keeps besides what is wanted.
+    pub kept_images: Option<BTreeSet<String>>,
     /// What was done, for stories.
     pub done: Vec<(u64, &'static str, Option<JobId>)>,
     pub last_plan: Option<Plan>,
@@ -109,6 +114,9 @@ pub struct World {
     pub dies_after: Option<usize>,
     switched: BTreeMap<JobId, u64>,
 }
+
+/// An image that nothing needs stays for so long.
+pub const KEEP_IMAGES: Millis = Millis(5_000);
 
 pub const CAPACITY: Capacity = Capacity { cpu_milli: 4_000, memory_bytes: 4 << 30 };
 
@@ -134,7 +142,10 @@ pub fn assignment(slot: SlotId, job: u128, deployment: u128, behaviour: Behaviou
         min_healthy: Millis(2_000),
         timeout: Millis(60_000),
         max_surge: 1,
+        max_unavailable: 0,
+        steps: Vec::new(),
         max_attempts: 3,
+        release: None,
     };
     let port = Port { port: 8080, protocol: Protocol::Http, path: Some("/".into()), public: true, host: None };
     let image = BoundImage::Digest { reference: behaviour.image(), pinned: behaviour.image() };
@@ -170,12 +181,21 @@ pub fn assignment(slot: SlotId, job: u128, deployment: u128, behaviour: Behaviou
         hosts: vec![Some(format!("s{service}.example"))],
         values: vec![Binding { place: Place::Variable("KEY".into()), value: ValueId(job) }],
     };
-    Assignment { slot, job: JobId(job), deployment: DeploymentId(deployment), run }
+    let deployment = DeploymentId(deployment);
+    Assignment { slot, job: JobId(job), deployment, run, traffic: Traffic::Full, once: None }
+}
+
+/// The engine's id of an image.
+fn id_of(pinned: &str) -> String {
+    format!("sha256:{pinned}")
 }
 
 /// A value as the agent's rim gives it to the ledger.
 pub fn sealed(value: ValueId) -> GivenValue {
-    GivenValue { called: format!("the secret {value}"), body: Body::Sealed(Sealed(value.0.to_be_bytes().to_vec())) }
+    GivenValue {
+        called: format!("the secret {value}"),
+        body: Body::Sealed(Sealed::from(value.0.to_be_bytes().to_vec())),
+    }
 }
 
 impl Default for World {
@@ -192,6 +212,7 @@ impl World {
             pool: core::net::Ipv4Addr::new(10, 201, 0, 0),
             pool_prefix: 16,
             subnet_prefix: 24,
+            keep_images: KEEP_IMAGES,
         };
         let ledger = Ledger::new(ClusterId(1), NodeId(1), BootId(1), &config);
         let mut world = World {
@@ -205,10 +226,12 @@ impl World {
             proxies: (0..proxies).map(|n| ProxyProcess { pid: 100 + n, ..ProxyProcess::default() }).collect(),
             engine_is_up: true,
             registry_is_up: true,
+            images: BTreeMap::new(),
             bridges: Bridges::default(),
             mute: BTreeSet::new(),
             disk_is_full: false,
             set_number: 0,
+            kept_images: Some(BTreeSet::new()),
             done: Vec::new(),
             last_plan: None,
             file: None,
@@ -216,6 +239,7 @@ impl World {
             switched: BTreeMap::new(),
         };
         world.seen.capacity = CAPACITY;
+        world.seen.disks = Some(Vec::new());
         world.seen.lease_ends = Some(Tick(u64::MAX));
         world.look();
         world
@@ -237,7 +261,8 @@ impl World {
         let before = self.ledger.clone();
         let values = assignments.iter().flat_map(|one| &one.run.values).map(|one| (one.value, sealed(one.value)));
         let values = values.collect();
-        let set = AssignmentSet { generation, stop_absent, assignments, values };
+        let kept_images = self.kept_images.clone();
+        let set = AssignmentSet { generation, stop_absent, assignments, values, kept_images };
         if self.disk_is_full {
             return self.decide();
         }
@@ -343,6 +368,7 @@ impl World {
             Action::EnsureNetwork { .. }
             | Action::RemoveNetwork { .. }
             | Action::Pull { .. }
+            | Action::RemoveImage { .. }
             | Action::PublishTable => None,
         };
         let had_effect = self.effect(action);
@@ -364,12 +390,31 @@ impl World {
                 self.engine_is_up && self.seen.networks.remove(environment)
             }
             Action::Pull { image, .. } => {
-                let is_there = self.registry_is_up && image.pinned() != Behaviour::NoImage.image();
+                let is_held = self.images.contains_key(image.pinned());
+                let is_there = is_held || self.registry_is_up && image.pinned() != Behaviour::NoImage.image();
+                if self.engine_is_up && is_there && !is_held {
+                    self.images.insert(image.pinned().into(), None);
+                    let brought = Brought {
+                        id: id_of(image.pinned()),
+                        name: image.pinned().into(),
+                        at: Tick(self.now),
+                        unneeded_since: None,
+                    };
+                    self.seen.brought.insert(image.pinned().into(), brought);
+                }
                 let outcome = match is_there {
                     true => Image::Present,
                     false => Image::Failed { said: "manifest unknown".into(), at: Tick(self.now) },
                 };
                 self.engine_is_up && self.seen.images.insert(image.pinned().into(), outcome.clone()) != Some(outcome)
+            }
+            Action::RemoveImage { pinned, .. } => {
+                let is_used = self.processes.values().any(|one| one.behaviour.image() == *pinned);
+                assert!(!is_used, "the image {pinned} goes while a container is made of it");
+                assert_eq!(self.images.get(pinned), Some(&None), "somebody else calls {pinned} otherwise");
+                self.seen.brought.remove(pinned);
+                self.seen.images.remove(pinned);
+                self.engine_is_up && self.images.remove(pinned).is_some()
             }
             Action::Run { attempt, address, run, .. } => self.run(*attempt, *address, run),
             Action::Watch { attempt, checks, was_good, .. } => {
@@ -396,6 +441,7 @@ impl World {
         if behaviour == Behaviour::Refused {
             return self.refused.insert(attempt, self.now).is_none();
         }
+        assert!(self.images.contains_key(run.image.pinned()), "the image of job {} was removed", attempt.job);
         let up = self.processes.iter().filter(|(_, one)| one.exit.is_none());
         for (other, process) in up {
             assert_ne!(other.job, attempt.job, "two containers of one job at once");
@@ -453,8 +499,17 @@ impl World {
         if let Some(one) = replacement
             .filter(|one| first && is_ending && !stops_when_cut_off && one.new.is_some() && !one.phase.is_final())
         {
-            let switched = self.switched.get(&attempt.job).copied().expect("no stop before the switch");
-            assert!(self.now >= switched + overlap, "stopped {} ms after the switch: {one:?}", self.now - switched);
+            match one.manner {
+                Manner::Beside => {
+                    let switched = self.switched.get(&attempt.job).copied().expect("no stop before the switch");
+                    assert!(
+                        self.now >= switched + overlap,
+                        "stopped {} ms after the switch: {one:?}",
+                        self.now - switched
+                    );
+                }
+                Manner::Instead => assert_eq!(one.phase, ReplacementPhase::Emptying),
+            }
         }
         if let Some(Container::Running { terminated, .. }) = self.seen.containers.get_mut(&attempt) {
             *terminated = true;
@@ -534,6 +589,13 @@ impl World {
             return;
         }
         self.seen.bridges = Some(self.bridges.clone());
+        let listed = self.images.iter().map(|(pinned, other)| {
+            let in_use = self.processes.values().any(|one| one.behaviour.image() == *pinned);
+            let names = other.iter().chain([pinned]).cloned().collect();
+            (id_of(pinned), HeldImage { names, in_use })
+        });
+        let listing = Listing { asked: Tick(self.now), images: listed.collect() };
+        self.seen.take_listing(listing);
         let was = std::mem::take(&mut self.seen.containers);
         self.seen.unclear.clear();
         self.seen.addresses = self.processes.iter().map(|(attempt, one)| (*attempt, one.address)).collect();
@@ -576,6 +638,7 @@ impl World {
     fn forget_seen(&mut self) {
         let seen = std::mem::take(&mut self.seen);
         self.seen.capacity = seen.capacity;
+        self.seen.disks = seen.disks;
         self.seen.networks = seen.networks;
         self.seen.table_written = seen.table_written;
         self.seen.agent_started = Tick(self.now);

@@ -1,6 +1,9 @@
 //! A proxy in this process, jobs that are real servers, an agent and clients with real sockets.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod h2c;
+pub mod process;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
@@ -9,7 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use lapstrake_core::assignment::ServicePath;
 use lapstrake_core::ids::{JobId, ServiceId};
-use lapstrake_core::routes::{Backend, ProxyHello, ProxyReport, ROUTES_FORMAT, Route, RouteTable};
+use lapstrake_core::routes::{Backend, ProxyHello, ProxyReport, ROUTES_FORMAT, Route, RouteTable, Speaks};
 use lapstrake_proxy::{Config, Proxy};
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
@@ -164,9 +167,13 @@ async fn read_line<T: DeserializeOwned>(stream: &mut BufReader<UnixStream>) -> O
     (read > 0).then(|| serde_json::from_str(&line).unwrap())
 }
 
+pub fn backend(job: JobId, address: SocketAddr, speaks: Speaks) -> Backend {
+    Backend { job, address, speaks, weight: 1 }
+}
+
 /// One route of the test's host to these jobs.
 pub fn table(generation: u64, jobs: &[&Job]) -> RouteTable {
-    let mut backends: Vec<Backend> = jobs.iter().map(|job| Backend { job: job.id, address: job.address }).collect();
+    let mut backends: Vec<Backend> = jobs.iter().map(|job| backend(job.id, job.address, Speaks::Http)).collect();
     backends.sort_by_key(|backend| backend.job);
     let name =
         ServicePath { application: "shop".to_owned(), environment: "production".to_owned(), service: "web".to_owned() };
@@ -177,6 +184,7 @@ pub fn table(generation: u64, jobs: &[&Job]) -> RouteTable {
         name,
         backends,
         elsewhere: vec!["node-b".to_owned(), "node-c".to_owned()],
+        paused: false,
     };
     RouteTable { format: ROUTES_FORMAT, generation, node: "node-a".to_owned(), routes: vec![route] }
 }

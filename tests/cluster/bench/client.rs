@@ -92,7 +92,7 @@ impl Client {
         sender.send_request(request).await
     }
 
-    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+    pub(super) fn request(&self, method: Method, path: &str) -> http::request::Builder {
         Request::builder()
             .method(method)
             .uri(path)

@@ -5,11 +5,14 @@
 mod client;
 mod controller;
 mod node;
+mod socket;
 
 pub use client::{Answer, Client, Words};
 pub use controller::{Controller, Stored};
 pub use node::{Node, id, join_with};
+pub use socket::{Heard, Socket, exec};
 
+use lapstrake_api::view;
 use std::future::Future;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -70,3 +73,13 @@ environments: {{ production: {{}} }}
 
 /// The service of [`shop`].
 pub const WEB: &str = "shop/production/web";
+
+/// A cluster with one node on which [`WEB`] runs with so many jobs.
+pub async fn with_web(scale: u32) -> (Controller, Node, view::Service) {
+    let controller = Controller::start().await;
+    let [node] = controller.nodes(["n1"]).await;
+    controller.client.apply(&shop("web:1", scale)).await;
+    controller.client.complete(WEB, 1).await;
+    let service = controller.client.until_settled(WEB).await;
+    (controller, node, service)
+}

@@ -1,6 +1,6 @@
 //! A node of the cluster: the real agent, joined with a token, on a container engine in memory.
 
-use super::{Controller, Process, until};
+use super::{Controller, PATIENCE, Process, until};
 use lapstrake_agent::config::Config;
 use lapstrake_agent::engine::{EngineError, Machine};
 use lapstrake_agent::identity::Identity;
@@ -23,6 +23,8 @@ pub struct Node {
     pub identity: Identity,
     pub config: Config,
     agent: Option<Process>,
+    shutdown: CancellationToken,
+    ended: CancellationToken,
     _folders: [TempDir; 2],
 }
 
@@ -40,11 +42,19 @@ impl Node {
         // The folder's own disk holds no secrets.
         let memory = tempfile::Builder::new().prefix("lapt-").tempdir_in("/dev/shm").expect("a folder in memory");
         let memory_dir = memory.path().join("files");
-        let config = Config { name: name.into(), state_dir, run_dir, memory_dir, ..Config::default() };
+        let metrics_listen = folder.path().join("metrics.sock").to_str().and_then(|path| path.parse().ok());
+        let config = Config { name: name.into(), state_dir, run_dir, memory_dir, metrics_listen, ..Config::default() };
         let config = config.completed().expect("a good configuration");
         let identity = join_with(&token.token, &token.address, name, &config.state_dir).await.expect("joined");
-        let mut node =
-            Node { engine: FakeRuntime::default(), identity, config, agent: None, _folders: [folder, memory] };
+        let mut node = Node {
+            engine: FakeRuntime::default(),
+            identity,
+            config,
+            agent: None,
+            shutdown: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            _folders: [folder, memory],
+        };
         node.start();
         until(&format!("{name} is ready"), || async {
             let seen = controller.client.node(name).await;
@@ -57,14 +67,17 @@ impl Node {
     /// Starts its agent. One that was just killed may still hold the ledger for an instant.
     pub fn start(&mut self) {
         let (config, identity, engine) = (self.config.clone(), self.identity.clone(), self.engine.clone());
+        (self.shutdown, self.ended) = (CancellationToken::new(), CancellationToken::new());
+        let (shutdown, done) = (self.shutdown.clone(), self.ended.clone());
         self.agent = Some(Process::start(async move {
             loop {
                 let machine = Machine { runtime: Arc::new(engine.clone()), fence: Fence::Open };
-                let run = run_on(config.clone(), identity.clone(), machine, CancellationToken::new());
+                let run = run_on(config.clone(), identity.clone(), machine, shutdown.clone());
                 match run.await {
                     Err(RunError::Engine(EngineError::Ledger(LedgerError::Locked(_)))) => {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
+                    Ok(()) if shutdown.is_cancelled() => return done.cancel(),
                     ended => panic!("the agent has ended by itself: {ended:?}"),
                 }
             }
@@ -73,6 +86,13 @@ impl Node {
 
     /// Ends its agent without a warning. The containers run on.
     pub fn kill_agent(&mut self) {
+        self.agent = None;
+    }
+
+    /// Ends its agent in order, as systemd does, and waits for its end. The containers run on.
+    pub async fn stop_agent(&mut self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.ended.cancelled()).await.expect("the agent ends");
         self.agent = None;
     }
 

@@ -1,6 +1,7 @@
 //! Making and starting containers, with the hardening that every job gets.
 
 use super::{DockerRuntime, WORK, wire, within};
+use crate::config::Logs;
 use crate::runtime::{BoundFile, Look, RunOrder, RuntimeError};
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
@@ -58,6 +59,10 @@ impl DockerRuntime {
         }
         match found.look {
             Look::Running { .. } | Look::Exited { .. } => Ok(true),
+            // A start that was cut off may have begun the command. What is to run once is not made again then.
+            Look::Created if runs_once(order) => Err(RuntimeError::Refused(
+                "the container was made before; whether its command began is not known".into(),
+            )),
             Look::Created => {
                 let options = RemoveContainerOptionsBuilder::default().v(true).force(true).build();
                 let removal = self.engine().await?.remove_container(&found.id, Some(options));
@@ -82,14 +87,19 @@ impl DockerRuntime {
             labels: Some(wire::labels(self.owner, order)),
             // The checks are ours; the image's own would start a process in the container at every interval.
             healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
-            host_config: Some(host_config(order, &network)),
+            host_config: Some(host_config(order, &network, &self.logs)),
             networking_config: Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(network, endpoint)])) }),
             ..Default::default()
         }
     }
 }
 
-fn host_config(order: &RunOrder, network: &str) -> HostConfig {
+/// Whether this is a one-off job's container: these have slots of their own kinds.
+fn runs_once(order: &RunOrder) -> bool {
+    matches!(order.slot.target.as_str(), "run" | "release")
+}
+
+fn host_config(order: &RunOrder, network: &str, logs: &Logs) -> HostConfig {
     let spec = &order.run.spec;
     let memory = i64::try_from(spec.size.memory_bytes).unwrap_or(i64::MAX);
     HostConfig {
@@ -106,8 +116,8 @@ fn host_config(order: &RunOrder, network: &str) -> HostConfig {
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".into()),
             config: Some(HashMap::from([
-                ("max-size".to_owned(), "10m".to_owned()),
-                ("max-file".to_owned(), "3".to_owned()),
+                ("max-size".to_owned(), format!("{}m", logs.max_size_mib)),
+                ("max-file".to_owned(), logs.max_files.to_string()),
             ])),
         }),
         init: Some(spec.init),

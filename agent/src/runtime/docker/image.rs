@@ -2,7 +2,7 @@
 
 use super::{ASK, DockerRuntime, WORK, wire, within};
 use crate::network::{Bridge, Bridges, NotOurs};
-use crate::runtime::{RegistryLogin, RuntimeError};
+use crate::runtime::{Got, RegistryLogin, RuntimeError};
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use bollard::query_parameters::{CreateImageOptionsBuilder, ListNetworksOptions, ListNetworksOptionsBuilder};
 use futures_util::StreamExt;
@@ -29,19 +29,25 @@ impl DockerRuntime {
         &self,
         image: &BoundImage,
         login: Option<&RegistryLogin>,
-    ) -> Result<(), RuntimeError> {
+    ) -> Result<Got, RuntimeError> {
         let docker = self.engine().await?;
         match within(ASK, "inspect image", docker.inspect_image(image.pinned())).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(Got::WasHere),
             Err(RuntimeError::NoSuchImage(_) | RuntimeError::NotThere(_)) => {}
             Err(error) => return Err(error),
         }
         match image {
             BoundImage::Id { id, .. } => Err(RuntimeError::NoSuchImage(format!("the node does not hold {id}"))),
-            BoundImage::Digest { pinned, .. } => match tokio::time::timeout(PULL, self.download(pinned, login)).await {
-                Ok(outcome) => outcome.map_err(|error| wire::refused_by_registry(error, login)),
-                Err(_) => Err(RuntimeError::Refused(format!("not done within {} min", PULL.as_secs() / 60))),
-            },
+            BoundImage::Digest { pinned, .. } => {
+                let before = self.image_ids().await?;
+                match tokio::time::timeout(PULL, self.download(pinned, login)).await {
+                    Ok(outcome) => outcome.map_err(|error| wire::refused_by_registry(error, login))?,
+                    Err(_) => {
+                        return Err(RuntimeError::Refused(format!("not done within {} min", PULL.as_secs() / 60)));
+                    }
+                }
+                self.brought(pinned, &before).await
+            }
         }
     }
 

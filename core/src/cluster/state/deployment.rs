@@ -1,6 +1,7 @@
 //! Deployments as they are stored.
 
 use crate::cluster::paths::slot_word;
+use crate::cluster::state::one_off::Ending;
 use crate::ids::{DeploymentId, ServiceId, SlotId};
 use crate::report::{Failure, ReplacementReport};
 use crate::spec::ServiceSpec;
@@ -25,6 +26,8 @@ pub enum TriggerKind {
     Rollback,
     /// Changed the number of jobs.
     Scale,
+    /// Ended a pause in which a spec was applied, or before which nothing had run.
+    Resume,
 }
 
 impl TriggerKind {
@@ -36,6 +39,7 @@ impl TriggerKind {
             TriggerKind::Redeploy => "redeploy",
             TriggerKind::Rollback => "rollback",
             TriggerKind::Scale => "scale",
+            TriggerKind::Resume => "resume",
         }
     }
 }
@@ -51,7 +55,7 @@ pub struct Trigger {
     pub why: String,
 }
 
-/// Where a deployment stands. Only moves forward; the last three are ends.
+/// Where a deployment stands. Only moves forward; the last four are ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeploymentPhase {
@@ -59,6 +63,8 @@ pub enum DeploymentPhase {
     Queued,
     /// A node is asked what the image means now.
     Resolving,
+    /// The revision has its number; its release command runs, once. No slot was changed so far.
+    Preparing,
     /// The revision has its number; new slots look for nodes. Nothing was changed so far.
     Placing,
     /// Slots get their new jobs, node after node.
@@ -71,24 +77,39 @@ pub enum DeploymentPhase {
     Superseded,
     /// It did not work; the service is what it was before.
     Failed,
+    /// An operator ended it; the service is what it was before.
+    Cancelled,
 }
 
 impl DeploymentPhase {
     /// Whether it has ended.
     pub const fn is_final(self) -> bool {
-        matches!(self, DeploymentPhase::Complete | DeploymentPhase::Superseded | DeploymentPhase::Failed)
+        match self {
+            DeploymentPhase::Queued
+            | DeploymentPhase::Resolving
+            | DeploymentPhase::Preparing
+            | DeploymentPhase::Placing
+            | DeploymentPhase::Rolling
+            | DeploymentPhase::Reverting => false,
+            DeploymentPhase::Complete
+            | DeploymentPhase::Superseded
+            | DeploymentPhase::Failed
+            | DeploymentPhase::Cancelled => true,
+        }
     }
     /// The word for people.
     pub const fn word(self) -> &'static str {
         match self {
             DeploymentPhase::Queued => "queued",
             DeploymentPhase::Resolving => "resolving",
+            DeploymentPhase::Preparing => "preparing",
             DeploymentPhase::Placing => "placing",
             DeploymentPhase::Rolling => "rolling",
             DeploymentPhase::Reverting => "reverting",
             DeploymentPhase::Complete => "complete",
             DeploymentPhase::Superseded => "superseded",
             DeploymentPhase::Failed => "failed",
+            DeploymentPhase::Cancelled => "cancelled",
         }
     }
 }
@@ -124,6 +145,22 @@ pub struct Deployment {
     /// The versions of the secrets and variables that its jobs get; none until they are bound.
     #[serde(default)]
     pub bindings: Option<Vec<Bound>>,
+    /// How far it has shown itself; none when its jobs take their slots over as soon as they are ready: from the start, or
+    /// since it was released.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// The number of the one-off job that runs its release command, once that was given to a node. It is given once.
+    #[serde(default)]
+    pub release: Option<u32>,
+}
+
+/// How far a deployment is that shows itself before it takes over (`blue-green`, `canary`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trial {
+    /// Which step of a canary, from 0.
+    pub step: u32,
+    /// An operator wants it to stay there until it is released.
+    pub held: bool,
 }
 
 /// Why a deployment failed: the first failure.
@@ -149,6 +186,18 @@ pub enum DeploymentFailure {
         /// The whole sentence.
         said: String,
     },
+    /// Its release command did not end well.
+    Release {
+        /// The node's name.
+        node: String,
+        /// How it ended.
+        how: Ending,
+    },
+    /// An operator ended it.
+    Cancelled {
+        /// Who.
+        by: String,
+    },
 }
 
 impl fmt::Display for DeploymentFailure {
@@ -158,6 +207,8 @@ impl fmt::Display for DeploymentFailure {
                 write!(f, "{} on {node}: {failure}", slot_word(slot))
             }
             DeploymentFailure::Image { said } | DeploymentFailure::Values { said } => f.write_str(said),
+            DeploymentFailure::Release { node, how } => write!(f, "the release command on {node} failed: {how}"),
+            DeploymentFailure::Cancelled { by } => write!(f, "{by} cancelled it"),
         }
     }
 }

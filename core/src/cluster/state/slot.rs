@@ -1,5 +1,6 @@
 //! Slots as they are stored, with the jobs that they have and had.
 
+use crate::assignment::Traffic;
 use crate::ids::{DeploymentId, JobId, NodeId, SlotId};
 use crate::report::Failure;
 use alloc::vec::Vec;
@@ -22,6 +23,9 @@ pub struct Slot {
     pub outcome: Option<SlotOutcome>,
     /// The deployment that gave it back what it had, when one failed: each does so once.
     pub reverted_by: Option<u32>,
+    /// What its node was told of the job's traffic.
+    #[serde(default)]
+    pub traffic: Traffic,
 }
 
 /// How it went with the job that a slot was given.

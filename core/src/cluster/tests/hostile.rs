@@ -38,6 +38,7 @@ fn slander(world: &World, of: NodeId) -> (Vec<JobReport>, Vec<ReplacementReport>
             address: None,
             memory_bytes: u64::MAX,
             cpu_milli: u32::MAX,
+            waits_for: None,
         });
         replacements.push(ReplacementReport {
             slot: slot.id.clone(),
@@ -47,6 +48,8 @@ fn slander(world: &World, of: NodeId) -> (Vec<JobReport>, Vec<ReplacementReport>
             phase: ReplacementPhase::SwitchedBack,
             reached: vec![(ReplacementPhase::SwitchedBack, Wall(u64::MAX))],
             stopped_at: Some(Wall(u64::MAX)),
+            good_at: Some(Wall(u64::MAX)),
+            bad_answer: Some("a slander".into()),
             failure: failure.clone(),
             waits_for: Some("a slander".into()),
         });

@@ -64,13 +64,15 @@ fn a_deployer_does_not_go_back_to_a_revision_with_another_value_of_a_reserved_fi
 #[test]
 fn every_reservable_field_is_found_when_it_changes_and_only_then() {
     let spec = web("hello:1", 1);
-    let changes: [fn(&mut crate::spec::ServiceSpec); 8] = [
+    let changes: [fn(&mut crate::spec::ServiceSpec); 10] = [
         |spec| spec.deploy.overlap = Millis(1),
         |spec| spec.deploy.drain = Millis(1),
         |spec| spec.deploy.stop_grace = Millis(1),
         |spec| spec.deploy.min_healthy = Millis(1),
         |spec| spec.deploy.timeout = Millis(1),
         |spec| spec.deploy.max_surge = 9,
+        |spec| spec.deploy.max_unavailable = 9,
+        |spec| spec.deploy.strategy = crate::spec::Strategy::Recreate,
         |spec| spec.size.cpu_milli = 1,
         |spec| spec.size.memory_bytes = 1,
     ];

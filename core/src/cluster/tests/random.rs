@@ -6,7 +6,7 @@ use crate::cluster::state::*;
 use crate::cluster::values::{SetValue, ValueCommand};
 use crate::ids::{NodeId, ValueId};
 use crate::report::NodeReport;
-use crate::spec::ServiceSpec;
+use crate::spec::{ServiceSpec, Strategy as Way};
 use crate::time::Millis;
 use crate::values::{Sealed, ValueKey, ValueKind, ValueScope};
 use alloc::format;
@@ -17,6 +17,8 @@ use proptest::prelude::*;
 
 const NODES: u128 = 3;
 const SERVICES: [&str; 3] = ["web", "api", "mail"];
+/// The way of each of them.
+const STRATEGIES: [Way; 3] = [Way::Rolling, Way::BlueGreen, Way::Recreate];
 
 #[derive(Debug, Clone)]
 enum Input {
@@ -29,7 +31,10 @@ enum Input {
     Rollback(usize, Option<u32>),
     Scale(usize, u32),
     Remove(usize),
+    Pause(Option<usize>),
+    Resume(Option<usize>),
     Cut(u128),
+    LoseLedger(u128),
     Connect(u128),
     Attach(u128),
     Detach(u128, bool),
@@ -56,8 +61,11 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => service.clone().prop_map(Input::Redeploy),
         2 => (service.clone(), prop::option::of(1u32..5)).prop_map(|(a, b)| Input::Rollback(a, b)),
         2 => (service.clone(), 1u32..6).prop_map(|(a, b)| Input::Scale(a, b)),
-        1 => service.prop_map(Input::Remove),
+        1 => service.clone().prop_map(Input::Remove),
+        2 => prop::option::of(service.clone()).prop_map(Input::Pause),
+        2 => prop::option::of(service).prop_map(Input::Resume),
         2 => node.clone().prop_map(Input::Cut),
+        1 => node.clone().prop_map(Input::LoseLedger),
         3 => node.clone().prop_map(Input::Connect),
         1 => node.clone().prop_map(Input::Attach),
         1 => (node.clone(), any::<bool>()).prop_map(|(a, b)| Input::Detach(a, b)),
@@ -80,7 +88,7 @@ fn kind() -> impl Strategy<Value = ValueKind> {
 fn set_value(world: &World, kind: ValueKind, far: bool, id: u128) -> Command {
     let at = if far { "shop" } else { "shop/production" };
     let key = ValueKey { scope: world.cluster.value_scope(at).unwrap(), kind, name: name_of(kind).into() };
-    Command::Value(ValueCommand::Set(SetValue { at: at.into(), key, id: ValueId(id), body: Sealed(vec![1]) }))
+    Command::Value(ValueCommand::Set(SetValue { at: at.into(), key, id: ValueId(id), body: Sealed::from(vec![1]) }))
 }
 
 fn name_of(kind: ValueKind) -> &'static str {
@@ -93,6 +101,12 @@ fn name_of(kind: ValueKind) -> &'static str {
 
 fn service(index: usize) -> crate::assignment::ServicePath {
     path(&format!("shop/production/{}", SERVICES[index]))
+}
+
+/// One service, or all.
+fn which(index: Option<usize>) -> Which {
+    let all = || Which::Environment { application: "shop".into(), environment: "production".into() };
+    index.map_or_else(all, |index| Which::Service(service(index)))
 }
 
 fn label(number: u128, zone: &str) -> Command {
@@ -112,7 +126,8 @@ fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) 
         Input::Apply(index, tag, scale, bound, secret) => {
             let constraints = if bound { vec!["zone == a".parse().unwrap()] } else { vec![] };
             let secrets = if secret { [("API_KEY".into(), "api-key".into())].into() } else { [].into() };
-            let spec = ServiceSpec { constraints, secrets, ..web(&format!("hello:{tag}"), scale) };
+            let mut spec = ServiceSpec { constraints, secrets, ..web(&format!("hello:{tag}"), scale) };
+            spec.deploy.strategy = STRATEGIES[index];
             Command::Apply(file("production", &[(SERVICES[index], spec)]))
         }
         Input::Deploy(index, tag) => Command::Deploy { service: service(index), image: format!("hello:{tag}") },
@@ -120,6 +135,8 @@ fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) 
         Input::Rollback(index, to) => Command::Rollback { service: service(index), to },
         Input::Scale(index, scale) => Command::Scale { service: service(index), scale },
         Input::Remove(index) => Command::RemoveService { service: service(index) },
+        Input::Pause(index) => Command::Pause { which: which(index), reason: None },
+        Input::Resume(index) => Command::Resume { which: which(index) },
         Input::Attach(number) => {
             let (application, environment) = of();
             Command::AttachNode { application, environment, node: node(number) }
@@ -132,6 +149,7 @@ fn do_it(world: &mut World, input: Input, told: &mut Vec<(NodeId, NodeReport)>) 
         Input::Cordon(number, true) => Command::CordonNode { node: node(number), reason: None },
         Input::Cordon(number, false) => Command::UncordonNode { node: node(number) },
         Input::Cut(number) => return world.cut(number),
+        Input::LoseLedger(number) => return world.lose_ledger(number),
         Input::Connect(number) => return world.connect(number),
         Input::Break(tag) => {
             world.broken.insert(format!("hello@sha256:{tag}"));
@@ -185,7 +203,8 @@ fn at_rest(world: &mut World) {
     for service in &services {
         assert!(!service.deleting, "{} is still being removed", service.name);
         assert_eq!(service.unfinished, None, "{}: {:?}", service.name, world.live.waits);
-        let wanted = service.active.map_or(0, |active| active.scale);
+        let is_paused = service.wanted.pause().is_some();
+        let wanted = service.active.filter(|_| !is_paused).map_or(0, |active| active.scale);
         let slots: Vec<&Slot> = world.cluster.slots_of(service.id).collect();
         assert_eq!(slots.len() as u32, wanted, "{}", service.name);
         for slot in slots {

@@ -21,7 +21,7 @@ const ENVIRONMENT: &str = "shop/production";
 /// What the rim would seal: here a value is as good as its text.
 fn command(world: &World, at: &str, kind: ValueKind, name: &str, id: u128, text: &str) -> Command {
     let key = ValueKey { scope: world.cluster.value_scope(at).unwrap(), kind, name: name.into() };
-    let set = SetValue { at: at.into(), key, id: ValueId(id), body: Sealed(text.as_bytes().to_vec()) };
+    let set = SetValue { at: at.into(), key, id: ValueId(id), body: Sealed::from(text.as_bytes().to_vec()) };
     Command::Value(ValueCommand::Set(set))
 }
 
@@ -51,7 +51,7 @@ fn with_key(tag: &str, scale: u32) -> ServiceSpec {
 fn given(world: &World, node: u128) -> Vec<BTreeMap<String, String>> {
     let set = world.cluster.assignments(NodeId(node), true).unwrap();
     let text = |value: &ValueId| match &set.values[value].body {
-        Body::Stored { sealed, .. } => String::from_utf8(sealed.0.clone()).unwrap(),
+        Body::Stored { sealed, .. } => String::from_utf8(sealed.0.to_vec()).unwrap(),
         other => format!("{other:?}"),
     };
     let of_job = |run: &RunSpec| run.values.iter().map(|one| (one.place.name().into(), text(&one.value))).collect();
@@ -440,7 +440,7 @@ fn another_key_changes_no_value_and_leaves_alone_what_was_set_meanwhile() {
         name: "api-key".into(),
     };
     let reseal = |before: &str, after: &str| {
-        let sealed = |text: &str| Sealed(text.as_bytes().to_vec());
+        let sealed = |text: &str| Sealed::from(text.as_bytes().to_vec());
         let one = Resealed { key: key.clone(), id: ValueId(1), before: sealed(before), after: sealed(after) };
         Command::Value(ValueCommand::Reseal { versions: vec![one] })
     };
@@ -527,4 +527,97 @@ fn whoever_has_no_right_to_secrets_in_a_scope_changes_none_there() {
     }
     let reseal = Command::Value(ValueCommand::Reseal { versions: vec![] });
     assert!(world.run_as(holder(TokenId(4), "somebody"), reseal).is_err(), "the key is the organization's admins'");
+}
+
+#[test]
+fn what_a_value_may_be_is_said_in_sentences() {
+    use crate::cluster::values::value_text;
+    use crate::values::VALUE_BYTES;
+    let text =
+        |kind, user: Option<&str>, value: &str| value_text(kind, user, value).map_err(|refusal| refusal.sentence);
+    assert_eq!(text(ValueKind::Secret, None, "hunter2"), Ok("hunter2".into()));
+    assert_eq!(text(ValueKind::Registry, Some("ci"), "hunter2"), Ok("ci\nhunter2".into()));
+    let no_user = Err("the credentials for a registry need a user without : in its name".into());
+    for user in [None, Some(""), Some("a:b"), Some("a\nb")] {
+        assert_eq!(text(ValueKind::Registry, user, "x"), no_user, "{user:?}");
+    }
+    let only = Err("user is said of the credentials for a registry only".into());
+    assert_eq!(text(ValueKind::Variable, Some("ci"), "x"), only);
+    assert!(text(ValueKind::Variable, None, &"x".repeat(VALUE_BYTES)).is_ok());
+    let long = text(ValueKind::Variable, None, &"x".repeat(VALUE_BYTES + 1)).unwrap_err();
+    assert_eq!(long, "the value has 32769 bytes; 32768 are allowed");
+    assert!(text(ValueKind::Secret, None, "a\0b").unwrap_err().contains("NUL"));
+}
+
+/// A value of the largest size, for one service.
+fn set_large(world: &mut World, name: &str, secret: &str, id: u128) {
+    let at = alloc::format!("shop/production/{name}");
+    let key = ValueKey { scope: world.cluster.value_scope(&at).unwrap(), kind: ValueKind::Secret, name: secret.into() };
+    let set = SetValue { at, key, id: ValueId(id), body: Sealed::from(alloc::vec![7; crate::values::VALUE_BYTES]) };
+    world.run(Command::Value(ValueCommand::Set(set))).unwrap();
+}
+
+#[test]
+fn a_node_whose_agent_could_not_be_told_more_gets_no_more() {
+    use crate::assignment::bytes::{SET_BYTES, of_set};
+    let mut world = World::with_nodes(1);
+    world
+        .run(Command::SetQuota {
+            application: "shop".into(),
+            environment: None,
+            limits: [(crate::quota::Good::Services, Some(200))].into(),
+        })
+        .unwrap();
+    // Most of it is taken by one: a spec may have a large variable of its own.
+    let small = |name: &str| {
+        let mut spec = web("hello:1", 1);
+        spec.ports.clear();
+        (spec.size.cpu_milli, spec.size.memory_bytes) = (1, MIB);
+        spec.env.insert("NAME".into(), name.into());
+        spec
+    };
+    let mut filler = small("filler");
+    filler.env.insert("FILLER".into(), "x".repeat((11 << 20) + (700 << 10)));
+    world.apply("production", &[("filler", filler)]);
+    world.settle();
+    assert_eq!(world.running().len(), 1);
+    let secrets = ["a", "b", "c", "d"];
+    let mut placed = 0;
+    for number in 1..=4u128 {
+        let name = alloc::format!("web-{number}");
+        let mut spec = small(&name);
+        spec.secrets = secrets.iter().map(|it| (it.to_uppercase(), it.to_string())).collect();
+        world.apply("production", &[(&name, spec)]);
+        for (index, secret) in secrets.iter().enumerate() {
+            set_large(&mut world, &name, secret, number * 10 + index as u128);
+        }
+        world.settle();
+        if world.running().len() == 1 + placed {
+            let why = world.why(&alloc::format!("shop/production/{name}")).remove(0);
+            assert!(why.contains("node-1: its assignments would be too large: "), "{why}");
+            break;
+        }
+        placed += 1;
+    }
+    assert_eq!(placed, 2, "services with 128 KiB each in the last 324");
+    let set = world.cluster.assignments(NodeId(1), true).unwrap();
+    assert!(of_set(&set) <= SET_BYTES);
+    // What is there can have new jobs with the same values, and not with larger ones.
+    let first = path("shop/production/web-1");
+    world.run(Command::Redeploy { service: first.clone() }).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment("shop/production/web-1").phase, DeploymentPhase::Complete);
+    let before = world.running();
+    for (index, secret) in secrets.iter().enumerate() {
+        set_large(&mut world, "web-1", secret, 50_000 + index as u128);
+    }
+    let generation = world.cluster.get::<Node>(&NodeId(1)).unwrap().generation;
+    world.run(Command::Redeploy { service: first }).unwrap();
+    world.settle();
+    let failed = world.last_deployment("shop/production/web-1");
+    assert_eq!(failed.phase, DeploymentPhase::Failed);
+    let said = failed.failure.as_ref().unwrap().to_string();
+    assert!(said.contains("web.1 is on node-1: its assignments would be too large: "), "{said}");
+    assert_eq!(world.running(), before);
+    assert_eq!(world.cluster.get::<Node>(&NodeId(1)).unwrap().generation, generation, "nothing was touched");
 }

@@ -2,10 +2,11 @@
 
 use super::world::*;
 use crate::cluster::command::{Answer, Command};
-use crate::cluster::state::Node;
+use crate::cluster::state::{DeploymentPhase, Node};
 use crate::ids::NodeId;
 use crate::quota::Good;
-use crate::spec::ServiceSpec;
+use crate::spec::{ServiceSpec, Strategy};
+use crate::time::Millis;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -120,6 +121,48 @@ fn a_revision_that_asks_for_other_nodes_moves_its_slots_one_after_the_other_and_
     assert_eq!(world.running(), ["node-1: web.1=r2", "node-1: web.2=r2"]);
     let moved = world.events.iter().find(|event| event.sentence.contains("moved from node-2 to node-1"));
     assert!(moved.is_some_and(|event| event.sentence.ends_with("its label zone is b, a is wanted")));
+}
+
+#[test]
+fn a_recreated_slot_that_moves_starts_only_when_the_node_that_it_leaves_has_ended_it_or_is_lost() {
+    for cut in [false, true] {
+        let mut world = World::with_nodes(2);
+        world.run(label(1, &[("zone", "a")], &[])).unwrap();
+        world.run(label(2, &[("zone", "b")], &[])).unwrap();
+        let bound = |constraint, tag| {
+            let mut spec = bound_to(&[constraint], tag, 1);
+            spec.deploy.strategy = Strategy::Recreate;
+            [("web", spec)]
+        };
+        world.apply("production", &bound("zone == b", "hello:1"));
+        world.settle();
+        assert_eq!(world.running(), ["node-2: web.1=r1"]);
+        if cut {
+            world.cut(2);
+        }
+        world.apply("production", &bound("zone == a", "hello:2"));
+        let up = |world: &World| {
+            let jobs = world.agents.values().flat_map(|agent| agent.jobs.values());
+            jobs.filter(|job| !job.phase.is_final()).count()
+        };
+        if cut {
+            world.wait(Millis::secs(4));
+            world.settle();
+            assert_eq!(world.running(), ["node-2: web.1=r1"]);
+            let why = world.why("shop/production/web");
+            assert!(why.iter().any(|said| said.contains("node-2 has been silent for")), "{why:?}");
+            world.wait(Millis::secs(4));
+            world.settle();
+            assert_eq!(world.running(), ["node-1: web.1=r2", "node-2: web.1=r1"], "it is lost by now");
+            world.connect(2);
+        }
+        while world.turn() {
+            assert!(cut || up(&world) <= 1, "two at once");
+        }
+        world.settle();
+        assert_eq!(world.running(), ["node-1: web.1=r2"]);
+        assert_eq!(world.last_deployment("shop/production/web").phase, DeploymentPhase::Complete);
+    }
 }
 
 #[test]

@@ -81,7 +81,10 @@ pub fn web(image: &str, scale: u32) -> ServiceSpec {
             min_healthy: Millis::secs(2),
             timeout: Millis::secs(300),
             max_surge: 1,
+            max_unavailable: 0,
+            steps: Vec::new(),
             max_attempts: 3,
+            release: None,
         },
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
@@ -264,6 +267,16 @@ impl World {
         let touched = self.cluster.session_ended(&mut self.live, NodeId(number), agent.session);
         self.queue.extend(touched);
         self.commit();
+    }
+
+    /// The node's agent dies and its ledger is lost; its jobs run on, and it comes back if it was there.
+    pub fn lose_ledger(&mut self, number: u128) {
+        let agent = self.agents.get_mut(&NodeId(number)).unwrap();
+        agent.lose_ledger();
+        if agent.connected {
+            self.cut(number);
+            self.connect(number);
+        }
     }
 
     /// The controller dies and is started again with what it has stored.

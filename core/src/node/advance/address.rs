@@ -46,7 +46,7 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig) {
         .jobs
         .values()
         // Containers that a lost ledger has forgotten have addresses too, which only the engine knows.
-        .filter(|job| seen.engine_answers && job.address.is_none())
+        .filter(|job| seen.engine_answers && job.address.is_none() && routes::not_forgotten(ledger, seen).is_none())
         .filter(|job| matches!(job.phase, JobPhase::Creating | JobPhase::Starting))
         .map(|job| job.assignment.job)
         .collect();

@@ -1,12 +1,16 @@
 //! Which slots begin a replacement now, and what holds the others back.
 
+use crate::assignment::{Assignment, Traffic};
 use crate::ids::{JobId, SlotId};
 use crate::node::action::Subnet;
 use crate::node::advance::Next;
-use crate::node::ledger::{Job, Ledger, Replacement};
+use crate::node::health::{health, runs};
+use crate::node::ledger::{Job, Ledger, Manner, Replacement};
 use crate::node::reason::Reason;
+use crate::node::routes::is_good;
 use crate::node::seen::{Attempt, Container, NodeConfig, Now, Seen};
-use crate::report::{Failure, JobPhase};
+use crate::report::{Failure, JobPhase, ReplacementPhase};
+use crate::spec::Strategy;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,7 +19,7 @@ use alloc::vec::Vec;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     /// Replaces the job that it has (if any) by this one.
-    Replace(JobId),
+    Replace(JobId, Manner),
     /// Ends the job that it has.
     Empty,
     /// Takes over the running container of a job that a lost ledger knew.
@@ -25,12 +29,12 @@ pub enum Begin {
 /// Supersedes, then begins, in the order of the slots.
 pub(super) fn step(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, now: Now) {
     for slot in slots(ledger) {
-        if is_superseded(ledger, &slot) {
+        if is_superseded(ledger, seen, &slot) {
             super::replacement::abandon(ledger, &slot, Failure::Superseded, now);
         }
         match next(ledger, seen, &slot) {
             Next::Rest | Next::Wait(..) => {}
-            Next::Go(Begin::Replace(job)) => replace(ledger, seen, &slot, job, now),
+            Next::Go(Begin::Replace(job, manner)) => replace(ledger, seen, &slot, (job, manner), now),
             Next::Go(Begin::Empty) => empty(ledger, &slot, now),
             Next::Go(Begin::Adopt(attempt)) => adopt(ledger, seen, config, &slot, attempt, now),
         }
@@ -40,6 +44,8 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, now: N
 /// Who shall have the slot: `Some(None)` nobody, `None` nothing is said about it.
 fn desired(ledger: &Ledger, slot: &SlotId) -> Option<Option<JobId>> {
     match ledger.wanted.get(slot) {
+        // What runs once replaces nothing and is replaced by nothing.
+        Some(assignment) if assignment.once.is_some() => None,
         Some(assignment) => Some(Some(assignment.job)),
         None if ledger.stop_absent && ledger.generation.is_some() => Some(None),
         None => None,
@@ -47,9 +53,18 @@ fn desired(ledger: &Ledger, slot: &SlotId) -> Option<Option<JobId>> {
 }
 
 /// Whether the replacement under way was overtaken by a newer set before it switched.
-fn is_superseded(ledger: &Ledger, slot: &SlotId) -> bool {
+fn is_superseded(ledger: &Ledger, seen: &Seen, slot: &SlotId) -> bool {
     let Some(one) = ledger.under_way(slot) else { return false };
-    !one.phase.is_after_switch() && desired(ledger, slot).is_some_and(|desired| desired != one.new)
+    let is_overtaken = desired(ledger, slot).is_some_and(|desired| desired != one.new);
+    is_overtaken && !one.phase.is_after_switch() && !serves_instead(ledger, seen, one)
+}
+
+/// Whether the new job has the slot already, and well, after the old one has ended for its sake: to give that up would leave the
+/// slot with nobody. It takes the slot over, and the newest job comes in its place.
+fn serves_instead(ledger: &Ledger, seen: &Seen, one: &Replacement) -> bool {
+    let new = one.new.and_then(|new| ledger.jobs.get(&new));
+    let is_well = |job: &Job| ledger.is_current(job) && runs(job, seen) && is_good(health(job, seen));
+    one.manner == Manner::Instead && one.phase == ReplacementPhase::Ready && new.is_some_and(is_well)
 }
 
 /// What a slot without a replacement under way does next.
@@ -84,33 +99,50 @@ pub fn next(ledger: &Ledger, seen: &Seen, slot: &SlotId) -> Next<Begin> {
             }
         }
     }
-    match held_back(ledger, slot, current) {
-        Some(reason) => Next::Wait(reason, None),
-        None => Next::Go(Begin::Replace(job)),
+    match manner(ledger, slot, current) {
+        Err(reason) => Next::Wait(reason, None),
+        Ok(manner) => Next::Go(Begin::Replace(job, manner)),
     }
 }
 
-/// The pacing: a deployment that failed in one slot is not tried in the next, and at most `max_surge` slots of a service
-/// are replaced at once. A slot that has no job yet has nothing to lose, so only the first rule holds it.
-fn held_back(ledger: &Ledger, slot: &SlotId, current: Option<JobId>) -> Option<Reason> {
-    let wanted = ledger.wanted.get(slot)?;
+/// The pacing: a deployment that failed in one slot is not tried in the next, and only so many slots of a service are
+/// replaced at once. A slot that has no job yet has nothing to lose, so only the first rule holds it; nor does the second
+/// hold what waits for the controller anyway, which has chosen how many that are.
+fn manner(ledger: &Ledger, slot: &SlotId, current: Option<JobId>) -> Result<Manner, Reason> {
+    let Some(wanted) = ledger.wanted.get(slot) else { return Ok(Manner::Beside) };
     let beside = || ledger.replacements.iter().filter(|(other, _)| other.service == slot.service && *other != slot);
     let failed = beside().find_map(|(other, one)| match &one.failure {
         Some(Failure::Superseded) | None => None,
         Some(failure) => (one.deployment == wanted.deployment).then(|| (other.clone(), failure.clone())),
     });
     if let Some((slot, failure)) = failed {
-        return Some(Reason::FailedBeside { slot, failure });
+        return Err(Reason::FailedBeside { slot, failure });
     }
-    let limit = wanted.run.spec.deploy.max_surge;
-    let surging = beside().filter(|(_, one)| !one.phase.is_final() && one.old.is_some() && one.new.is_some()).count();
-    (current.is_some() && surging >= limit as usize).then_some(Reason::Surge { limit })
+    let policy = &wanted.run.spec.deploy;
+    let (surge, unavailable) = match policy.strategy {
+        Strategy::Recreate => (0, policy.max_unavailable.max(1)),
+        Strategy::BlueGreen | Strategy::Canary if wanted.traffic != Traffic::Full => return Ok(Manner::Beside),
+        Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary => (policy.max_surge, policy.max_unavailable),
+    };
+    if current.is_none() {
+        return Ok(Manner::Beside);
+    }
+    let under_way = beside().filter(|(_, one)| !one.phase.is_final() && one.old.is_some() && one.new.is_some());
+    let (beside, instead): (Vec<_>, Vec<_>) = under_way.partition(|(_, one)| one.manner == Manner::Beside);
+    if beside.len() < surge as usize {
+        Ok(Manner::Beside)
+    } else if instead.len() < unavailable as usize {
+        Ok(Manner::Instead)
+    } else {
+        Err(Reason::Surge { limit: surge.saturating_add(unavailable) })
+    }
 }
 
-fn replace(ledger: &mut Ledger, seen: &Seen, slot: &SlotId, job: JobId, now: Now) {
+fn replace(ledger: &mut Ledger, seen: &Seen, slot: &SlotId, (job, manner): (JobId, Manner), now: Now) {
     let Some(assignment) = ledger.wanted.get(slot).cloned() else { return };
     let old = ledger.current.get(slot).copied();
-    ledger.replacements.insert(slot.clone(), Replacement::new(assignment.deployment, old, Some(job), now));
+    let one = Replacement { manner, ..Replacement::new(assignment.deployment, old, Some(job), now) };
+    ledger.replacements.insert(slot.clone(), one);
     // A job that ended here before keeps counting its attempts: a container's name is never used twice.
     let earlier = ledger.jobs.get(&job).map(|job| (job.attempt, job.address, job.unrouted_at));
     let mut fresh = Job::new(assignment, now.tick);
@@ -120,6 +152,11 @@ fn replace(ledger: &mut Ledger, seen: &Seen, slot: &SlotId, job: JobId, now: Now
     // Nor is that of a container which a lost ledger has forgotten and which ends.
     let there = seen.attempts_of(job).map(|attempt| attempt.number + 1).max();
     fresh.attempt = fresh.attempt.max(there.unwrap_or(1));
+    // Nobody has the slot, but a job that was given up may still be ending there.
+    fresh.alone = manner == Manner::Instead || fresh.assignment.run.spec.deploy.strategy == Strategy::Recreate;
+    if let Some(old) = old.and_then(|old| ledger.jobs.get_mut(&old)) {
+        old.alone = manner == Manner::Instead;
+    }
     ledger.jobs.insert(job, fresh);
 }
 
@@ -145,10 +182,32 @@ fn adoptable(ledger: &Ledger, seen: &Seen, job: JobId) -> Option<Attempt> {
     running.map(|(attempt, _)| attempt).filter(|attempt| !ends(attempt)).rfind(known_address).copied()
 }
 
-/// A healthy container is never restarted because the ledger was lost (invariant 10).
+/// A healthy container is never restarted because the ledger was lost (invariant 10). One that waits to be released goes on
+/// waiting: beside whom was lost too, and is the controller's to say.
 fn adopt(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, slot: &SlotId, attempt: Attempt, now: Now) {
     let Some(assignment) = ledger.wanted.get(slot).cloned() else { return };
-    let Some(address) = seen.addresses.get(&attempt).copied() else { return };
+    let Some(mut job) = adopted(ledger, seen, config, assignment, attempt, now) else { return };
+    job.alone = job.assignment.run.spec.deploy.strategy == Strategy::Recreate;
+    if job.assignment.traffic == Traffic::Full {
+        ledger.current.insert(slot.clone(), attempt.job);
+    } else {
+        let mut one = Replacement::new(job.assignment.deployment, None, Some(attempt.job), now);
+        one.enter(ReplacementPhase::Ready, now.tick, now);
+        ledger.replacements.insert(slot.clone(), one);
+    }
+    ledger.jobs.insert(attempt.job, job);
+}
+
+/// The job of a running container of which the ledger knows nothing, with the subnet that it lies in.
+pub(super) fn adopted(
+    ledger: &mut Ledger,
+    seen: &Seen,
+    config: &NodeConfig,
+    assignment: Assignment,
+    attempt: Attempt,
+    now: Now,
+) -> Option<Job> {
+    let address = seen.addresses.get(&attempt).copied()?;
     let environment = assignment.run.environment;
     let stands = seen.bridges.as_ref().and_then(|bridges| bridges.own.get(&environment)).copied();
     let stands = stands.filter(|stands| stands.contains(address));
@@ -159,8 +218,7 @@ fn adopt(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, slot: &SlotId, a
     job.address = Some(address);
     (job.was_healthy, job.was_good) = (true, true);
     job.enter(JobPhase::Running, now.tick);
-    ledger.jobs.insert(attempt.job, job);
-    ledger.current.insert(slot.clone(), attempt.job);
+    Some(job)
 }
 
 /// The slots that the ledger has anything to say about.

@@ -1,16 +1,16 @@
 //! One job: its attempts, one after the other, and its end.
 
 use crate::ids::JobId;
-use crate::node::advance::{Next, cut_off, replacement};
+use crate::node::advance::{Next, cut_off, once, replacement};
 use crate::node::health::{Sight, exit_failure, failed_check, good_since, is_gone, last_bad_answer, ready_at, sight};
-use crate::node::ledger::{Job, Ledger};
+use crate::node::ledger::{Job, Ledger, Manner, Replacement};
 use crate::node::reason::Reason;
 use crate::node::routes;
 use crate::node::seen::{Attempt, Container, Image, Now, Seen};
 use crate::probe::checks_of;
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::restart;
-use crate::spec::DeployPolicy;
+use crate::spec::{DEFAULT_DEPLOY, DeployPolicy};
 use crate::time::{Millis, Tick};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -40,6 +40,10 @@ pub enum JobStep {
     Retire,
     /// It shall be up after all.
     Revive,
+    /// It was to run once, and that is over: the phase, and why it is not `Succeeded`.
+    End(JobPhase, Option<Failure>),
+    /// It was to run once, and its time is over.
+    TimeOut(Millis),
 }
 
 /// Moves every job as far as it goes in this pass.
@@ -56,12 +60,15 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, now: Now) {
 
 /// What comes next for this job.
 pub fn next(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
+    if let Some(once) = job.assignment.once {
+        return once::next(ledger, seen, job, once, now);
+    }
     let is_cut_off = cut_off::applies(&job.assignment.run, seen, now);
     match (ledger.shall_be_up(job) && !is_cut_off, job.phase.is_final(), job.drain_until) {
         (true, true, _) => revived_or_ended(ledger, job),
         (true, false, Some(_)) if job.phase != JobPhase::Stopping => Next::Go(JobStep::Revive),
         (true, false, _) => living(ledger, seen, job, now),
-        (false, false, None) => Next::Go(JobStep::Retire),
+        (false, false, None) => retiring(ledger, seen, job),
         (false, false, Some(by)) => ending(ledger, seen, job, by, now),
         (false, true, _) if is_cut_off && ledger.lasts(job) => Next::Wait(Reason::CutOff, None),
         (false, true, _) => Next::Rest,
@@ -75,17 +82,26 @@ fn revived_or_ended(ledger: &Ledger, job: &Job) -> Next<JobStep> {
     if was_told || ledger.is_current(job) { Next::Go(JobStep::Revive) } else { Next::Rest }
 }
 
+/// A job that shall end. The drain of one that makes way for another begins when nobody sends it anything new: until then its
+/// time would run while it is still asked. (Behind a switch that is so already.)
+fn retiring(ledger: &Ledger, seen: &Seen, job: &Job) -> Next<JobStep> {
+    let makes_way = |one: &&Replacement| one.phase == ReplacementPhase::Emptying && one.old == Some(job.assignment.job);
+    let reason =
+        ledger.under_way(&job.assignment.slot).filter(makes_way).and_then(|_| routes::not_released(job, ledger, seen));
+    reason.map_or(Next::Go(JobStep::Retire), |reason| Next::Wait(reason, None))
+}
+
 /// A job that shall be up.
 fn living(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     match job.phase {
         JobPhase::Assigned if waits_for_room(ledger, job) => Next::Rest,
         JobPhase::Assigned | JobPhase::Pulling if job.retry_at.is_some_and(|at| now < at) => back_off(job, now),
         JobPhase::Assigned => Next::Go(JobStep::Enter(JobPhase::Pulling)),
-        JobPhase::Pulling => pulling(seen, job),
-        JobPhase::Creating | JobPhase::Starting => starting(seen, job),
+        JobPhase::Pulling => pulling(ledger, seen, job),
+        JobPhase::Creating | JobPhase::Starting => starting(ledger, seen, job),
         JobPhase::Running => running(ledger, seen, job, now),
         JobPhase::Stopping => stopping(seen, job, now),
-        JobPhase::Stopped | JobPhase::Failed | JobPhase::Rejected => Next::Rest,
+        JobPhase::Stopped | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Rejected => Next::Rest,
     }
 }
 
@@ -99,12 +115,35 @@ fn back_off(job: &Job, now: Tick) -> Next<JobStep> {
     Next::Wait(Reason::BackOff { left: at.since(now), after: job.failure.clone() }, Some(at))
 }
 
-fn pulling(seen: &Seen, job: &Job) -> Next<JobStep> {
+/// Whether the node holds the job's image.
+pub fn has_image(seen: &Seen, job: &Job) -> bool {
+    matches!(seen.images.get(job.assignment.run.image.pinned()), Some(Image::Present))
+}
+
+/// Whether another job of its slot has to end first, where two of them cannot be up together. One that only waits for its own
+/// turn is not in the way: an old job that dies meanwhile is started again.
+fn must_wait_for_other(ledger: &Ledger, seen: &Seen, job: &Job) -> bool {
+    let (slot, id) = (&job.assignment.slot, job.assignment.job);
+    let is_new = |one: &&Replacement| one.manner == Manner::Instead && one.new == Some(id);
+    let is_early = |one: &Replacement| one.phase < ReplacementPhase::Starting;
+    let others = || ledger.jobs.values().filter(|other| other.assignment.slot == *slot && other.assignment.job != id);
+    let is_over = |other: &Job| other.phase.is_final() && is_gone(other, seen);
+    ledger.under_way(slot).filter(is_new).is_some_and(is_early)
+        || others().any(|other| (other.alone || job.alone) && !(ledger.shall_be_up(other) || is_over(other)))
+}
+
+/// A job that gets its image, or waits until it asks for it again.
+pub(super) fn pulling_or_backing_off(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
+    if job.retry_at.is_some_and(|at| now < at) { back_off(job, now) } else { pulling(ledger, seen, job) }
+}
+
+fn pulling(ledger: &Ledger, seen: &Seen, job: &Job) -> Next<JobStep> {
     if job.retry_at.is_some() {
         return Next::Go(JobStep::PullAgain);
     }
     let image = &job.assignment.run.image;
     match seen.images.get(image.pinned()) {
+        Some(Image::Present) if must_wait_for_other(ledger, seen, job) => Next::Wait(Reason::OtherJob, None),
         Some(Image::Present) => Next::Go(JobStep::Enter(JobPhase::Creating)),
         Some(Image::Failed { said, at }) if *at >= job.since => {
             let failure = Failure::CannotPull { image: image.reference().to_string(), said: said.clone() };
@@ -116,17 +155,17 @@ fn pulling(seen: &Seen, job: &Job) -> Next<JobStep> {
     }
 }
 
-fn starting(seen: &Seen, job: &Job) -> Next<JobStep> {
+pub(super) fn starting(ledger: &Ledger, seen: &Seen, job: &Job) -> Next<JobStep> {
     match sight(job, seen) {
         Sight::Silent => silent(seen, job),
-        Sight::Missing => Next::Wait(what_the_container_needs(seen, job), None),
+        Sight::Missing => Next::Wait(what_the_container_needs(ledger, seen, job), None),
         Sight::There(Container::Refused { said, .. }) => {
             Next::Go(JobStep::Fail(Failure::CannotStart { said: said.clone() }))
         }
         Sight::There(Container::Created) if job.phase == JobPhase::Creating => {
             Next::Go(JobStep::Enter(JobPhase::Starting))
         }
-        Sight::There(Container::Created) => Next::Wait(what_the_container_needs(seen, job), None),
+        Sight::There(Container::Created) => Next::Wait(what_the_container_needs(ledger, seen, job), None),
         Sight::There(Container::Running { .. }) => Next::Go(JobStep::Enter(JobPhase::Running)),
         Sight::There(Container::Exited { code, out_of_memory, ran, last_lines }) => {
             Next::Go(JobStep::Fail(exit_failure(job, *code, *out_of_memory, *ran, last_lines)))
@@ -134,13 +173,13 @@ fn starting(seen: &Seen, job: &Job) -> Next<JobStep> {
     }
 }
 
-fn what_the_container_needs(seen: &Seen, job: &Job) -> Reason {
+fn what_the_container_needs(ledger: &Ledger, seen: &Seen, job: &Job) -> Reason {
     let environment = job.assignment.run.environment;
     let has_older_container = seen.attempts_of(job.assignment.job).any(|one| *one != job.key());
     if job.address.is_none() && seen.bridges.is_none() {
         Reason::Network { trouble: None }
     } else if job.address.is_none() {
-        Reason::Address
+        routes::not_forgotten(ledger, seen).unwrap_or(Reason::Address)
     } else if !seen.networks.contains(&environment) {
         Reason::Network { trouble: seen.network_trouble.get(&environment).cloned() }
     } else if has_older_container {
@@ -150,7 +189,7 @@ fn what_the_container_needs(seen: &Seen, job: &Job) -> Reason {
     }
 }
 
-fn running(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
+pub(super) fn running(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     match sight(job, seen) {
         Sight::Silent => silent(seen, job),
         Sight::Missing => {
@@ -197,7 +236,7 @@ fn running_well(ledger: &Ledger, seen: &Seen, job: &Job, now: Tick) -> Next<JobS
     }
 }
 
-fn stopping(seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
+pub(super) fn stopping(seen: &Seen, job: &Job, now: Tick) -> Next<JobStep> {
     match sight(job, seen) {
         Sight::Silent => silent(seen, job),
         Sight::Missing | Sight::There(Container::Refused { .. } | Container::Created | Container::Exited { .. }) => {
@@ -224,7 +263,7 @@ pub fn end_of_grace(attempt: Attempt, decided: Tick, grace: Millis, seen: &Seen)
     sent.max(decided).max(seen.agent_started) + grace
 }
 
-fn silent(seen: &Seen, job: &Job) -> Next<JobStep> {
+pub(super) fn silent(seen: &Seen, job: &Job) -> Next<JobStep> {
     if let Some(said) = seen.unclear.get(&job.key()).filter(|_| seen.engine_answers) {
         return Next::Wait(Reason::Unclear { said: said.clone() }, None);
     }
@@ -243,7 +282,7 @@ fn ending(ledger: &Ledger, seen: &Seen, job: &Job, by: Tick, now: Tick) -> Next<
                 return Next::Go(JobStep::Fail(exit_failure(job, *code, *out_of_memory, *ran, last_lines)));
             }
         }
-        JobPhase::Stopped | JobPhase::Failed | JobPhase::Rejected => return Next::Rest,
+        JobPhase::Stopped | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Rejected => return Next::Rest,
     }
     if let Some(reason) = routes::not_released(job, ledger, seen) {
         return Next::Wait(reason, None);
@@ -259,11 +298,13 @@ fn apply(ledger: &mut Ledger, id: JobId, step: JobStep, now: Now) {
     let Some(job) = ledger.jobs.get(&id) else { return };
     let lasts = ledger.lasts(job);
     let retire_by = retire_by(ledger, job, now.tick);
+    let is_once = job.assignment.once.is_some();
     let slot = job.assignment.slot.clone();
     let Some(job) = ledger.jobs.get_mut(&id) else { return };
     match step {
         JobStep::Enter(phase) => {
             job.retry_at = None;
+            job.interrupted = false;
             job.enter(phase, now.tick);
         }
         JobStep::FailPull(failure, at) => {
@@ -282,15 +323,38 @@ fn apply(ledger: &mut Ledger, id: JobId, step: JobStep, now: Now) {
             job.failure = Some(failure);
             attempt_failed(job, lasts, now.tick);
         }
+        JobStep::End(phase, failure) => {
+            job.failure = failure;
+            job.enter(phase, now.tick);
+        }
+        JobStep::TimeOut(timeout) => {
+            job.failure = Some(Failure::TimedOut { timeout, last_lines: Vec::new() });
+            job.drain_until = Some(now.tick);
+            job.enter(JobPhase::Stopping, now.tick);
+        }
         JobStep::StopAttempt(failure) => {
             job.failure = Some(failure);
             job.was_good = false;
             job.enter(JobPhase::Stopping, now.tick);
         }
+        // There is nothing left that could tell how it ended.
+        JobStep::Over if is_once => {
+            let phase = if job.failure.is_some() { JobPhase::Failed } else { JobPhase::Stopped };
+            job.enter(phase, now.tick);
+        }
         JobStep::Over => over(job, lasts, now.tick),
-        JobStep::Good => job.was_good = true,
+        JobStep::Good => {
+            job.was_good = true;
+            // It is over, and is not to be taken for what ends a later attempt.
+            job.failure = None;
+        }
         JobStep::Stay => job.was_healthy = true,
         JobStep::Forgive => job.failures = 0,
+        // Nobody sends it anything: it has nothing to drain.
+        JobStep::Retire if is_once => {
+            (job.failure, job.drain_until) = (None, Some(now.tick));
+            job.enter(JobPhase::Stopping, now.tick);
+        }
         JobStep::Retire => job.drain_until = Some(retire_by),
         JobStep::Revive => {
             job.drain_until = None;
@@ -307,10 +371,11 @@ fn apply(ledger: &mut Ledger, id: JobId, step: JobStep, now: Now) {
 fn retire_by(ledger: &Ledger, job: &Job, now: Tick) -> Tick {
     let replacement = ledger
         .under_way(&job.assignment.slot)
-        .filter(|one| one.phase == ReplacementPhase::Draining && one.old == Some(job.assignment.job));
+        .filter(|one| one.phase == one.old_ends_at() && one.old == Some(job.assignment.job));
     let Some(one) = replacement else { return now + policy(job).drain };
     let successor = one.new.and_then(|new| ledger.jobs.get(&new)).unwrap_or(job);
-    one.since + policy(successor).drain
+    let from = if one.phase == ReplacementPhase::Emptying { now } else { one.since };
+    from + policy(successor).drain
 }
 
 const fn policy(job: &Job) -> &DeployPolicy {
@@ -318,7 +383,9 @@ const fn policy(job: &Job) -> &DeployPolicy {
 }
 
 fn is_exhausted(job: &Job) -> bool {
-    !job.was_healthy && job.failures >= policy(job).max_attempts
+    // What runs once is started once; how often it asks for its image is another matter.
+    let most = if job.assignment.once.is_some() { DEFAULT_DEPLOY.max_attempts } else { policy(job).max_attempts };
+    !job.was_healthy && job.failures >= most
 }
 
 /// The attempt ended by itself: the next one follows after a delay, if there is to be one.

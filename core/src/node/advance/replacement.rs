@@ -3,10 +3,11 @@
 //! The point of no return is the old job's stop signal: until then a new job that fails gives the traffic back to the
 //! old one, after it only restarts of the new job are left.
 
+use crate::assignment::Traffic;
 use crate::ids::SlotId;
 use crate::node::advance::{Next, begin, cut_off, job, room};
-use crate::node::health::{failed_check, health, is_gone, last_bad_answer, ready_at, runs};
-use crate::node::ledger::{Job, Ledger, Replacement};
+use crate::node::health::{any_bad_answer, failed_check, good_since, health, is_gone, last_bad_answer, ready_at, runs};
+use crate::node::ledger::{Job, Ledger, Manner, Replacement};
 use crate::node::reason::Reason;
 use crate::node::routes;
 use crate::node::seen::{Now, Seen};
@@ -37,6 +38,7 @@ struct View<'a> {
 /// Moves every replacement as far as it goes in this pass.
 pub(super) fn step(ledger: &mut Ledger, seen: &Seen, now: Now) {
     for slot in begin::slots(ledger) {
+        note_answers(ledger, seen, &slot, now);
         match next(ledger, seen, &slot, now.tick) {
             Next::Rest | Next::Wait(..) => {}
             Next::Go(Step::Enter(phase, since)) => enter(ledger, &slot, phase, since, now),
@@ -58,6 +60,7 @@ pub fn next(ledger: &Ledger, seen: &Seen, slot: &SlotId, now: Tick) -> Next<Step
     match one.phase {
         ReplacementPhase::Accepted => view.accepted(),
         ReplacementPhase::Pulling => view.pulling(),
+        ReplacementPhase::Emptying => view.until_old_is_gone(ReplacementPhase::Starting),
         ReplacementPhase::Starting => view.starting(),
         ReplacementPhase::Ready => view.ready(),
         ReplacementPhase::Switched => view.switched(),
@@ -72,8 +75,14 @@ impl View<'_> {
         Next::Go(Step::Enter(phase, self.now))
     }
 
+    /// How long the old job takes to end is its own affair: where the new one has to wait for that, its time counts from its
+    /// start. What was held and is released has its time again.
     fn deadline(&self) -> Option<Tick> {
-        Some(self.one.accepted + self.new?.assignment.run.timeout())
+        let new = self.new?;
+        let waited = self.one.manner == Manner::Instead && self.one.phase >= ReplacementPhase::Starting;
+        let is_released = self.one.phase == ReplacementPhase::Ready && self.ledger.traffic(new) == Traffic::Full;
+        let from = if waited || is_released { self.one.since } else { self.one.accepted };
+        Some(from + new.assignment.run.timeout())
     }
 
     fn is_too_late(&self) -> bool {
@@ -106,12 +115,16 @@ impl View<'_> {
     fn pulling(&self) -> Next<Step> {
         let Some(new) = self.new else { return self.go(ReplacementPhase::Ready) };
         match new.phase {
+            // Pull first: an image that cannot be had stops nothing.
+            JobPhase::Pulling if self.one.manner == Manner::Instead && job::has_image(self.seen, new) => {
+                self.go(ReplacementPhase::Emptying)
+            }
             JobPhase::Assigned | JobPhase::Pulling if self.is_too_late() => self.abandon_late(new),
             JobPhase::Assigned | JobPhase::Pulling => self.wait_for(new),
             JobPhase::Creating | JobPhase::Starting | JobPhase::Running | JobPhase::Stopping => {
                 self.go(ReplacementPhase::Starting)
             }
-            JobPhase::Stopped | JobPhase::Failed | JobPhase::Rejected => self.abandon_ended(new),
+            JobPhase::Stopped | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Rejected => self.abandon_ended(new),
         }
     }
 
@@ -132,11 +145,16 @@ impl View<'_> {
         }
     }
 
-    /// The table is on its way. After a new boot, or a time cut off, the new job has to get ready once more first.
+    /// The table is on its way, or the new job is held back until it is released. After a new boot, or a time cut off, it
+    /// has to get ready once more first.
     fn ready(&self) -> Next<Step> {
         if let Some(new) = self.new {
             if !self.ledger.is_current(new) {
-                return self.starting();
+                return match self.ledger.traffic(new) {
+                    Traffic::Full => self.starting(),
+                    Traffic::Held => self.held(new, Reason::Held),
+                    Traffic::Share(percent) => self.held(new, Reason::Share { percent }),
+                };
             }
             if let Some(failure) = self.failed_beside_running_old(new) {
                 return Next::Go(Step::Abandon(failure));
@@ -151,8 +169,28 @@ impl View<'_> {
         }
     }
 
+    /// It is there to show whether it works: what is wrong with it ends it, and is not tried once more.
+    fn held(&self, new: &Job, why: Reason) -> Next<Step> {
+        if new.phase.is_final() {
+            return self.abandon_ended(new);
+        }
+        if let Some(failure) = self.failure_of(new) {
+            return Next::Go(Step::Abandon(failure));
+        }
+        if why != Reason::Held {
+            return Next::Wait(why, None);
+        }
+        if self.is_too_late() {
+            return Next::Go(Step::Abandon(Failure::NotReleased { timeout: new.assignment.run.timeout() }));
+        }
+        self.wait(why, None)
+    }
+
     /// Without an old job there is nothing to overlap or to drain; an emptied slot has no overlap.
     fn switched(&self) -> Next<Step> {
+        if self.one.manner == Manner::Instead {
+            return self.go(ReplacementPhase::Done);
+        }
         match self.new {
             Some(_) => Next::Go(Step::Enter(ReplacementPhase::Overlapping, self.one.since)),
             None => Next::Go(Step::Enter(ReplacementPhase::Draining, self.one.since)),
@@ -174,14 +212,19 @@ impl View<'_> {
     }
 
     fn draining(&self) -> Next<Step> {
-        let Some(old) = self.old else { return self.go(ReplacementPhase::Done) };
         if let Some(failure) = self.new.and_then(|new| self.failed_beside_running_old(new)) {
             return Next::Go(Step::SwitchBack(failure));
         }
+        self.until_old_is_gone(ReplacementPhase::Done)
+    }
+
+    /// To this phase when the old job has ended and nothing of it is left.
+    fn until_old_is_gone(&self, then: ReplacementPhase) -> Next<Step> {
+        let Some(old) = self.old else { return self.go(then) };
         match job::next(self.ledger, self.seen, old, self.now) {
             Next::Wait(reason, wake) => Next::Wait(reason, wake),
             Next::Go(_) => Next::Wait(Reason::NextStep, None),
-            Next::Rest if is_gone(old, self.seen) => self.go(ReplacementPhase::Done),
+            Next::Rest if is_gone(old, self.seen) => self.go(then),
             Next::Rest if !self.seen.engine_answers => {
                 Next::Wait(Reason::Engine { trouble: self.seen.engine_trouble.clone() }, None)
             }
@@ -195,6 +238,11 @@ impl View<'_> {
         if !runs(old, self.seen) || failed_check(old, self.seen).is_some() {
             return None;
         }
+        self.failure_of(new)
+    }
+
+    /// What is wrong with a job that was ready once.
+    fn failure_of(&self, new: &Job) -> Option<Failure> {
         match new.phase {
             JobPhase::Running => failed_check(new, self.seen),
             JobPhase::Assigned
@@ -203,6 +251,7 @@ impl View<'_> {
             | JobPhase::Starting
             | JobPhase::Stopping
             | JobPhase::Stopped
+            | JobPhase::Succeeded
             | JobPhase::Failed
             | JobPhase::Rejected => new.failure.clone(),
         }
@@ -233,11 +282,17 @@ impl View<'_> {
 fn enter(ledger: &mut Ledger, slot: &SlotId, phase: ReplacementPhase, since: Tick, now: Now) {
     let Some(one) = ledger.replacements.get_mut(slot) else { return };
     one.enter(phase, since, now);
-    if phase == ReplacementPhase::Ready {
-        match one.new {
-            Some(new) => ledger.current.insert(slot.clone(), new),
-            None => ledger.current.remove(slot),
-        };
+    let new = one.new.and_then(|new| ledger.jobs.get(&new));
+    match (phase, new) {
+        (ReplacementPhase::Ready, Some(new)) if ledger.traffic(new) == Traffic::Full => {
+            ledger.current.insert(slot.clone(), new.assignment.job);
+        }
+        // It is held back: the old job keeps the slot.
+        (ReplacementPhase::Ready, Some(_)) => {}
+        (ReplacementPhase::Ready | ReplacementPhase::Emptying, _) => {
+            ledger.current.remove(slot);
+        }
+        _ => {}
     }
 }
 
@@ -265,11 +320,26 @@ fn give_to_old(ledger: &mut Ledger, slot: &SlotId) {
     };
 }
 
+/// Notes what the new job's checks have answered, once: when they are good, or when it is given up without that.
+fn note_answers(ledger: &mut Ledger, seen: &Seen, slot: &SlotId, now: Now) {
+    let Some(one) = ledger.replacements.get_mut(slot).filter(|one| one.good_at.is_none()) else { return };
+    let Some(new) = one.new.and_then(|new| ledger.jobs.get(&new)) else { return };
+    if one.phase == ReplacementPhase::Starting && good_since(new, seen).is_some() {
+        one.good_at = Some(now.wall);
+        one.bad_answer = any_bad_answer(new, seen);
+    } else if one.phase == ReplacementPhase::Abandoned && one.bad_answer.is_none() {
+        let told = one.failure.as_ref().and_then(Failure::answered);
+        one.bad_answer = any_bad_answer(new, seen).or_else(|| told.cloned());
+    }
+}
+
 /// Notes the moment of no return, once.
 fn note_stop(ledger: &mut Ledger, slot: &SlotId, now: Now) {
     let Some(one) = ledger.replacements.get_mut(slot) else { return };
     let old = one.old.and_then(|old| ledger.jobs.get(&old));
-    let told = one.phase == ReplacementPhase::Draining && old.is_some_and(|old| old.phase == JobPhase::Stopping);
+    let told = one.phase >= one.old_ends_at()
+        && !one.phase.is_final()
+        && old.is_some_and(|old| old.phase == JobPhase::Stopping);
     if told && one.stopped_at.is_none() {
         one.stopped_at = Some(now.wall);
     }
@@ -282,6 +352,12 @@ pub(super) fn restart_clocks(ledger: &mut Ledger, slot: &SlotId, now: Now) {
     (one.since, one.accepted) = (now.tick, now.tick);
     if one.phase == ReplacementPhase::Ready && one.new.is_some() {
         one.table = 0;
-        give_to_old(ledger, slot);
+        match one.manner {
+            Manner::Beside => give_to_old(ledger, slot),
+            // The old one has ended for the new one's sake: the slot has nobody until that is ready.
+            Manner::Instead => {
+                ledger.current.remove(slot);
+            }
+        }
     }
 }

@@ -1,0 +1,185 @@
+//! Preparing: a deployment's release command runs, once, before any slot is touched.
+//!
+//! It runs for a deployment that brings a revision which is not active, and for a redeploy: that resolves the values anew,
+//! and is how people repeat what their release command does. It does not run for what goes back because a deployment
+//! failed, nor for another number of jobs of a revision for which it has ended well.
+//!
+//! It is given to a node once per deployment. Whatever other end than exit code 0 it comes to fails the deployment, and so
+//! does the loss of its node: it may have had effects, and is not silently repeated.
+
+use crate::cluster::deployment::wanted;
+use crate::cluster::live::Live;
+use crate::cluster::one_offs::Errand;
+use crate::cluster::state::*;
+use crate::cluster::{Cluster, Context, Followup};
+use crate::ids::DeploymentId;
+use crate::placement::place;
+use crate::reason::Reason;
+use crate::report::NodeReport;
+use crate::spec::ReleaseCommand;
+use alloc::collections::BTreeMap;
+use alloc::format;
+
+impl Cluster {
+    /// The phase that follows when the revision is known.
+    pub(crate) fn phase_with_image(&self, service: &Service, deployment: &Deployment, number: u32) -> DeploymentPhase {
+        let Some(revision) = self.get::<Revision>(&(service.id, number)) else { return DeploymentPhase::Placing };
+        match revision.spec.deploy.release.is_some() && self.is_release_due(service, deployment, revision) {
+            true => DeploymentPhase::Preparing,
+            false => DeploymentPhase::Placing,
+        }
+    }
+
+    /// Whether a deployment runs the release command of its revision.
+    fn is_release_due(&self, service: &Service, deployment: &Deployment, revision: &Revision) -> bool {
+        let is_active = service.active.is_some_and(|active| active.revision == revision.number);
+        match deployment.trigger.kind {
+            TriggerKind::Scale => match self.get::<Deployment>(&(service.id, deployment.number.saturating_sub(1))) {
+                // It goes on with what it took over, and with the release command only where that had not come to its end.
+                Some(before) if before.phase == DeploymentPhase::Superseded => {
+                    let one = before.release.and_then(|one| self.get::<OneOff>(&(service.id, one)));
+                    let ended_well =
+                        one.and_then(|one| one.end.as_ref()).is_some_and(|end| end.how == Ending::Succeeded);
+                    let went_on = before.reached.iter().any(|(phase, _)| *phase == DeploymentPhase::Placing);
+                    !ended_well && !went_on && self.is_release_due(service, before, revision)
+                }
+                Some(_) | None => !is_active && !revision.prepared,
+            },
+            TriggerKind::Apply
+            | TriggerKind::Deploy
+            | TriggerKind::Redeploy
+            | TriggerKind::Rollback
+            | TriggerKind::Resume => !is_active || deployment.renew_from.is_some(),
+        }
+    }
+
+    /// Preparing: gives the release command to a node, waits for its end, and goes on or fails. True if anything changed.
+    pub(crate) fn prepare(
+        &mut self,
+        live: &Live,
+        service: &Service,
+        deployment: &Deployment,
+        number: u32,
+        cx: &mut Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let Some(revision) = self.get::<Revision>(&(service.id, number)).cloned() else {
+            let said = format!("the revision r{number} is not kept any more");
+            return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
+        };
+        let Some(release) = revision.spec.deploy.release.clone() else {
+            return self.enter(service, deployment.number, DeploymentPhase::Placing, cx);
+        };
+        match deployment.release {
+            None => self.begin_release(live, service, deployment, (&revision, release), cx, follow),
+            Some(one) => self.follow_release(live, service, deployment, (&revision, one), cx, follow),
+        }
+    }
+
+    fn begin_release(
+        &mut self,
+        live: &Live,
+        service: &Service,
+        deployment: &Deployment,
+        (revision, release): (&Revision, ReleaseCommand),
+        cx: &mut Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        // What would fail anyway fails before the command has effects.
+        if let Some(said) = self.without_image(service, deployment, revision) {
+            return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
+        }
+        if let Some(said) = self.outgrows_its_nodes(service, deployment, revision, &wanted(service, deployment)) {
+            return self.fail(service, deployment.number, DeploymentFailure::Values { said }, cx);
+        }
+        if let Some(reason) = self.why_no_release_yet(live, service) {
+            follow.wait(self.path_of(service), reason);
+            return false;
+        }
+        let candidates = self.candidates(live, service, Some(revision), cx);
+        match place(1, revision.demand(), candidates).remove(0) {
+            Ok(node) => {
+                let errand = Errand {
+                    purpose: Purpose::Release { deployment: deployment.number },
+                    by: deployment.trigger.by.clone(),
+                    // Not the deployment's own: what comes of the command shall not hold up its jobs on an agent that takes it
+                    // for one of them.
+                    deployment: DeploymentId(cx.ids.mint()),
+                    revision: revision.number,
+                    bound_by: deployment.number,
+                    command: release.command,
+                    env: BTreeMap::new(),
+                    timeout: release.timeout,
+                };
+                let one = self.begin_one_off(service, errand, node, cx);
+                self.edit::<Deployment>(&(service.id, deployment.number), |it| it.release = Some(one.number));
+                true
+            }
+            Err(nodes) => {
+                let environment = self.environment_path(service.environment);
+                follow.wait(self.path_of(service), Reason::NoFittingNode { environment, nodes });
+                false
+            }
+        }
+    }
+
+    /// What a release command waits for before it is given to a node. Two of them at once would meet in the same database.
+    fn why_no_release_yet(&self, live: &Live, service: &Service) -> Option<Reason> {
+        if live.restored {
+            return Some(Reason::ReleaseRestored);
+        }
+        let releases = || self.one_offs_of(service.id).filter(|one| matches!(one.purpose, Purpose::Release { .. }));
+        if let Some(earlier) = releases().find(|one| one.is_under_way()) {
+            return Some(Reason::EarlierRelease { node: self.node_name(earlier.node) });
+        }
+        let unclear = releases().find(|one| self.may_run_still(live, one))?;
+        Some(Reason::UnclearRelease { node: self.node_name(unclear.node) })
+    }
+
+    fn follow_release(
+        &mut self,
+        live: &Live,
+        service: &Service,
+        deployment: &Deployment,
+        (revision, number): (&Revision, u32),
+        cx: &mut Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let Some(one) = self.get::<OneOff>(&(service.id, number)).cloned() else {
+            let how = Ending::Unknown { said: "how it ended is not known any more".into() };
+            let failure = DeploymentFailure::Release { node: "its node".into(), how };
+            return self.fail(service, deployment.number, failure, cx);
+        };
+        match one.end.clone() {
+            Some(OneOffEnd { how: Ending::Succeeded, .. }) => {
+                self.edit::<Revision>(&(service.id, revision.number), |revision| revision.prepared = true);
+                self.enter(service, deployment.number, DeploymentPhase::Placing, cx)
+            }
+            Some(OneOffEnd { how, .. }) => {
+                let failure = DeploymentFailure::Release { node: self.node_name(one.node), how };
+                self.fail(service, deployment.number, failure, cx)
+            }
+            None => {
+                let reason = self.why_release_runs(live, &one, cx);
+                follow.wait(self.path_of(service), reason);
+                false
+            }
+        }
+    }
+
+    fn why_release_runs(&self, live: &Live, one: &OneOff, cx: &Context<'_>) -> Reason {
+        let node = self.node_name(one.node);
+        if !live.is_reachable(one.node, cx.tick) {
+            let silence = live.pulse(one.node).silence(cx.tick);
+            return Reason::NodeSilent { node, silence, replaced_in: None };
+        }
+        let told = live.report(one.node).and_then(|report| report.jobs.iter().find(|told| told.job == one.job));
+        match told {
+            None => {
+                let troubles = live.report(one.node).map(NodeReport::troubles_with_sets).unwrap_or_default();
+                Reason::NotAcknowledged { node, troubles }
+            }
+            Some(told) => Reason::Releasing { node, phase: told.phase.word(), agent_waits: told.waits_for.clone() },
+        }
+    }
+}

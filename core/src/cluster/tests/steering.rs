@@ -1,0 +1,460 @@
+use super::world::*;
+use crate::assignment::Traffic;
+use crate::cluster::command::*;
+use crate::cluster::state::*;
+use crate::cluster::status::ServiceState;
+use crate::cluster::trial::Steer;
+use crate::ids::{JobId, NodeId};
+use crate::report::Health;
+use crate::spec::{CanaryStep, ServiceSpec, Strategy};
+use crate::time::Millis;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+const WEB: &str = "shop/production/web";
+
+fn spec(image: &str, scale: u32, strategy: Strategy) -> ServiceSpec {
+    let mut spec = web(image, scale);
+    spec.deploy.strategy = strategy;
+    if strategy == Strategy::Canary {
+        let step = |weight, hold| CanaryStep { weight, hold };
+        spec.deploy.steps = vec![step(10, Some(Millis::secs(60))), step(60, None)];
+    }
+    spec
+}
+
+/// Two nodes and four jobs of hello:1; hello:2 is there to be deployed in this way.
+fn running(strategy: Strategy) -> World {
+    let mut world = World::with_nodes(2);
+    world.apply("production", &[("web", spec("hello:1", 4, strategy))]);
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "the first one holds nothing back");
+    world
+}
+
+fn deploy(world: &mut World, image: &str) {
+    world.run(Command::Deploy { service: path(WEB), image: image.into() }).unwrap();
+}
+
+fn steer(world: &mut World, how: Steer) -> Result<Outcome, Vec<Refusal>> {
+    let number = world.last_deployment(WEB).number;
+    world.run(Command::Steer { service: path(WEB), number, how })
+}
+
+fn shares(world: &World) -> Vec<(u32, Traffic)> {
+    world.agents.values().flat_map(|agent| agent.shares()).collect()
+}
+
+const ALL_OLD: [&str; 4] = ["node-1: web.1=r1", "node-1: web.3=r1", "node-2: web.2=r1", "node-2: web.4=r1"];
+const ALL_NEW: [&str; 4] = ["node-1: web.1=r2", "node-1: web.3=r2", "node-2: web.2=r2", "node-2: web.4=r2"];
+
+#[test]
+fn blue_green_moves_no_traffic_before_every_job_on_every_node_is_ready() {
+    let mut world = running(Strategy::BlueGreen);
+    deploy(&mut world, "hello:2");
+    let mut most_held = 0;
+    while world.last_deployment(WEB).phase != DeploymentPhase::Complete {
+        assert!(world.turn(), "{:?}", world.why(WEB));
+        let held = shares(&world);
+        assert!(held.iter().all(|(_, traffic)| *traffic == Traffic::Held));
+        most_held = most_held.max(held.len());
+        if most_held < 4 {
+            assert_eq!(world.running(), ALL_OLD);
+        }
+    }
+    assert_eq!((world.running(), most_held), (ALL_NEW.map(Into::into).to_vec(), 4));
+}
+
+#[test]
+fn blue_green_goes_back_when_one_of_its_jobs_fails_and_nothing_was_touched() {
+    let mut world = running(Strategy::BlueGreen);
+    world.broken.insert("hello@sha256:2".into());
+    deploy(&mut world, "hello:2");
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Failed);
+    assert_eq!(world.running(), ALL_OLD);
+    assert!(shares(&world).is_empty());
+    assert_eq!(world.status(WEB).healthy, 4);
+}
+
+#[test]
+fn a_canary_begins_with_its_share_of_every_nodes_slots_and_goes_on_when_its_time_is_over() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    assert_eq!(shares(&world), [(1, Traffic::Share(10)), (2, Traffic::Share(10))], "one slot on each node");
+    assert_eq!(
+        world.why(WEB),
+        ["shop/production/web waits: the canary has 10 % of the requests, step 1 of 2; the next follows in 60 s"]
+    );
+    world.wait(Millis::secs(61));
+    world.settle();
+    let sixty = Traffic::Share(60);
+    assert_eq!(shares(&world), [(1, sixty), (3, sixty), (2, sixty), (4, sixty)]);
+    world.wait(Millis::secs(3_600));
+    world.settle();
+    assert_eq!(
+        world.why(WEB),
+        ["shop/production/web waits: the canary has 60 % of the requests, step 2 of 2; it goes on with `lap release`"]
+    );
+    steer(&mut world, Steer::Release).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+    assert_eq!(world.running(), ALL_NEW);
+}
+
+#[test]
+fn a_canary_that_is_held_stays_at_its_step_until_it_is_released() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    steer(&mut world, Steer::Hold).unwrap();
+    assert_eq!(steer(&mut world, Steer::Hold).unwrap().answer, Answer::Unchanged);
+    world.wait(Millis::secs(3_600));
+    world.settle();
+    assert_eq!(shares(&world).len(), 2);
+    assert!(world.why(WEB)[0].ends_with("it is held until `lap release`"), "{:?}", world.why(WEB));
+    steer(&mut world, Steer::Release).unwrap();
+    world.settle();
+    assert_eq!(shares(&world).len(), 4);
+    steer(&mut world, Steer::ReleaseAll).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ALL_NEW);
+}
+
+#[test]
+fn a_canary_with_a_job_that_fails_goes_back_by_itself() {
+    let mut world = running(Strategy::Canary);
+    world.broken.insert("hello@sha256:2".into());
+    deploy(&mut world, "hello:2");
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Failed);
+    assert_eq!(world.running(), ALL_OLD);
+}
+
+#[test]
+fn a_cancelled_deployment_goes_back_and_is_no_failure_of_the_service() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling, Strategy::Recreate] {
+        for turns in 0..25 {
+            let mut world = running(strategy);
+            deploy(&mut world, "hello:2");
+            for _ in 0..turns {
+                world.turn();
+            }
+            if steer(&mut world, Steer::Cancel).is_err() {
+                assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+                continue;
+            }
+            world.settle();
+            assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Cancelled, "{strategy:?} after {turns}");
+            assert_eq!(world.running(), ALL_OLD, "{strategy:?} after {turns}");
+            assert_eq!(world.status(WEB).state, ServiceState::Healthy, "{strategy:?} after {turns}");
+            assert!(shares(&world).is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_same_file_after_a_cancelled_deployment_is_another_try() {
+    let mut world = running(Strategy::Canary);
+    let file = [("web", spec("hello:2", 4, Strategy::Canary))];
+    world.apply("production", &file);
+    world.settle();
+    steer(&mut world, Steer::Cancel).unwrap();
+    world.settle();
+    assert_eq!(world.apply("production", &file)[0].change, Change::Retry { failed: 2 });
+}
+
+#[test]
+fn what_has_ended_or_holds_nothing_back_cannot_be_steered_and_says_why() {
+    let mut world = running(Strategy::Rolling);
+    let refused = steer(&mut world, Steer::Cancel).unwrap_err();
+    assert_eq!(refused[0].sentence, "deployment 1 of shop/production/web is complete already");
+    deploy(&mut world, "hello:2");
+    let refused = steer(&mut world, Steer::Release).unwrap_err();
+    assert_eq!(refused[0].sentence, "deployment 2 of shop/production/web holds nothing back");
+    let refused = world.run(Command::Steer { service: path(WEB), number: 9, how: Steer::Cancel }).unwrap_err();
+    assert_eq!(refused[0].sentence, "shop/production/web has no deployment 9");
+    steer(&mut world, Steer::Cancel).unwrap();
+    assert_eq!(
+        steer(&mut world, Steer::Cancel).unwrap_err()[0].sentence,
+        "deployment 2 of shop/production/web is going back already"
+    );
+}
+
+#[test]
+fn a_newer_deployment_takes_over_from_one_that_shows_itself() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen] {
+        for turns in 0..25 {
+            let mut world = running(strategy);
+            deploy(&mut world, "hello:2");
+            for _ in 0..turns {
+                world.turn();
+            }
+            world.images.insert("hello:3".into(), Ok("hello@sha256:3".into()));
+            deploy(&mut world, "hello:3");
+            for _ in 0..3 {
+                world.settle();
+                let _ = steer(&mut world, Steer::Release);
+            }
+            world.settle();
+            assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{strategy:?} after {turns}");
+            let revision = world.last_deployment(WEB).revision.map_or(String::new(), |number| format!("=r{number}"));
+            assert!(world.running().iter().all(|it| it.ends_with(&revision)), "{:?} after {turns}", world.running());
+        }
+    }
+}
+
+#[test]
+fn a_canary_that_is_superseded_gets_nothing_more_while_the_next_one_shows_itself() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    steer(&mut world, Steer::Release).unwrap();
+    world.settle();
+    assert_eq!(shares(&world).len(), 4, "all four show hello:2");
+    world.images.insert("hello:3".into(), Ok("hello@sha256:3".into()));
+    deploy(&mut world, "hello:3");
+    world.settle();
+    assert_eq!(shares(&world), [(1, Traffic::Share(10)), (2, Traffic::Share(10))]);
+    assert_eq!(world.running(), ALL_OLD);
+    // The same where the next one does not show itself, and its nodes take turns.
+    world.apply("production", &[("web", spec("hello:1", 4, Strategy::Rolling))]);
+    while world.turn() {
+        assert!(shares(&world).iter().all(|(_, traffic)| *traffic == Traffic::Share(10)));
+        assert!(world.running().iter().all(|it| !it.ends_with("=r2") && !it.ends_with("=r3")), "{:?}", world.running());
+    }
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+}
+
+#[test]
+fn a_redeploy_that_only_showed_itself_is_taken_back_when_what_superseded_it_fails() {
+    for fails_early in [true, false] {
+        let mut world = running(Strategy::Canary);
+        world.run(Command::Redeploy { service: path(WEB) }).unwrap();
+        world.settle();
+        assert_eq!(shares(&world).len(), 2);
+        world.broken.insert("hello@sha256:2".into());
+        let image = if fails_early { "helo:1" } else { "hello:2" };
+        world.apply("production", &[("web", spec(image, 1, Strategy::Rolling))]);
+        world.settle();
+        assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Failed);
+        assert_eq!((shares(&world), world.running()), (vec![], ALL_OLD.map(Into::into).to_vec()));
+    }
+}
+
+#[test]
+fn more_jobs_of_what_only_shows_itself_are_released_with_it() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen] {
+        for turns in 0..25 {
+            let mut world = running(strategy);
+            deploy(&mut world, "hello:2");
+            for _ in 0..turns {
+                world.turn();
+            }
+            world.run(Command::Scale { service: path(WEB), scale: 6 }).unwrap();
+            for _ in 0..3 {
+                world.settle();
+                let _ = steer(&mut world, Steer::Release);
+            }
+            world.settle();
+            assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+            assert_eq!(world.running().len(), 6);
+            assert!(world.running().iter().all(|it| it.ends_with("=r2")), "{:?} after {turns}", world.running());
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_lost_while_a_canary_shows_itself_is_made_good_with_what_serves() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    world.cut(1);
+    world.wait(Millis::secs(10));
+    world.settle();
+    let running = world.running();
+    let on_two: Vec<_> = running.iter().filter(|it| it.starts_with("node-2")).collect();
+    assert_eq!(on_two.len(), 4, "{running:?}: {:?}", world.why(WEB));
+    assert!(on_two.iter().all(|it| it.ends_with("=r1")), "{running:?}");
+}
+
+#[test]
+fn a_new_controller_lets_a_canarys_step_last_its_whole_time_again() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    world.wait(Millis::secs(50));
+    world.restart_controller();
+    world.settle();
+    world.wait(Millis::secs(50));
+    world.settle();
+    assert_eq!(shares(&world).len(), 2);
+    world.wait(Millis::secs(20));
+    world.settle();
+    assert_eq!(shares(&world).len(), 4);
+}
+
+#[test]
+fn what_ends_before_its_successor_starts_is_announced_and_nothing_else_is() {
+    let warned = |before: (u32, Strategy), after: ServiceSpec| {
+        let mut world = World::with_nodes(2);
+        world.apply("production", &[("web", spec("hello:1", before.0, before.1))]);
+        world.settle();
+        world.apply("production", &[("web", after)])[0].warnings.clone()
+    };
+    let one = warned((1, Strategy::Rolling), spec("hello:2", 1, Strategy::Recreate));
+    assert!(one[0].starts_with("shop/production/web: down-time: nothing answers while 1 job is replaced: "), "{one:?}");
+    let four = warned((4, Strategy::Rolling), spec("hello:2", 4, Strategy::Recreate));
+    assert!(four[0].starts_with("shop/production/web: of 4 jobs only 3 serve at times: "), "{four:?}");
+    let mut some = spec("hello:2", 4, Strategy::Rolling);
+    some.deploy.max_unavailable = 2;
+    let some = warned((4, Strategy::Rolling), some);
+    assert!(some[0].starts_with("shop/production/web: of 4 jobs only 2 serve at times: "), "{some:?}");
+    for strategy in [Strategy::Rolling, Strategy::BlueGreen, Strategy::Canary] {
+        assert_eq!(warned((4, Strategy::Rolling), spec("hello:2", 4, strategy)), Vec::<String>::new());
+    }
+    assert_eq!(warned((1, Strategy::Recreate), spec("hello:1", 2, Strategy::Recreate)), Vec::<String>::new());
+}
+
+#[test]
+fn another_number_of_jobs_leaves_a_canary_that_is_held_where_it_is() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    steer(&mut world, Steer::Release).unwrap();
+    world.settle();
+    steer(&mut world, Steer::Hold).unwrap();
+    for scale in [6, 5] {
+        world.run(Command::Scale { service: path(WEB), scale }).unwrap();
+        world.settle();
+        world.wait(Millis::secs(3_600));
+        world.settle();
+        let sixty = Traffic::Share(60);
+        assert!(shares(&world).len() >= 4 && shares(&world).iter().all(|it| it.1 == sixty), "{:?}", shares(&world));
+        assert!(world.why(WEB)[0].ends_with("step 2 of 2; it is held until `lap release`"), "{:?}", world.why(WEB));
+    }
+    steer(&mut world, Steer::Release).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
+    assert_eq!(world.running().len(), 5);
+}
+
+#[test]
+fn another_number_of_jobs_holds_nothing_back_that_was_released() {
+    for turns in 0..12 {
+        let mut world = running(Strategy::Canary);
+        deploy(&mut world, "hello:2");
+        world.settle();
+        steer(&mut world, Steer::ReleaseAll).unwrap();
+        for _ in 0..turns {
+            world.turn();
+        }
+        world.run(Command::Scale { service: path(WEB), scale: 6 }).unwrap();
+        world.settle();
+        assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+        assert!(world.running().iter().all(|it| it.ends_with("=r2")), "{:?}", world.running());
+    }
+}
+
+#[test]
+fn a_canary_does_not_go_on_while_a_node_that_shows_it_is_silent() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    world.wait(Millis::secs(58));
+    world.cut(2);
+    world.wait(Millis::secs(3));
+    world.settle();
+    assert_eq!(shares(&world), [(1, Traffic::Share(10)), (2, Traffic::Share(10))]);
+    let why = world.why(WEB);
+    assert!(why.iter().any(|said| said.contains("node-2 has been silent for")), "{why:?}");
+    world.connect(2);
+    world.settle();
+    assert_eq!(shares(&world).len(), 4);
+}
+
+#[test]
+fn nothing_is_released_while_a_job_that_shows_itself_is_not_healthy() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    let set_health = |world: &mut World, health| {
+        let agent = world.agents.get_mut(&NodeId(2)).unwrap();
+        let new: Vec<JobId> = agent.replacements.values().filter_map(|it| it.new).collect();
+        new.iter().for_each(|job| agent.jobs.get_mut(job).unwrap().health = health);
+        world.report(NodeId(2));
+        world.settle();
+    };
+    for health in [Health::Unhealthy, Health::Unknown] {
+        set_health(&mut world, health);
+        world.wait(Millis::secs(61));
+        world.settle();
+        assert_eq!(shares(&world).len(), 2, "{health:?}");
+    }
+    set_health(&mut world, Health::Healthy);
+    assert_eq!(shares(&world).len(), 4);
+}
+
+#[test]
+fn the_jobs_that_serve_go_on_when_a_node_loses_its_ledger_while_others_wait_beside_them() {
+    for strategy in [Strategy::BlueGreen, Strategy::Canary] {
+        for turns in 0..25 {
+            let mut world = running(strategy);
+            deploy(&mut world, "hello:2");
+            for _ in 0..turns {
+                world.turn();
+            }
+            let waited = shares(&world).len();
+            let served = world.agents[&NodeId(1)].current.clone();
+            world.lose_ledger(1);
+            let agent = &world.agents[&NodeId(1)];
+            if waited > 0 {
+                assert_eq!(agent.current, served, "{strategy:?} after {turns}: what served was known again");
+            }
+            for _ in 0..3 {
+                world.settle();
+                let _ = steer(&mut world, Steer::Release);
+            }
+            world.settle();
+            assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+            assert_eq!(world.running(), ALL_NEW, "{strategy:?} after {turns}");
+        }
+    }
+}
+
+#[test]
+fn a_node_whose_service_shows_itself_is_still_named_to_the_others() {
+    for strategy in [Strategy::BlueGreen, Strategy::Canary, Strategy::Rolling] {
+        let mut world = running(strategy);
+        deploy(&mut world, "hello:2");
+        while world.turn() {
+            let elsewhere = world.cluster.elsewhere(NodeId(1));
+            assert_eq!(elsewhere[0].nodes, ["node-2"], "{strategy:?}: its old jobs serve");
+        }
+    }
+}
+
+#[test]
+fn why_says_who_cancelled_a_deployment_and_not_that_it_failed() {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    steer(&mut world, Steer::Cancel).unwrap();
+    assert_eq!(world.why(WEB)[0], "deployment 2 is going back: ada cancelled it");
+    world.settle();
+    assert_eq!(world.why(WEB), ["deployment 2 was cancelled by ada"]);
+}
+
+#[test]
+fn nothing_is_announced_to_go_down_of_a_service_that_is_paused() {
+    let mut world = World::with_nodes(2);
+    world.apply("production", &[("web", spec("hello:1", 1, Strategy::Recreate))]);
+    world.settle();
+    world.run(Command::Pause { which: Which::Service(path(WEB)), reason: None }).unwrap();
+    world.settle();
+    let warnings = world.apply("production", &[("web", spec("hello:2", 1, Strategy::Recreate))])[0].warnings.clone();
+    assert!(!warnings.iter().any(|warning| warning.contains("down-time")), "{warnings:?}");
+}

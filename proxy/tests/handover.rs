@@ -1,0 +1,293 @@
+//! One proxy process after another, under load: the sockets are passed, and nothing is lost.
+
+mod support;
+
+use lapstrake_load::report::{Report, Verdict};
+use lapstrake_load::schedule::Schedule;
+use lapstrake_load::target::Target;
+use lapstrake_load::{Plan, run};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+use support::h2c::{self, H2Client, H2Job, until};
+use support::process::{Place, ended, until_there};
+use support::{Agent, Client, HOST, Job, PATIENCE, socket, soon, table};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+const SERVING: &str = "serving listen=";
+
+/// Two requests in three on kept connections, one on a fresh one.
+fn load(place: &Place, stop: oneshot::Receiver<()>) -> tokio::task::JoinHandle<Report> {
+    let target = Target::new(&format!("http://{}/", place.address), Some(HOST)).expect("loopback");
+    let plan = Plan {
+        schedule: Schedule { rate: 300, fresh_percent: 33, body_bytes: None },
+        duration: None,
+        websockets: 0,
+        ws_path: "/".to_owned(),
+        deadline: Duration::from_secs(5),
+        connections: 20,
+        progress: false,
+    };
+    tokio::spawn(run(plan, target, async {
+        let _ = stop.await;
+    }))
+}
+
+fn hello(place: &Place, format: u32) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(place.control_dir().join("handover.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    writeln!(stream, "{{\"format\":{format},\"version\":\"test\",\"pid\":1}}").unwrap();
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).unwrap();
+    line
+}
+
+#[tokio::test]
+async fn proxies_follow_one_another_under_load_and_nothing_is_lost() {
+    let job = Job::start(1).await;
+    let place = Place::new("");
+    place.write_table(&table(1, &[&job]));
+    let mut serving = place.start();
+    place.until_said(SERVING, 1).await;
+    let (stop, stopped) = oneshot::channel();
+    let judged = load(&place, stopped);
+    job.until_requests(200).await;
+    for number in 2..=4 {
+        let next = place.start();
+        place.until_said(SERVING, number).await;
+        let mut old = std::mem::replace(&mut serving, next);
+        let seen = job.requests();
+        job.until_requests(seen + 200).await;
+        // The load's kept connections move with their next request, and then nothing is left.
+        assert_eq!(ended(&mut old).await, Some(0), "{}", place.said());
+        assert!(!place.control_of(&old).exists());
+        // One that is killed before it has taken over changes nothing.
+        let mut killed = place.start();
+        killed.0.kill().unwrap();
+        ended(&mut killed).await;
+    }
+    stop.send(()).unwrap();
+    let report = judged.await.unwrap();
+    // A busy machine may keep the load from its schedule; what counts here is that nothing it sent was lost.
+    assert_ne!(
+        report.verdict,
+        Verdict::Failed,
+        "{:?} {:?}
+{}",
+        report.reasons,
+        report.failures,
+        place.said()
+    );
+}
+
+#[tokio::test]
+async fn a_websocket_stays_with_the_old_proxy_which_still_acknowledges_tables() {
+    let (first, second) = (Job::start(1).await, Job::start(2).await);
+    let place = Place::new("");
+    place.write_table(&table(1, &[&first]));
+    let mut old = place.start();
+    place.until_said(SERVING, 1).await;
+    let (mut open, greeting) = socket(place.address).await;
+    assert_eq!(greeting, "hello from 1");
+    let modern = H2Client::connect(place.address).await;
+    assert_eq!(modern.get("/").await.status, 200);
+    let new = place.start();
+    place.until_said("handed over; finishing", 1).await;
+    place.until_said(SERVING, 2).await;
+
+    let mut told = Vec::new();
+    for process in [&old, &new] {
+        let mut agent = Agent::dial(&place.control_of(process)).await;
+        told.push(agent.switch(&table(2, &[&second])).await.leaving);
+    }
+    assert_eq!(told, [vec![(first.id, 1)], vec![]]);
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 2");
+    // A client of HTTP/2 was told to go.
+    soon("the end of the client's connection", async {
+        while modern.sender.clone().ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+
+    open.write_all(b"still here\n").await.unwrap();
+    let mut line = String::new();
+    open.read_line(&mut line).await.unwrap();
+    assert_eq!(line, "still here\n");
+    assert!(old.0.try_wait().unwrap().is_none());
+    drop(open);
+    assert_eq!(ended(&mut old).await, Some(0));
+}
+
+#[tokio::test]
+async fn the_old_proxy_accepts_again_when_the_new_one_dies_after_it_took_over() {
+    let job = Job::start(1).await;
+    let place = Place::new("");
+    place.write_table(&table(1, &[&job]));
+    let mut old = place.start();
+    place.until_said(SERVING, 1).await;
+    let (held, _) = socket(place.address).await;
+    let mut new = place.start();
+    place.until_said("handed over; finishing", 1).await;
+    place.until_said(SERVING, 2).await;
+    new.0.kill().unwrap();
+    ended(&mut new).await;
+    place.until_said("accepting again", 1).await;
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1");
+    // And it hands over to the next one.
+    let _third = place.start();
+    place.until_said(SERVING, 3).await;
+    drop(held);
+    assert_eq!(ended(&mut old).await, Some(0));
+}
+
+#[tokio::test]
+async fn of_three_in_a_row_the_relieved_one_does_not_come_back_when_the_second_dies() {
+    let job = Job::start(1).await;
+    let place = Place::new("");
+    place.write_table(&table(1, &[&job]));
+    let mut first = place.start();
+    place.until_said(SERVING, 1).await;
+    let (with_first, _) = socket(place.address).await;
+    let mut second = place.start();
+    place.until_said(SERVING, 2).await;
+    let (_with_second, _) = socket(place.address).await;
+    let mut third = place.start();
+    place.until_said(SERVING, 3).await;
+    // The second one finishes what it has; it is killed before that has ended.
+    place.until_said("the successor ended", 1).await;
+    second.0.kill().unwrap();
+    ended(&mut second).await;
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1");
+    // Who is asked for the next handover is the third one.
+    let _fourth = place.start();
+    place.until_said(SERVING, 4).await;
+    assert_eq!(ended(&mut third).await, Some(0));
+    drop(with_first);
+    assert_eq!(ended(&mut first).await, Some(0));
+    assert!(!place.said().contains("accepting again"), "{}", place.said());
+}
+
+#[tokio::test]
+async fn a_successor_may_listen_in_more_places_and_in_no_fewer() {
+    let job = Job::start(1).await;
+    let place = Place::new("");
+    place.write_table(&table(1, &[&job]));
+    let mut old = place.start();
+    place.until_said(SERVING, 1).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (first, second) = (place.address.to_string(), free.to_string());
+    let config = std::fs::read_to_string(place.config()).unwrap();
+    let refusals = [
+        (config.replace("127.0.0.1:", "0.0.0.0:"), "cannot listen on 0.0.0.0:"),
+        (config.replace(&first, &second), "which the configuration does not name any more"),
+    ];
+    for (text, why) in refusals {
+        std::fs::write(place.config(), text).unwrap();
+        let mut refused = place.start();
+        assert_eq!(ended(&mut refused).await, Some(1));
+        assert!(place.said().contains(why), "{}", place.said());
+        assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1", "nothing has changed");
+    }
+    std::fs::write(place.config(), config.replace(&first, &format!("{first}\", \"{second}"))).unwrap();
+    let _new = place.start();
+    place.until_said(SERVING, 2).await;
+    assert_eq!(ended(&mut old).await, Some(0));
+    for address in [place.address, free] {
+        assert_eq!(Client::connect(address).await.get("/").await.1, "job 1");
+    }
+}
+
+#[tokio::test]
+async fn a_second_successor_another_version_and_a_stranger_are_refused() {
+    let job = Job::start(1).await;
+    let place = Place::new("");
+    place.write_table(&table(1, &[&job]));
+    let mut old = place.start();
+    place.until_said(SERVING, 1).await;
+    let path = place.control_dir().join("handover.sock");
+    until_there(&path).await;
+    assert!(hello(&place, 99).contains("version 99 of the handover"));
+
+    // One that has got the offer and says nothing more holds the only place.
+    let mut first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    writeln!(first, "{{\"format\":1,\"version\":\"test\",\"pid\":1}}").unwrap();
+    let mut line = String::new();
+    BufReader::new(&first).read_line(&mut line).unwrap();
+    assert!(line.contains("offer"), "{line}");
+    assert!(hello(&place, 1).contains("taking over already"));
+    let mut refused = place.start();
+    assert_eq!(ended(&mut refused).await, Some(1));
+    assert!(place.said().contains("taking over already"), "{}", place.said());
+    drop(first);
+
+    // A stranger who could reach the socket hears nothing. Needs root, to be somebody else.
+    if nix::unistd::geteuid().is_root() {
+        for (path, mode) in [(place.directory.path().to_owned(), 0o755), (place.control_dir(), 0o755), (path, 0o777)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ntry:\n s.sendall(b'{\"format\":1,\"version\":\"x\",\"pid\":1}\\n')\n print(len(s.recv(1000)))\nexcept OSError:\n print(0)";
+        let stranger = Command::new("python3")
+            .args(["-c", script])
+            .arg(place.control_dir().join("handover.sock"))
+            .uid(65534)
+            .output()
+            .expect("python3 is installed");
+        assert_eq!(String::from_utf8_lossy(&stranger.stdout), "0\n", "{stranger:?}");
+        place.until_said("a handover to a stranger", 1).await;
+    }
+    assert!(old.0.try_wait().unwrap().is_none());
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1");
+}
+
+#[tokio::test]
+async fn a_successor_without_a_table_as_new_waits_for_the_agent() {
+    let (first, second) = (Job::start(1).await, H2Job::start(2).await);
+    let place = Place::new("");
+    place.write_table(&table(1, &[&first]));
+    let mut old = place.start();
+    place.until_said(SERVING, 1).await;
+    Agent::dial(&place.control_of(&old)).await.switch(&h2c::table(5, &[&second])).await;
+    let new = place.start();
+    until_there(&place.control_of(&new)).await;
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 2");
+    assert_eq!(place.said().matches(SERVING).count(), 1, "{}", place.said());
+    Agent::dial(&place.control_of(&new)).await.switch(&h2c::table(5, &[&second])).await;
+    place.until_said(SERVING, 2).await;
+    assert_eq!(ended(&mut old).await, Some(0));
+}
+
+#[tokio::test]
+async fn replace_ends_when_the_successor_serves_and_fails_when_it_does_not() {
+    let job = Job::start(1).await;
+    let place = Place::new("");
+    place.write_table(&table(1, &[&job]));
+    let mut old = place.start();
+    place.until_said(SERVING, 1).await;
+    // The successor keeps what it writes to, so these are files: a pipe would end when it does.
+    let said = |name: &str| std::fs::read_to_string(place.directory.path().join(name)).unwrap();
+    let replace = || {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_lapstrake-proxy"));
+        let file = |name: &str| std::fs::File::create(place.directory.path().join(name)).unwrap();
+        command.arg("--config").arg(place.config()).arg("--replace").stdout(file("out")).stderr(file("err"));
+        async move { soon("the end of --replace", command.status()).await.unwrap().code() }
+    };
+    assert_eq!(replace().await, Some(0), "{}", said("err"));
+    let pid: i32 =
+        said("out").split(' ').nth(1).and_then(|word| word.parse().ok()).expect("the successor's process id");
+    assert_eq!(ended(&mut old).await, Some(0));
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1");
+
+    let good = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), good.replace("workers = 2", "workers = 2\naccess_log = \"/does/not/exist\""))
+        .unwrap();
+    assert_eq!(replace().await, Some(1));
+    assert!(said("err").contains("/does/not/exist"), "{}", said("err"));
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1");
+    let successor = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(successor, nix::sys::signal::Signal::SIGTERM).unwrap();
+    until("the end of the successor", || !place.control_dir().join(format!("{pid}.sock")).exists()).await;
+}
