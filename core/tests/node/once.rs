@@ -259,14 +259,25 @@ fn a_command_that_a_new_boot_cut_off_has_not_succeeded_whatever_its_code_is() {
 
 #[test]
 fn a_command_of_which_nothing_was_made_begins_after_a_new_boot() {
-    let mut world = World::default();
-    world.engine_is_up = false;
-    world.accept(vec![once(Behaviour::Good)]);
-    world.reboot();
-    world.engine_is_up = true;
-    world.until("the command runs", |world| world.is_up(JOB));
-    ends(&mut world, 0);
-    assert_eq!((phase(&world), world.count("run", JOB)), (JobPhase::Succeeded, 1));
+    for has_begun in [false, true] {
+        let mut world = World::default();
+        world.accept(vec![service()]);
+        world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+        if has_begun {
+            world.dies_after = Some(0);
+            world.accept(vec![service(), once(Behaviour::Good)]);
+            world.until("the agent dies before it makes anything", |world| world.dies_after.is_none());
+            assert_eq!(phase(&world), JobPhase::Creating);
+        } else {
+            world.engine_is_up = false;
+            world.accept(vec![service(), once(Behaviour::Good)]);
+        }
+        world.reboot();
+        world.engine_is_up = true;
+        world.until("the command runs", |world| world.is_up(JOB));
+        ends(&mut world, 0);
+        assert_eq!((phase(&world), world.count("run", JOB)), (JobPhase::Succeeded, 1), "{has_begun}");
+    }
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub enum JobStep {
     Retire,
     /// It shall be up after all.
     Revive,
+    /// It was to run once, and nothing was made of this attempt before the machine was started anew.
+    Anew,
     /// It was to run once, and that is over: the phase, and why it is not `Succeeded`.
     End(JobPhase, Option<Failure>),
     /// It was to run once, and its time is over.
@@ -322,6 +324,10 @@ fn apply(ledger: &mut Ledger, id: JobId, step: JobStep, now: Now) {
         JobStep::Fail(failure) => {
             job.failure = Some(failure);
             attempt_failed(job, lasts, now.tick);
+        }
+        JobStep::Anew => {
+            job.interrupted = false;
+            job.next_attempt(None, now.tick);
         }
         JobStep::End(phase, failure) => {
             job.failure = failure;

@@ -138,8 +138,7 @@ fn unclear_end(seen: &Seen, job: &Job) -> Option<Next<JobStep>> {
     let rebooted =
         "its machine was started again while it ran; whether it came to its end is not known, and it is not repeated";
     match (sight(job, seen), job.phase) {
-        // Nothing was made of it.
-        (Sight::Missing, JobPhase::Creating) if job.interrupted => Some(Next::Go(JobStep::Enter(JobPhase::Pulling))),
+        (Sight::Missing, JobPhase::Creating) if job.interrupted => Some(Next::Go(JobStep::Anew)),
         (Sight::Missing | Sight::There(Container::Created | Container::Exited { .. }), phase)
             if job.interrupted && phase != JobPhase::Stopping =>
         {
