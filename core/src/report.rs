@@ -43,6 +43,7 @@ impl JobPhase {
     pub const fn is_final(self) -> bool {
         matches!(self, JobPhase::Stopped | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Rejected)
     }
+
     /// The word for people.
     pub const fn word(self) -> &'static str {
         match self {

@@ -118,8 +118,8 @@ impl World {
             let was = agent.ledger.jobs.get(id);
             let phase = was.map(|was| (was.attempt, was.phase));
             if phase != Some((job.attempt, job.phase)) {
-                self.coverage.count("job", job_word(job.phase));
-                self.trace.line(self.at, format_args!("node-{number}: {:?} {}", job.key(), job_word(job.phase)));
+                self.coverage.count("job", job.phase.word());
+                self.trace.line(self.at, format_args!("node-{number}: {:?} {}", job.key(), job.phase.word()));
                 let runs = self.machines[number].engine.running(*id).is_some();
                 if was.is_none() && job.phase == JobPhase::Running && runs {
                     self.coverage.count("promise", "10 a healthy container was adopted without a ledger");
@@ -465,20 +465,5 @@ fn failure_word(failure: &Failure) -> &'static str {
         Failure::NotReleased { .. } => "not-released",
         Failure::TimedOut { .. } => "timed-out",
         Failure::Superseded => "superseded",
-    }
-}
-
-fn job_word(phase: JobPhase) -> &'static str {
-    match phase {
-        JobPhase::Assigned => "assigned",
-        JobPhase::Pulling => "pulling",
-        JobPhase::Creating => "creating",
-        JobPhase::Starting => "starting",
-        JobPhase::Running => "running",
-        JobPhase::Stopping => "stopping",
-        JobPhase::Stopped => "stopped",
-        JobPhase::Succeeded => "succeeded",
-        JobPhase::Failed => "failed",
-        JobPhase::Rejected => "rejected",
     }
 }

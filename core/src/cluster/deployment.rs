@@ -104,6 +104,22 @@ impl Cluster {
 
     /// Placing: finds a node for each slot that is not there yet, for all or for none.
     fn place_new(
+    /// The revision that a deployment brings. If it is not kept any more, the deployment fails.
+    pub(crate) fn kept_or_fail(
+        &mut self,
+        service: &Service,
+        deployment: &Deployment,
+        number: u32,
+        cx: &Context<'_>,
+    ) -> Option<Revision> {
+        let kept = self.get::<Revision>(&(service.id, number)).cloned();
+        if kept.is_none() {
+            let said = format!("the revision r{number} is not kept any more");
+            self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
+        }
+        kept
+    }
+
         &mut self,
         live: &Live,
         service: &Service,
@@ -112,10 +128,7 @@ impl Cluster {
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
-        let Some(revision) = self.get::<Revision>(&(service.id, number)).cloned() else {
-            let said = format!("the revision r{number} is not kept any more");
-            return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
-        };
+        let Some(revision) = self.kept_or_fail(service, deployment, number, cx) else { return true };
         if let Some(said) = self.without_image(service, deployment, &revision) {
             return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
         }

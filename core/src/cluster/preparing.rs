@@ -63,10 +63,7 @@ impl Cluster {
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
-        let Some(revision) = self.get::<Revision>(&(service.id, number)).cloned() else {
-            let said = format!("the revision r{number} is not kept any more");
-            return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
-        };
+        let Some(revision) = self.kept_or_fail(service, deployment, number, cx) else { return true };
         let Some(release) = revision.spec.deploy.release.clone() else {
             return self.enter(service, deployment.number, DeploymentPhase::Placing, cx);
         };

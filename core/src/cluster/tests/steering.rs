@@ -39,11 +39,40 @@ fn deploy(world: &mut World, image: &str) {
 }
 
 fn steer(world: &mut World, how: Steer) -> Result<Outcome, Vec<Refusal>> {
+/// The first step of a canary of hello:2.
+fn showing() -> World {
+    let mut world = running(Strategy::Canary);
+    deploy(&mut world, "hello:2");
+    world.settle();
+    world
+}
+
+/// A deployment of hello:2 that has gone on for so many turns.
+fn under_way(strategy: Strategy, turns: u32) -> World {
+    let mut world = running(strategy);
+    deploy(&mut world, "hello:2");
+    for _ in 0..turns {
+        world.turn();
+    }
+    world
+}
+
     let number = world.last_deployment(WEB).number;
     world.run(Command::Steer { service: path(WEB), number, how })
 }
 
 fn shares(world: &World) -> Vec<(u32, Traffic)> {
+/// Lets everything happen, and releases whatever is held.
+#[track_caller]
+fn release_to_its_end(world: &mut World) {
+    for _ in 0..3 {
+        world.settle();
+        let _ = steer(world, Steer::Release);
+    }
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+}
+
     world.agents.values().flat_map(|agent| agent.shares()).collect()
 }
 
@@ -81,9 +110,7 @@ fn blue_green_goes_back_when_one_of_its_jobs_fails_and_nothing_was_touched() {
 
 #[test]
 fn a_canary_begins_with_its_share_of_every_nodes_slots_and_goes_on_when_its_time_is_over() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     assert_eq!(shares(&world), [(1, Traffic::Share(10)), (2, Traffic::Share(10))], "one slot on each node");
     assert_eq!(
         world.why(WEB),
@@ -107,9 +134,7 @@ fn a_canary_begins_with_its_share_of_every_nodes_slots_and_goes_on_when_its_time
 
 #[test]
 fn a_canary_that_is_held_stays_at_its_step_until_it_is_released() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     steer(&mut world, Steer::Hold).unwrap();
     assert_eq!(steer(&mut world, Steer::Hold).unwrap().answer, Answer::Unchanged);
     world.wait(Millis::secs(3_600));
@@ -138,11 +163,7 @@ fn a_canary_with_a_job_that_fails_goes_back_by_itself() {
 fn a_cancelled_deployment_goes_back_and_is_no_failure_of_the_service() {
     for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling, Strategy::Recreate] {
         for turns in 0..25 {
-            let mut world = running(strategy);
-            deploy(&mut world, "hello:2");
-            for _ in 0..turns {
-                world.turn();
-            }
+            let mut world = under_way(strategy, turns);
             if steer(&mut world, Steer::Cancel).is_err() {
                 assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete);
                 continue;
@@ -188,19 +209,10 @@ fn what_has_ended_or_holds_nothing_back_cannot_be_steered_and_says_why() {
 fn a_newer_deployment_takes_over_from_one_that_shows_itself() {
     for strategy in [Strategy::Canary, Strategy::BlueGreen] {
         for turns in 0..25 {
-            let mut world = running(strategy);
-            deploy(&mut world, "hello:2");
-            for _ in 0..turns {
-                world.turn();
-            }
+            let mut world = under_way(strategy, turns);
             world.images.insert("hello:3".into(), Ok("hello@sha256:3".into()));
             deploy(&mut world, "hello:3");
-            for _ in 0..3 {
-                world.settle();
-                let _ = steer(&mut world, Steer::Release);
-            }
-            world.settle();
-            assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{strategy:?} after {turns}");
+            release_to_its_end(&mut world);
             let revision = world.last_deployment(WEB).revision.map_or(String::new(), |number| format!("=r{number}"));
             assert!(world.running().iter().all(|it| it.ends_with(&revision)), "{:?} after {turns}", world.running());
         }
@@ -209,9 +221,7 @@ fn a_newer_deployment_takes_over_from_one_that_shows_itself() {
 
 #[test]
 fn a_canary_that_is_superseded_gets_nothing_more_while_the_next_one_shows_itself() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     steer(&mut world, Steer::Release).unwrap();
     world.settle();
     assert_eq!(shares(&world).len(), 4, "all four show hello:2");
@@ -249,18 +259,9 @@ fn a_redeploy_that_only_showed_itself_is_taken_back_when_what_superseded_it_fail
 fn more_jobs_of_what_only_shows_itself_are_released_with_it() {
     for strategy in [Strategy::Canary, Strategy::BlueGreen] {
         for turns in 0..25 {
-            let mut world = running(strategy);
-            deploy(&mut world, "hello:2");
-            for _ in 0..turns {
-                world.turn();
-            }
+            let mut world = under_way(strategy, turns);
             world.run(Command::Scale { service: path(WEB), scale: 6 }).unwrap();
-            for _ in 0..3 {
-                world.settle();
-                let _ = steer(&mut world, Steer::Release);
-            }
-            world.settle();
-            assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+            release_to_its_end(&mut world);
             assert_eq!(world.running().len(), 6);
             assert!(world.running().iter().all(|it| it.ends_with("=r2")), "{:?} after {turns}", world.running());
         }
@@ -269,9 +270,7 @@ fn more_jobs_of_what_only_shows_itself_are_released_with_it() {
 
 #[test]
 fn a_node_that_is_lost_while_a_canary_shows_itself_is_made_good_with_what_serves() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     world.cut(1);
     world.wait(Millis::secs(10));
     world.settle();
@@ -283,9 +282,7 @@ fn a_node_that_is_lost_while_a_canary_shows_itself_is_made_good_with_what_serves
 
 #[test]
 fn a_new_controller_lets_a_canarys_step_last_its_whole_time_again() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     world.wait(Millis::secs(50));
     world.restart_controller();
     world.settle();
@@ -321,9 +318,7 @@ fn what_ends_before_its_successor_starts_is_announced_and_nothing_else_is() {
 
 #[test]
 fn another_number_of_jobs_leaves_a_canary_that_is_held_where_it_is() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     steer(&mut world, Steer::Release).unwrap();
     world.settle();
     steer(&mut world, Steer::Hold).unwrap();
@@ -345,9 +340,7 @@ fn another_number_of_jobs_leaves_a_canary_that_is_held_where_it_is() {
 #[test]
 fn another_number_of_jobs_holds_nothing_back_that_was_released() {
     for turns in 0..12 {
-        let mut world = running(Strategy::Canary);
-        deploy(&mut world, "hello:2");
-        world.settle();
+        let mut world = showing();
         steer(&mut world, Steer::ReleaseAll).unwrap();
         for _ in 0..turns {
             world.turn();
@@ -361,9 +354,7 @@ fn another_number_of_jobs_holds_nothing_back_that_was_released() {
 
 #[test]
 fn a_canary_does_not_go_on_while_a_node_that_shows_it_is_silent() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     world.wait(Millis::secs(58));
     world.cut(2);
     world.wait(Millis::secs(3));
@@ -378,9 +369,7 @@ fn a_canary_does_not_go_on_while_a_node_that_shows_it_is_silent() {
 
 #[test]
 fn nothing_is_released_while_a_job_that_shows_itself_is_not_healthy() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     let set_health = |world: &mut World, health| {
         let agent = world.agents.get_mut(&NodeId(2)).unwrap();
         let new: Vec<JobId> = agent.replacements.values().filter_map(|it| it.new).collect();
@@ -402,11 +391,7 @@ fn nothing_is_released_while_a_job_that_shows_itself_is_not_healthy() {
 fn the_jobs_that_serve_go_on_when_a_node_loses_its_ledger_while_others_wait_beside_them() {
     for strategy in [Strategy::BlueGreen, Strategy::Canary] {
         for turns in 0..25 {
-            let mut world = running(strategy);
-            deploy(&mut world, "hello:2");
-            for _ in 0..turns {
-                world.turn();
-            }
+            let mut world = under_way(strategy, turns);
             let waited = shares(&world).len();
             let served = world.agents[&NodeId(1)].current.clone();
             world.lose_ledger(1);
@@ -414,12 +399,7 @@ fn the_jobs_that_serve_go_on_when_a_node_loses_its_ledger_while_others_wait_besi
             if waited > 0 {
                 assert_eq!(agent.current, served, "{strategy:?} after {turns}: what served was known again");
             }
-            for _ in 0..3 {
-                world.settle();
-                let _ = steer(&mut world, Steer::Release);
-            }
-            world.settle();
-            assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+            release_to_its_end(&mut world);
             assert_eq!(world.running(), ALL_NEW, "{strategy:?} after {turns}");
         }
     }
@@ -439,9 +419,7 @@ fn a_node_whose_service_shows_itself_is_still_named_to_the_others() {
 
 #[test]
 fn why_says_who_cancelled_a_deployment_and_not_that_it_failed() {
-    let mut world = running(Strategy::Canary);
-    deploy(&mut world, "hello:2");
-    world.settle();
+    let mut world = showing();
     steer(&mut world, Steer::Cancel).unwrap();
     assert_eq!(world.why(WEB)[0], "deployment 2 is going back: ada cancelled it");
     world.settle();
