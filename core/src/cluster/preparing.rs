@@ -2,7 +2,7 @@
 //!
 //! It runs for a deployment that brings a revision which is not active, and for a redeploy: that resolves the values anew,
 //! and is how people repeat what their release command does. It does not run for what goes back because a deployment
-//! failed, nor for another number of jobs of a revision for which it has ended well.
+//! failed, nor for another number of jobs of what a deployment under way has prepared.
 //!
 //! It is given to a node once per deployment. Whatever other end than exit code 0 it comes to fails the deployment, and so
 //! does the loss of its node: it may have had effects, and is not silently repeated.
@@ -18,7 +18,6 @@ use crate::reason::Reason;
 use crate::report::NodeReport;
 use crate::spec::ReleaseCommand;
 use alloc::collections::BTreeMap;
-use alloc::format;
 
 impl Cluster {
     /// The phase that follows when the revision is known.
@@ -30,27 +29,24 @@ impl Cluster {
         }
     }
 
-    /// Whether a deployment runs the release command of its revision.
+    /// Whether a deployment runs the release command of its revision: if it brings what is not active, or new values, and goes on
+    /// with none for which that has come to its end.
     fn is_release_due(&self, service: &Service, deployment: &Deployment, revision: &Revision) -> bool {
         let is_active = service.active.is_some_and(|active| active.revision == revision.number);
-        match deployment.trigger.kind {
-            TriggerKind::Scale => match self.get::<Deployment>(&(service.id, deployment.number.saturating_sub(1))) {
-                // It goes on with what it took over, and with the release command only where that had not come to its end.
-                Some(before) if before.phase == DeploymentPhase::Superseded => {
-                    let one = before.release.and_then(|one| self.get::<OneOff>(&(service.id, one)));
-                    let ended_well =
-                        one.and_then(|one| one.end.as_ref()).is_some_and(|end| end.how == Ending::Succeeded);
-                    let went_on = before.reached.iter().any(|(phase, _)| *phase == DeploymentPhase::Placing);
-                    !ended_well && !went_on && self.is_release_due(service, before, revision)
-                }
-                Some(_) | None => !is_active && !revision.prepared,
-            },
-            TriggerKind::Apply
-            | TriggerKind::Deploy
-            | TriggerKind::Redeploy
-            | TriggerKind::Rollback
-            | TriggerKind::Resume => !is_active || deployment.renew_from.is_some(),
-        }
+        let is_prepared = |earlier: &Deployment| earlier.has_reached(DeploymentPhase::Placing);
+        let switches = !is_active || deployment.renew_from.is_some();
+        switches
+            && !self.goes_on_with(deployment, revision.number).any(is_prepared)
+            && self.release_so_far(deployment, revision.number).is_none()
+    }
+
+    /// The release command that has ended well for a deployment with which this one goes on.
+    fn release_so_far(&self, deployment: &Deployment, revision: u32) -> Option<u32> {
+        let ended_well = |number: &u32| {
+            let one = self.get::<OneOff>(&(deployment.service, *number));
+            one.and_then(|one| one.end.as_ref()).is_some_and(|end| end.how == Ending::Succeeded)
+        };
+        self.goes_on_with(deployment, revision).filter_map(|earlier| earlier.release).find(ended_well)
     }
 
     /// Preparing: gives the release command to a node, waits for its end, and goes on or fails. True if anything changed.
@@ -69,7 +65,7 @@ impl Cluster {
         };
         match deployment.release {
             None => self.begin_release(live, service, deployment, (&revision, release), cx, follow),
-            Some(one) => self.follow_release(live, service, deployment, (&revision, one), cx, follow),
+            Some(one) => self.follow_release(live, service, deployment, one, cx, follow),
         }
     }
 
@@ -92,6 +88,11 @@ impl Cluster {
         if let Some(reason) = self.why_no_release_yet(live, service) {
             follow.wait(self.path_of(service), reason);
             return false;
+        }
+        // That of the deployment with which it goes on may have ended well before it heard that it was to stop.
+        if let Some(one) = self.release_so_far(deployment, revision.number) {
+            self.edit::<Deployment>(&(service.id, deployment.number), |it| it.release = Some(one));
+            return true;
         }
         let candidates = self.candidates(live, service, Some(revision), cx);
         match place(1, revision.demand(), candidates).remove(0) {
@@ -138,7 +139,7 @@ impl Cluster {
         live: &Live,
         service: &Service,
         deployment: &Deployment,
-        (revision, number): (&Revision, u32),
+        number: u32,
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
@@ -149,7 +150,6 @@ impl Cluster {
         };
         match one.end.clone() {
             Some(OneOffEnd { how: Ending::Succeeded, .. }) => {
-                self.edit::<Revision>(&(service.id, revision.number), |revision| revision.prepared = true);
                 self.enter(service, deployment.number, DeploymentPhase::Placing, cx)
             }
             Some(OneOffEnd { how, .. }) => {

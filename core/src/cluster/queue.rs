@@ -108,6 +108,26 @@ impl Cluster {
         Some(Aim { spec, revision: Some(active.revision), renew_from: None, bindings: Some(bindings) })
     }
 
+    /// The deployments with which this one goes on, newest first: it wants only another number of the jobs that they were bringing
+    /// when they were superseded.
+    pub(crate) fn goes_on_with<'a>(
+        &'a self,
+        deployment: &'a Deployment,
+        revision: u32,
+    ) -> impl Iterator<Item = &'a Deployment> {
+        let what = |it: &Deployment| (it.revision, it.renew_from, it.bindings.clone());
+        let wanted = (Some(revision), deployment.renew_from, deployment.bindings.clone());
+        let mut newer = deployment;
+        (1..deployment.number).rev().map_while(move |number| {
+            let goes_on = matches!(newer.trigger.kind, TriggerKind::Scale | TriggerKind::Apply);
+            let older = self.get::<Deployment>(&(deployment.service, number)).filter(|_| goes_on)?;
+            let is_cut_short =
+                older.phase == DeploymentPhase::Superseded && !older.has_reached(DeploymentPhase::Reverting);
+            newer = older;
+            (is_cut_short && what(older) == wanted).then_some(older)
+        })
+    }
+
     /// The deployment under way.
     pub fn unfinished(&self, service: &Service) -> Option<&Deployment> {
         self.get::<Deployment>(&(service.id, service.unfinished?))

@@ -192,7 +192,6 @@ impl Cluster {
                 self.edit::<Service>(&service.id, |service| service.last_revision = number);
                 self.put(Revision {
                     completed: false,
-                    prepared: false,
                     service: service.id,
                     number,
                     spec: deployment.spec.clone(),

@@ -132,9 +132,6 @@ pub struct Revision {
     /// Whether a deployment of it was completed: only to such a one people go back without naming it.
     #[serde(default)]
     pub completed: bool,
-    /// Whether its release command has ended well in a deployment.
-    #[serde(default)]
-    pub prepared: bool,
     /// Whose.
     pub service: ServiceId,
     /// r1, r2, …

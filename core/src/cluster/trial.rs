@@ -108,23 +108,9 @@ impl Cluster {
     /// Where a deployment begins to show itself: at its first step, or, if it only wants another number of the jobs that are being
     /// shown already, where those are, held if they are held, and nowhere if they were released.
     fn trial_so_far(&self, deployment: &Deployment, revision: u32) -> Option<Trial> {
-        let what = |it: &Deployment| (it.revision, it.renew_from, it.bindings.clone());
-        let wanted = (Some(revision), deployment.renew_from, deployment.bindings.clone());
-        let mut newer = deployment;
-        for number in (1..deployment.number).rev() {
-            let goes_on = matches!(newer.trigger.kind, TriggerKind::Scale | TriggerKind::Apply);
-            let Some(older) = self.get::<Deployment>(&(deployment.service, number)) else { break };
-            let was_in = |phase| older.reached.iter().any(|(reached, _)| *reached == phase);
-            let is_cut_short = older.phase == DeploymentPhase::Superseded && !was_in(DeploymentPhase::Reverting);
-            if !goes_on || !is_cut_short || what(older) != wanted {
-                break;
-            }
-            if was_in(DeploymentPhase::Rolling) {
-                return older.trial;
-            }
-            newer = older;
-        }
-        Some(Trial::default())
+        let mut older = self.goes_on_with(deployment, revision);
+        let shown = older.find(|older| older.has_reached(DeploymentPhase::Rolling));
+        shown.map_or(Some(Trial::default()), |older| older.trial)
     }
 
     /// A node has lost its ledger. It knows its containers again by the set that it is sent, and of the two jobs of a slot a set

@@ -154,6 +154,13 @@ pub struct Deployment {
     pub release: Option<u32>,
 }
 
+impl Deployment {
+    /// Whether it has been in a phase.
+    pub fn has_reached(&self, phase: DeploymentPhase) -> bool {
+        self.reached.iter().any(|(reached, _)| *reached == phase)
+    }
+}
+
 /// How far a deployment is that shows itself before it takes over (`blue-green`, `canary`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trial {

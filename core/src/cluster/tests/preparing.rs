@@ -53,6 +53,13 @@ fn until_released(world: &mut World) -> NodeId {
     panic!("no release command runs: {:?}", world.live.waits);
 }
 
+/// Turns until the jobs are on their way.
+fn until_rolling(world: &mut World) {
+    while phase(world) != DeploymentPhase::Rolling {
+        assert!(world.turn(), "{:?}", world.live.waits);
+    }
+}
+
 #[test]
 fn a_release_command_runs_once_before_any_job_of_its_deployment() {
     let mut world = deployed(2, "ok");
@@ -285,13 +292,8 @@ fn a_change_of_scale_takes_over_the_release_command_of_the_redeploy_that_it_supe
     assert_eq!((phase(&world), starts(&world)), (DeploymentPhase::Complete, 2), "the redeploy's had not run");
     // It came to its end, and the jobs are on their way.
     world.run(Command::Redeploy { service: service() }).unwrap();
-    for _ in 0..50 {
-        world.turn();
-        if phase(&world) == DeploymentPhase::Rolling {
-            break;
-        }
-    }
-    assert_eq!((phase(&world), starts(&world)), (DeploymentPhase::Rolling, 3));
+    until_rolling(&mut world);
+    assert_eq!(starts(&world), 3);
     world.run(Command::Scale { service: service(), scale: 2 }).unwrap();
     world.settle();
     assert_eq!((phase(&world), starts(&world)), (DeploymentPhase::Complete, 3));
@@ -305,4 +307,44 @@ fn a_release_command_whose_node_lives_and_never_tells_its_end_is_given_up_in_tim
     world.settle();
     assert_eq!(phase(&world), DeploymentPhase::Failed);
     assert!(world.why(WEB)[0].contains("has not told its end in time"), "{:?}", world.why(WEB));
+}
+
+#[test]
+fn an_apply_that_only_changes_the_number_of_jobs_runs_no_release_command_again() {
+    let mut world = deployed(1, "ok");
+    world.apply("production", &[("web", releasing("hello:2", "ok"))]);
+    until_rolling(&mut world);
+    for scale in [3, 4] {
+        let more = ServiceSpec { scale, ..releasing("hello:2", "ok") };
+        world.apply("production", &[("web", more)]);
+    }
+    world.settle();
+    assert_eq!((phase(&world), starts(&world), world.running().len()), (DeploymentPhase::Complete, 2, 4));
+}
+
+#[test]
+fn a_change_of_scale_runs_no_release_command_of_a_redeploy_that_a_pause_has_ended() {
+    let mut world = deployed(1, "ok");
+    let which = || crate::cluster::command::Which::Service(service());
+    world.run(Command::Redeploy { service: service() }).unwrap();
+    world.run(Command::Pause { which: which(), reason: None }).unwrap();
+    world.settle();
+    world.run(Command::Resume { which: which() }).unwrap();
+    world.settle();
+    world.run(Command::Scale { service: service(), scale: 3 }).unwrap();
+    world.settle();
+    assert_eq!((phase(&world), starts(&world), world.running().len()), (DeploymentPhase::Complete, 1, 3));
+}
+
+#[test]
+fn a_release_command_that_ended_well_before_it_heard_that_it_was_superseded_does_not_run_again() {
+    let mut world = deployed(1, "ok");
+    world.apply("production", &[("web", releasing("hello:2", "ok"))]);
+    let node = until_released(&mut world);
+    world.cut(node.0);
+    world.run(Command::Scale { service: service(), scale: 3 }).unwrap();
+    world.settle();
+    world.connect(node.0);
+    world.settle();
+    assert_eq!((phase(&world), starts(&world), world.running().len()), (DeploymentPhase::Complete, 2, 3));
 }
