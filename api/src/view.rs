@@ -376,6 +376,9 @@ pub struct ServiceChange {
     pub action: String,
     /// What it means, as a sentence.
     pub summary: String,
+    /// The release command that runs once before any job is replaced, as one line; none when none runs.
+    #[serde(default)]
+    pub release: Option<String>,
     /// Field by field.
     pub changes: Vec<FieldChange>,
     /// What a person should know before it is done.

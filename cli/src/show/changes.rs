@@ -55,6 +55,9 @@ fn one(service: &ServiceChange, names: usize, surface: Surface) -> String {
     let deployment = service.deployment.map(|number| format!(" (deployment {number})")).unwrap_or_default();
     let mut shown =
         format!("{} {path}{fill}  {}{deployment}\n", style.paint(sign, surface.colour), printable(&service.summary));
+    if let Some(release) = &service.release {
+        shown.push_str(&format!("    its release command runs first, once: {}\n", printable(release)));
+    }
     let fields = service.changes.iter().map(|change| change.field.width()).max().unwrap_or(0);
     for change in &service.changes {
         let field = printable(&change.field);
@@ -88,6 +91,7 @@ mod tests {
             path: path.into(),
             action: action.into(),
             summary: summary.into(),
+            release: None,
             changes: Vec::new(),
             warnings: Vec::new(),
             deployment: None,
@@ -97,6 +101,7 @@ mod tests {
             FieldChange { field: "image".into(), old: Some("web:1".into()), new: Some("web:2".into()) },
             FieldChange { field: "env.DEBUG".into(), old: Some("1".into()), new: None },
         ];
+        web.release = Some("bin/migrate up".into());
         web.warnings = vec!["an overlap with scale 1".into()];
         let mailer = service("shop/production/mailer", "nothing", "is as the file says");
         let changes =
@@ -106,6 +111,7 @@ mod tests {
             "\
 = shop/production/mailer  is as the file says
 ~ shop/production/web     2 jobs are replaced
+    its release command runs first, once: bin/migrate up
     image      web:1 → web:2
     env.DEBUG  1 (goes)
     warning: an overlap with scale 1

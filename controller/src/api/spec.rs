@@ -14,6 +14,7 @@ use lapstrake_core::cluster::command::{
     Answer, Applied, Apply, ApplyEnvironment, ApplyService, Change, Command, Refusal, RefusalKind,
 };
 use lapstrake_core::cluster::request::Subject;
+use lapstrake_core::quote::words;
 use lapstrake_pki::mint;
 use std::sync::Arc;
 
@@ -200,6 +201,7 @@ fn service_change(applied: Applied) -> view::ServiceChange {
         path: applied.path.to_string(),
         action: action.into(),
         summary,
+        release: applied.release.map(|command| words(&command)),
         changes: diff
             .into_iter()
             .map(|change| view::FieldChange { field: change.field, old: change.old, new: change.new })

@@ -167,9 +167,30 @@ impl Cluster {
             before: known.map(|known| known.spec.clone()),
             after: spec.clone(),
             change,
+            release: self.release_before(known, spec, change),
             deployment: None,
             warnings,
         }
+    }
+
+    /// The release command that an applied spec runs before anything else. None of what is active already: it was prepared then.
+    fn release_before(&self, known: Option<&Service>, spec: &ServiceSpec, change: Change) -> Option<Vec<String>> {
+        let active = known.and_then(|known| self.get::<Revision>(&(known.id, known.active?.revision)));
+        let is_due = match change {
+            Change::None => false,
+            Change::Create { .. } => true,
+            Change::Retry { .. } | Change::AtResume | Change::Replace { .. } => {
+                active.is_none_or(|active| !same_but_scale(&active.spec, spec))
+            }
+            // Another number of jobs of what is on its way, and not prepared yet.
+            Change::Scale { .. } => {
+                known.and_then(|known| Some((known, self.unfinished(known)?))).is_some_and(|(known, it)| {
+                    let goes_on = |number| self.phase_with_image(known, it, number) == DeploymentPhase::Preparing;
+                    it.phase < DeploymentPhase::Placing && it.revision.is_none_or(goes_on)
+                })
+            }
+        };
+        spec.deploy.release.as_ref().filter(|_| is_due).map(|release| release.command.clone())
     }
 
     /// What is not there for a while when this spec takes the place of what runs: a deployment that ends jobs before it starts

@@ -420,6 +420,9 @@ pub struct Applied {
     pub after: ServiceSpec,
     /// What that means.
     pub change: Change,
+    /// The release command that runs before any job is replaced; none when none runs.
+    #[serde(default)]
+    pub release: Option<Vec<String>>,
     /// The deployment that does it; none if there is nothing to do or it is only planned.
     pub deployment: Option<u32>,
     /// What is worth a word, as sentences.

@@ -100,6 +100,28 @@ fn every_new_revision_and_every_redeploy_runs_it_and_a_change_of_scale_does_not(
 }
 
 #[test]
+fn a_plan_says_which_release_command_runs_before_any_job_is_replaced() {
+    let planned = |world: &World, spec: ServiceSpec| {
+        let plan = world.cluster.plan(&ada(), &file("production", &[("web", spec)]), world.wall()).unwrap();
+        plan[0].release.clone()
+    };
+    let command = Some(vec![String::from("ok"), "migrate".into()]);
+    assert_eq!(planned(&World::with_nodes(1), releasing("hello:1", "ok")), command);
+    let mut world = deployed(1, "ok");
+    let scaled = |image: &str| ServiceSpec { scale: 3, ..releasing(image, "ok") };
+    assert_eq!(planned(&world, releasing("hello:2", "ok")), command);
+    assert_eq!(planned(&world, web("hello:2", 2)), None);
+    assert_eq!(planned(&world, releasing("hello:1", "ok")), None, "nothing would change");
+    assert_eq!(planned(&world, scaled("hello:1")), None, "more of the same");
+    world.apply("production", &[("web", releasing("hello:2", "ok"))]);
+    assert_eq!(planned(&world, scaled("hello:2")), command, "it has not run yet");
+    until_rolling(&mut world);
+    world.run(Command::Scale { service: service(), scale: 4 }).unwrap();
+    assert_eq!(planned(&world, scaled("hello:2")), None, "it has");
+    assert_eq!(planned(&world, releasing("hello:1", "ok")), None, "back to what is active");
+}
+
+#[test]
 fn a_release_command_that_fails_leaves_the_old_jobs_untouched_and_says_why() {
     let mut world = deployed(2, "ok");
     let before = world.running();
