@@ -15,6 +15,7 @@ use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
 use crate::cluster::slots::fresh_job;
+use crate::cluster::reconcile::Home;
 use crate::cluster::state::*;
 use crate::cluster::trial::Round;
 use crate::cluster::{Cluster, Context, Followup};
@@ -281,8 +282,11 @@ impl Cluster {
             }
             return true;
         }
-        // Those that stay where they are come first, so that they serve while the others move, one at a time.
-        let moves = |slot: &&&Slot| slot.job.is_some() && home(slot.node) && !fits(slot.node);
+        // Those that stay where they are come first, so that they serve while the others move, one at a time. Where no second
+        // job of the slot may be up, a node that is lost has its time to come back before another one gets it.
+        let is_instead = record.as_ref().is_some_and(|record| record.spec.deploy.strategy == Strategy::Recreate);
+        let is_waited_for = |slot: &Slot| is_instead && matches!(self.home(live, service, slot, cx), Home::LeavesAt(_));
+        let moves = |slot: &&&Slot| slot.job.is_some() && home(slot.node) && !fits(slot.node) && !is_waited_for(slot);
         let moving = later.values().flatten().find(moves).map(|slot| (*slot).clone());
         if let (Some(slot), Some(record)) = (moving, record) {
             let job = fresh_job(revision, deployment, cx);

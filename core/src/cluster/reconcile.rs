@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 const MOST_STEPS: usize = 200;
 
 /// Whether a slot can stay where it is.
-enum Home {
+pub(crate) enum Home {
     /// Its node is there for it.
     Good,
     /// Its node is gone, or not its environment's any more, or has been lost for long enough.
@@ -203,7 +203,7 @@ impl Cluster {
                 Home::Good => {}
                 Home::LeavesAt(at) => {
                     follow.wake = earlier(follow.wake, Some(at));
-                    self.wait_for_silence(live, service, &slot, Some(at), cx, follow);
+                    self.wait_for_silence(live, service, &slot, cx, follow);
                 }
                 Home::Left => changed |= self.move_slot(live, service, &slot, unfinished, cx, follow),
             }
@@ -211,7 +211,7 @@ impl Cluster {
         changed
     }
 
-    fn home(&self, live: &Live, service: &Service, slot: &Slot, cx: &Context<'_>) -> Home {
+    pub(crate) fn home(&self, live: &Live, service: &Service, slot: &Slot, cx: &Context<'_>) -> Home {
         if !self.is_allotted(service.environment, slot.node) {
             return Home::Left;
         }
@@ -323,7 +323,7 @@ impl Cluster {
         follow: &mut Followup,
     ) {
         if !live.is_reachable(slot.node, cx.tick) {
-            return self.wait_for_silence(live, service, slot, None, cx, follow);
+            return self.wait_for_silence(live, service, slot, cx, follow);
         }
         let node = self.node_name(slot.node);
         let report = live.report(slot.node);
@@ -343,15 +343,7 @@ impl Cluster {
         follow.wait_slot(self.path_of(service), &slot.id, reason);
     }
 
-    fn wait_for_silence(
-        &self,
-        live: &Live,
-        service: &Service,
-        slot: &Slot,
-        moves_at: Option<Tick>,
-        cx: &Context<'_>,
-        follow: &mut Followup,
-    ) {
+    fn wait_for_silence(&self, live: &Live, service: &Service, slot: &Slot, cx: &Context<'_>, follow: &mut Followup) {
         let silence = live.pulse(slot.node).silence(cx.tick);
         let replaced_in = moves_at.map(|at| at.since(cx.tick));
         let reason = Reason::NodeSilent { node: self.node_name(slot.node), silence, replaced_in };
@@ -373,3 +365,8 @@ impl Cluster {
         touched
     }
 }
+        let moves_at = match (slot.job, self.home(live, service, slot, cx)) {
+            (Some(_), Home::LeavesAt(at)) => Some(at),
+            (None, Home::LeavesAt(_)) => Some(self.gives_way_at(live, service, slot)),
+            (_, Home::Good | Home::Left) => None,
+        };

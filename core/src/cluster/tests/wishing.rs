@@ -27,6 +27,24 @@ fn bound_to(constraints: &[&str], tag: &str, scale: u32) -> ServiceSpec {
     ServiceSpec { constraints, ..web(tag, scale) }
 }
 
+/// One job that another one comes instead of.
+fn recreated(constraint: &str, tag: &str, replace_after: Millis) -> [(&'static str, ServiceSpec); 1] {
+    let mut spec = ServiceSpec { replace_after, ..bound_to(&[constraint], tag, 1) };
+    spec.deploy.strategy = Strategy::Recreate;
+    [("web", spec)]
+}
+
+/// Two nodes in the zones `a` and `b`, and such a job in the second one.
+fn on_the_second_of_two_nodes(replace_after: Millis) -> World {
+    let mut world = World::with_nodes(2);
+    world.run(label(1, &[("zone", "a")], &[])).unwrap();
+    world.run(label(2, &[("zone", "b")], &[])).unwrap();
+    world.apply("production", &recreated("zone == b", "hello:1", replace_after));
+    world.settle();
+    assert_eq!(world.running(), ["node-2: web.1=r1"]);
+    world
+}
+
 fn quota(environment: Option<&str>, limits: &[(Good, Option<u64>)]) -> Command {
     let environment = environment.map(String::from);
     Command::SetQuota { application: "shop".into(), environment, limits: limits.iter().copied().collect() }
@@ -126,21 +144,11 @@ fn a_revision_that_asks_for_other_nodes_moves_its_slots_one_after_the_other_and_
 #[test]
 fn a_recreated_slot_that_moves_starts_only_when_the_node_that_it_leaves_has_ended_it_or_is_lost() {
     for cut in [false, true] {
-        let mut world = World::with_nodes(2);
-        world.run(label(1, &[("zone", "a")], &[])).unwrap();
-        world.run(label(2, &[("zone", "b")], &[])).unwrap();
-        let bound = |constraint, tag| {
-            let mut spec = bound_to(&[constraint], tag, 1);
-            spec.deploy.strategy = Strategy::Recreate;
-            [("web", spec)]
-        };
-        world.apply("production", &bound("zone == b", "hello:1"));
-        world.settle();
-        assert_eq!(world.running(), ["node-2: web.1=r1"]);
+        let mut world = on_the_second_of_two_nodes(Millis(0));
         if cut {
             world.cut(2);
         }
-        world.apply("production", &bound("zone == a", "hello:2"));
+        world.apply("production", &recreated("zone == a", "hello:2", Millis(0)));
         let up = |world: &World| {
             let jobs = world.agents.values().flat_map(|agent| agent.jobs.values());
             jobs.filter(|job| !job.phase.is_final()).count()
@@ -161,6 +169,30 @@ fn a_recreated_slot_that_moves_starts_only_when_the_node_that_it_leaves_has_ende
         }
         world.settle();
         assert_eq!(world.running(), ["node-1: web.1=r2"]);
+        assert_eq!(world.last_deployment("shop/production/web").phase, DeploymentPhase::Complete);
+    }
+}
+
+#[test]
+fn a_recreated_slot_that_moves_waits_for_its_lost_node_as_long_as_the_spec_says_unless_that_is_taken_away() {
+    for forced in [false, true] {
+        let mut world = on_the_second_of_two_nodes(Millis::secs(60));
+        world.cut(2);
+        world.wait(Millis::secs(10));
+        world.apply("production", &recreated("zone == a", "hello:2", Millis::secs(60)));
+        world.wait(Millis::secs(20));
+        world.settle();
+        assert_eq!(world.running(), ["node-2: web.1=r1"], "it is lost, and may come back");
+        let why = world.why("shop/production/web");
+        assert!(why.iter().any(|said| said.contains("its jobs start elsewhere in")), "{why:?}");
+        if forced {
+            let (application, environment, node) = ("shop".into(), "production".into(), "node-2".into());
+            world.run(Command::DetachNode { application, environment, node, force: true }).unwrap();
+        } else {
+            world.wait(Millis::secs(60));
+        }
+        world.settle();
+        assert_eq!(world.running(), ["node-1: web.1=r2", "node-2: web.1=r1"]);
         assert_eq!(world.last_deployment("shop/production/web").phase, DeploymentPhase::Complete);
     }
 }
