@@ -7,15 +7,16 @@
 //! any of these -> Superseded, by a newer one
 //! ```
 //!
-//! Guarantees: until Rolling no slot was changed. In Rolling a node gets new jobs only when the nodes before it have
-//! settled theirs, and slots that are too many are emptied last, when nothing can fail any more. What Reverting gives
-//! back is what was active; it gives each slot back once, so that it ends even if the old revision does not run either.
+//! Guarantees: until Rolling no slot was changed, but for those that a predecessor has left with nobody: they get what is
+//! active. In Rolling a node gets new jobs only when the nodes before it have settled theirs, and slots that are too many are
+//! emptied last, when nothing can fail any more. What Reverting gives back is what was active; it gives each slot back once,
+//! so that it ends even if the old revision does not run either.
 
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
-use crate::cluster::slots::fresh_job;
 use crate::cluster::reconcile::Home;
+use crate::cluster::slots::fresh_job;
 use crate::cluster::state::*;
 use crate::cluster::trial::Round;
 use crate::cluster::{Cluster, Context, Followup};
@@ -103,8 +104,6 @@ impl Cluster {
         self.enter(service, number, DeploymentPhase::Reverting, cx)
     }
 
-    /// Placing: finds a node for each slot that is not there yet, for all or for none.
-    fn place_new(
     /// The revision that a deployment brings. If it is not kept any more, the deployment fails.
     pub(crate) fn kept_or_fail(
         &mut self,
@@ -121,6 +120,8 @@ impl Cluster {
         kept
     }
 
+    /// Placing: finds a node for each slot that is not there yet, for all or for none.
+    fn place_new(
         &mut self,
         live: &Live,
         service: &Service,

@@ -4,7 +4,8 @@
 //! the node has not, the slot moves with that revision's deployment: it is given to a node that fits, and the node that it
 //! leaves stops the old job when it hears of that. Moves come after all replacements in place, and one at a time, so that a
 //! service with more jobs than one is served meanwhile; `plan` says which slots move. A label that changes moves nothing.
-//! With `recreate` the slot is emptied first, and goes to its next node when the one that it leaves has said that the job ended.
+//! With `recreate` the slot is emptied first, and goes to its next node when the one that it leaves has said that the job ended;
+//! if a newer deployment supersedes this one meanwhile, it has what is active again until that deployment begins.
 
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;

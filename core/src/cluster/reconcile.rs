@@ -1,7 +1,7 @@
 //! One look at one service: from what is, as far as it goes towards what is wanted.
 
 use crate::assignment::Traffic;
-use crate::cluster::deployment::slots_up_to;
+use crate::cluster::deployment::{slots_up_to, wanted};
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
@@ -59,6 +59,7 @@ impl Cluster {
                 true
             } else if let Some(deployment) = unfinished {
                 self.step(live, &service, &deployment, cx, &mut follow)
+                    || self.stand_in(live, &service, &deployment, cx, &mut follow)
             } else {
                 self.keep(live, &service, cx, &mut follow)
             };
@@ -158,6 +159,31 @@ impl Cluster {
             return self.retry(live, service, &wanted, cx, follow);
         }
         self.fill(live, service, &wanted, &revision, &mut |cx| fresh_active_job(&active, cx), cx, follow)
+    }
+
+    /// A deployment waits before it has begun, and its predecessor has emptied slots for their move: they run what is active
+    /// meanwhile. Not after a pause, whose end may be for the sake of what is deployed now. True if anything changed.
+    fn stand_in(
+        &mut self,
+        live: &Live,
+        service: &Service,
+        deployment: &Deployment,
+        cx: &mut Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let has_begun = matches!(deployment.phase, DeploymentPhase::Rolling | DeploymentPhase::Reverting);
+        let Some(active) = service.active.filter(|_| !has_begun && service.wanted == Wanted::Running) else {
+            return false;
+        };
+        let Some(revision) = self.get::<Revision>(&(service.id, active.revision)).cloned() else { return false };
+        let (mut slots, wanted) = (self.slots_to_keep(service), wanted(service, deployment));
+        slots.retain(|id| wanted.contains(id));
+        let known: Vec<&Slot> = slots.iter().filter_map(|id| self.get::<Slot>(id)).collect();
+        let ending = known.iter().filter(|slot| slot.job.is_none());
+        ending.for_each(|slot| self.wait_for_slot(live, service, slot, cx, follow));
+        known.len() < slots.len()
+            && known.iter().all(|slot| slot.job.is_some())
+            && self.fill(live, service, &slots, &revision, &mut |cx| fresh_active_job(&active, cx), cx, follow)
     }
 
     /// A removed service: its slots are emptied, then it is gone with all that belongs to it.
@@ -345,6 +371,11 @@ impl Cluster {
 
     fn wait_for_silence(&self, live: &Live, service: &Service, slot: &Slot, cx: &Context<'_>, follow: &mut Followup) {
         let silence = live.pulse(slot.node).silence(cx.tick);
+        let moves_at = match (slot.job, self.home(live, service, slot, cx)) {
+            (Some(_), Home::LeavesAt(at)) => Some(at),
+            (None, Home::LeavesAt(_)) => Some(self.gives_way_at(live, service, slot)),
+            (_, Home::Good | Home::Left) => None,
+        };
         let replaced_in = moves_at.map(|at| at.since(cx.tick));
         let reason = Reason::NodeSilent { node: self.node_name(slot.node), silence, replaced_in };
         follow.wait_slot(self.path_of(service), &slot.id, reason);
@@ -365,8 +396,3 @@ impl Cluster {
         touched
     }
 }
-        let moves_at = match (slot.job, self.home(live, service, slot, cx)) {
-            (Some(_), Home::LeavesAt(at)) => Some(at),
-            (None, Home::LeavesAt(_)) => Some(self.gives_way_at(live, service, slot)),
-            (_, Home::Good | Home::Left) => None,
-        };

@@ -2,14 +2,15 @@
 
 use super::world::*;
 use crate::cluster::command::{Answer, Command};
-use crate::cluster::state::{DeploymentPhase, Node};
+use crate::cluster::state::{DeploymentPhase, Node, Slot};
 use crate::ids::NodeId;
 use crate::quota::Good;
-use crate::spec::{ServiceSpec, Strategy};
+use crate::spec::{ReleaseCommand, ServiceSpec, Strategy};
 use crate::time::Millis;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 fn label(node: u128, set: &[(&str, &str)], remove: &[&str]) -> Command {
@@ -213,6 +214,42 @@ fn a_revision_that_no_node_fits_changes_nothing_and_plan_warns() {
     world.run(label(2, &[("zone", "a")], &[])).unwrap();
     world.settle();
     assert_eq!(world.running(), ["node-2: web.1=r2", "node-2: web.2=r2"]);
+}
+
+#[test]
+fn a_recreated_slot_that_was_emptied_for_its_move_runs_what_is_active_until_a_newer_deployment_begins() {
+    for phase in [DeploymentPhase::Queued, DeploymentPhase::Resolving, DeploymentPhase::Preparing] {
+        let mut world = on_the_second_of_two_nodes(Millis(0));
+        world.apply("production", &recreated("zone == a", "hello:2", Millis(0)));
+        let is_empty = |world: &World| world.cluster.all::<Slot>().all(|slot| slot.job.is_none());
+        while !is_empty(&world) {
+            assert!(world.turn(), "{:?}", world.why("shop/production/web"));
+        }
+        let mut newer = recreated("zone == a", "hello:3", Millis(0));
+        let spec = &mut newer[0].1;
+        match phase {
+            DeploymentPhase::Queued => drop(spec.secrets.insert("KEY".into(), "api-key".into())),
+            DeploymentPhase::Preparing => {
+                spec.deploy.release = Some(ReleaseCommand { command: vec!["hang".into()], timeout: Millis::secs(600) });
+            }
+            _ => {}
+        }
+        world.apply("production", &newer);
+        if phase == DeploymentPhase::Resolving {
+            world.look(world.service("shop/production/web").id);
+            world.lose_questions();
+        }
+        world.settle();
+        assert_eq!(world.last_deployment("shop/production/web").phase, phase);
+        assert_eq!(world.running(), ["node-2: web.1=r1"], "{phase:?}");
+        if phase == DeploymentPhase::Resolving {
+            // The node that was asked is asked again.
+            world.cut(1);
+            world.connect(1);
+            world.settle();
+            assert_eq!(world.running(), ["node-1: web.1=r3"]);
+        }
+    }
 }
 
 #[test]
