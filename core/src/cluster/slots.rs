@@ -17,6 +17,17 @@ const PREVIOUS_KEPT: usize = 4;
 impl Cluster {
     /// Gives a slot, which is made if it is not there, another job, or none, on this or another node.
     pub(crate) fn give(&mut self, id: &SlotId, node: NodeId, job: Option<SlotJob>) {
+        let traffic = job.map_or(Traffic::Full, |job| self.traffic_of(id, &job));
+        self.give_with(id, node, job, traffic);
+    }
+
+    /// Gives a slot the job beside which another one waited, or none. It serves there, so that nothing is held back from it,
+    /// though a deployment that only shows itself may want the same.
+    pub(crate) fn give_back(&mut self, slot: &Slot, job: Option<SlotJob>) {
+        self.give_with(&slot.id, slot.node, job, Traffic::Full);
+    }
+
+    fn give_with(&mut self, id: &SlotId, node: NodeId, job: Option<SlotJob>, traffic: Traffic) {
         let before = self.get::<Slot>(id).cloned();
         let mut previous = Vec::new();
         let mut reverted_by = None;
@@ -32,18 +43,16 @@ impl Cluster {
             }
         }
         let generation = self.bump(node);
-        let traffic = job.map_or(Traffic::Full, |job| self.traffic_of(id, &job));
         self.put(Slot { id: id.clone(), node, job, previous, generation, outcome: None, reverted_by, traffic });
     }
 
     /// Tells the nodes of slots what their jobs may have of the traffic by now. True if that is news to any. From a job that
-    /// fills its slot alone nothing can be held back.
+    /// may have everything nothing can be held back: it fills its slot already, or is about to.
     pub(crate) fn tell_traffic(&mut self, slots: &[&Slot]) -> bool {
         let mut told = false;
         for slot in slots {
             let traffic = slot.job.map_or(Traffic::Full, |job| self.traffic_of(&slot.id, &job));
-            let fills_it = slot.outcome == Some(SlotOutcome::Settled) && slot.traffic == Traffic::Full;
-            if traffic != slot.traffic && !fills_it {
+            if traffic != slot.traffic && slot.traffic != Traffic::Full {
                 let generation = self.bump(slot.node);
                 self.edit::<Slot>(&slot.id, |slot| (slot.traffic, slot.generation) = (traffic, generation));
                 told = true;

@@ -124,7 +124,7 @@ impl Cluster {
         for slot in slots {
             let waits = slot.traffic != Traffic::Full && slot.outcome.is_none();
             if let Some(old) = self.beside(live, &slot).filter(|_| waits) {
-                self.give(&slot.id, node, Some(old));
+                self.give_back(&slot, Some(old));
             }
             live.forgotten.insert(slot.id);
         }
@@ -146,7 +146,7 @@ impl Cluster {
         let stale = |slot: &&Slot| slot.job.is_some_and(|job| !self.is_new(&job, deployment, revision));
         let stale: Vec<&Slot> = slots.iter().filter(|slot| slot.traffic != Traffic::Full).filter(stale).collect();
         for slot in &stale {
-            self.give(&slot.id, slot.node, self.beside(live, slot));
+            self.give_back(slot, self.beside(live, slot));
         }
         !stale.is_empty()
     }

@@ -240,6 +240,28 @@ fn a_canary_that_is_superseded_gets_nothing_more_while_the_next_one_shows_itself
 }
 
 #[test]
+#[test]
+fn a_canary_that_is_taken_back_gets_nothing_more_when_a_node_loses_its_ledger_meanwhile() {
+    for knows_of_it in [false, true] {
+        let mut world = showing();
+        if !knows_of_it {
+            world.cut(1);
+        }
+        world.run(Command::Rollback { service: path(WEB), to: None }).unwrap();
+        world.settle();
+        world.lose_ledger(1);
+        world.connect(1);
+        while world.turn() {
+            assert!(world.running().iter().all(|it| it.ends_with("=r1")), "{:?}", world.running());
+        }
+        world.wait(Millis::secs(61));
+        steer(&mut world, Steer::Release).unwrap();
+        world.settle();
+        assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+        assert_eq!((world.running(), shares(&world)), (ALL_OLD.map(Into::into).to_vec(), vec![]));
+    }
+}
+
 fn a_redeploy_that_only_showed_itself_is_taken_back_when_what_superseded_it_fails() {
     for fails_early in [true, false] {
         let mut world = running(Strategy::Canary);
