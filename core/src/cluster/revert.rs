@@ -42,7 +42,12 @@ impl Cluster {
         let mut changed = false;
         let mut waits = false;
         for slot in &slots {
-            let job = match self.back(live, service, deployment, slot, &kept) {
+            let back = match self.back(live, service, deployment, slot, &kept) {
+                // What a node without a ledger may have of the slot would run beside what it is given now.
+                Back::Old(_) | Back::Fresh if live.forgotten.contains(&slot.id) => Back::Wait,
+                back => back,
+            };
+            let job = match back {
                 Back::There => continue,
                 Back::Wait => {
                     self.wait_for_slot(live, service, slot, cx, follow);

@@ -103,10 +103,7 @@ impl Cluster {
         }
         self.edit::<Node>(&id, |node| node.capacity = report.capacity);
         known.report = Some(report.clone());
-        let told = report.jobs.iter().map(|it| &it.slot).chain(report.replacements.iter().map(|it| &it.slot));
-        for slot in told {
-            live.forgotten.remove(slot);
-        }
+        self.unmark_told(live, id, &report);
         self.take_outcomes(id, &report, cx);
         self.settle_slots(live, id, &report);
         self.settle_one_offs(id, &report, cx);

@@ -15,12 +15,12 @@ use crate::cluster::live::Live;
 use crate::cluster::slots::fresh_job;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
-use crate::ids::{NodeId, SlotId};
+use crate::ids::{DeploymentId, NodeId, ServiceId, SlotId};
 use crate::reason::Reason;
 use crate::report::{Health, JobReport, NodeReport, ReplacementPhase, ReplacementReport};
 use crate::spec::{CanaryStep, Strategy};
-use crate::time::{Tick, earlier};
-use alloc::collections::BTreeMap;
+use crate::time::earlier;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -138,6 +138,25 @@ impl Cluster {
         };
         let untold = self.slots_on(node).filter(|slot| slot.job.is_some() && !is_told(&slot.id));
         live.forgotten.extend(untold.map(|slot| slot.id.clone()));
+    }
+
+    /// What a node says of its slots it knows. So it does of those that it holds back because it has failed beside them: an agent
+    /// looks for what it has of them before it begins with any.
+    pub(crate) fn unmark_told(&self, live: &mut Live, node: NodeId, report: &NodeReport) {
+        let told = report.jobs.iter().map(|it| &it.slot).chain(report.replacements.iter().map(|it| &it.slot));
+        let told: BTreeSet<&SlotId> = told.collect();
+        let failed =
+            |it: &&ReplacementReport| it.phase.is_final() && !matches!(it.failure, Some(Failure::Superseded) | None);
+        let failed: BTreeSet<(ServiceId, DeploymentId)> =
+            report.replacements.iter().filter(failed).map(|it| (it.slot.service, it.deployment)).collect();
+        let is_held_back = |slot: &Slot| {
+            let of = slot.job.map(|job| (slot.id.service, job.deployment));
+            of.is_some_and(|of| failed.contains(&of)) && self.is_acknowledged(live, slot)
+        };
+        let is_known = |slot: &Slot| slot.node == node && (told.contains(&slot.id) || is_held_back(slot));
+        let known = live.forgotten.iter().filter(|id| self.get::<Slot>(id).is_some_and(is_known));
+        let known: BTreeSet<SlotId> = known.cloned().collect();
+        live.forgotten.retain(|id| !known.contains(id));
     }
 
     /// What an earlier deployment had shown and this one does not want goes at once: its slots get back the jobs that it was

@@ -3,9 +3,10 @@ use crate::assignment::Traffic;
 use crate::cluster::command::*;
 use crate::cluster::state::*;
 use crate::cluster::status::ServiceState;
+use crate::cluster::tests::agent::crash;
 use crate::cluster::trial::Steer;
 use crate::ids::{JobId, NodeId};
-use crate::report::Health;
+use crate::report::{Health, ReplacementPhase, ReplacementReport};
 use crate::spec::{CanaryStep, ServiceSpec, Strategy};
 use crate::time::Millis;
 use alloc::format;
@@ -457,4 +458,51 @@ fn nothing_is_announced_to_go_down_of_a_service_that_is_paused() {
     world.settle();
     let warnings = world.apply("production", &[("web", spec("hello:2", 1, Strategy::Recreate))])[0].warnings.clone();
     assert!(!warnings.iter().any(|warning| warning.contains("down-time")), "{warnings:?}");
+}
+
+#[test]
+fn what_goes_back_waits_until_a_node_without_a_ledger_has_said_what_it_has() {
+    let mut world = showing();
+    let untold = world.cluster.slots_on(NodeId(2)).next().unwrap().clone();
+    world.live.forgotten.insert(untold.id.clone());
+    steer(&mut world, Steer::Cancel).unwrap();
+    world.look(untold.id.service);
+    assert_eq!(world.cluster.get::<Slot>(&untold.id).unwrap().job, untold.job);
+    assert!(world.why(WEB).iter().any(|said| said.contains("web.2 waits")), "{:?}", world.why(WEB));
+    // Another node's word is none of its own.
+    let mut told = world.agents[&NodeId(1)].report();
+    told.jobs.extend(world.agents[&NodeId(2)].report().jobs);
+    world.take_report(NodeId(1), world.agents[&NodeId(1)].session, told);
+    assert!(world.live.forgotten.contains(&untold.id));
+    world.report(NodeId(2));
+    assert!(!world.live.forgotten.contains(&untold.id));
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Cancelled);
+    assert_eq!(world.running(), ALL_OLD);
+}
+
+#[test]
+fn a_node_without_a_ledger_has_nothing_of_a_slot_that_it_holds_back_because_another_failed() {
+    let mut world = running(Strategy::Rolling);
+    let slots: Vec<Slot> = world.cluster.slots_on(NodeId(1)).cloned().collect();
+    world.live.forgotten.extend(slots.iter().map(|slot| slot.id.clone()));
+    let agent = &world.agents[&NodeId(1)];
+    let (session, mut told) = (agent.session, agent.report());
+    let (held_back, failed) = (slots[0].clone(), slots[1].clone());
+    told.jobs.retain(|job| job.job == failed.job.unwrap().job);
+    told.replacements = vec![ReplacementReport {
+        slot: failed.id.clone(),
+        deployment: failed.job.unwrap().deployment,
+        old: None,
+        new: failed.job.map(|job| job.job),
+        phase: ReplacementPhase::Abandoned,
+        reached: vec![],
+        stopped_at: None,
+        good_at: None,
+        bad_answer: None,
+        failure: Some(crash()),
+        waits_for: None,
+    }];
+    world.take_report(NodeId(1), session, told);
+    assert!(!world.live.forgotten.contains(&held_back.id), "its agent has looked at its containers");
 }
