@@ -95,6 +95,15 @@ pub enum Reason {
         /// An operator has stopped it there.
         held: bool,
     },
+    /// A job that shows itself has to be well before anything follows.
+    NotHealthy {
+        /// Where.
+        node: String,
+        /// Whether anybody knows how it is.
+        is_known: bool,
+        /// What is wrong with it, if the node says so.
+        failure: Option<Failure>,
+    },
     /// The job was given up, and a fresh one follows.
     TriedAgain {
         /// Where.
@@ -197,6 +206,11 @@ impl fmt::Display for Reason {
                     (None, true) => f.write_str("it is held until `lap release`"),
                     (None, false) => f.write_str("it goes on with `lap release`"),
                 }
+            }
+            Reason::NotHealthy { node, is_known, failure } => {
+                write!(f, "its job on {node} shows itself")?;
+                f.write_str(if *is_known { " and is not healthy" } else { ", and how it is nobody knows" })?;
+                failure.iter().try_for_each(|failure| write!(f, ": {failure}"))
             }
             Reason::TriedAgain { node, failure, left } => {
                 write!(f, "its job on {node} was given up and is tried again in {left}: {failure}")

@@ -17,7 +17,7 @@ use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
 use crate::ids::{DeploymentId, NodeId, ServiceId, SlotId};
 use crate::reason::Reason;
-use crate::report::{Health, JobReport, NodeReport, ReplacementPhase, ReplacementReport};
+use crate::report::{Failure, Health, NodeReport, ReplacementPhase, ReplacementReport};
 use crate::spec::{CanaryStep, Strategy};
 use crate::time::earlier;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -230,9 +230,8 @@ impl Cluster {
         if let Some(failure) = shown.iter().find_map(|slot| self.held_back_by(live, slot)) {
             return self.fail(service, deployment.number, failure, cx);
         }
-        for slot in shown.iter().filter(|slot| !self.is_shown(live, slot, cx.tick)) {
-            self.wait_for_slot(live, service, slot, cx, follow);
-            waits = true;
+        for slot in shown {
+            waits |= self.waits_to_be_shown(live, round, slot, cx, follow);
         }
         if waits {
             return false;
@@ -287,17 +286,39 @@ impl Cluster {
         true
     }
 
-    /// Whether a slot's job is ready and waits, or has the slot, and is well: by a picture that knows what was said of it last,
-    /// from a node that is there to say otherwise.
-    fn is_shown(&self, live: &Live, slot: &Slot, now: Tick) -> bool {
-        let Some((new, report)) = slot.job.zip(live.report(slot.node)) else { return false };
+    /// Whether a slot's job has still to get ready or well: it waits there beside another one, or has the slot, and is healthy, by
+    /// a picture that knows what was said of it last, from a node that is there to say otherwise. How those are that had their
+    /// slots before the deployment came says nothing of it.
+    fn waits_to_be_shown(
+        &self,
+        live: &Live,
+        round: &Round<'_>,
+        slot: &Slot,
+        cx: &Context<'_>,
+        follow: &mut Followup,
+    ) -> bool {
+        let (Some(new), Round { service, deployment, .. }) = (slot.job, round) else { return false };
+        let is_settled = slot.outcome == Some(SlotOutcome::Settled);
+        if is_settled && slot.traffic == Traffic::Full && new.deployment_number != deployment.number {
+            return false;
+        }
+        let report = live.report(slot.node).filter(|_| live.is_reachable(slot.node, cx.tick));
+        let report = report.filter(|_| self.is_acknowledged(live, slot));
         let is_ready = |it: &ReplacementReport| {
             it.slot == slot.id && it.new == Some(new.job) && it.phase == ReplacementPhase::Ready
         };
-        let stands = slot.outcome == Some(SlotOutcome::Settled) || report.replacements.iter().any(is_ready);
-        let is_well = |it: &JobReport| it.job == new.job && it.health == Health::Healthy;
-        let is_heard = live.is_reachable(slot.node, now) && self.is_acknowledged(live, slot);
-        is_heard && stands && report.jobs.iter().any(is_well)
+        let told = report.filter(|report| is_settled || report.replacements.iter().any(is_ready));
+        let told = told.and_then(|report| report.jobs.iter().find(|told| told.job == new.job));
+        match told {
+            Some(told) if told.health == Health::Healthy => return false,
+            Some(told) => {
+                let (node, is_known) = (self.node_name(slot.node), told.health != Health::Unknown);
+                let reason = Reason::NotHealthy { node, is_known, failure: told.failure.clone() };
+                follow.wait_slot(self.path_of(service), &slot.id, reason);
+            }
+            None => self.wait_for_slot(live, service, slot, cx, follow),
+        }
+        true
     }
 
     /// What an operator does to the deployment under way.

@@ -39,7 +39,6 @@ fn deploy(world: &mut World, image: &str) {
     world.run(Command::Deploy { service: path(WEB), image: image.into() }).unwrap();
 }
 
-fn steer(world: &mut World, how: Steer) -> Result<Outcome, Vec<Refusal>> {
 /// The first step of a canary of hello:2.
 fn showing() -> World {
     let mut world = running(Strategy::Canary);
@@ -58,11 +57,11 @@ fn under_way(strategy: Strategy, turns: u32) -> World {
     world
 }
 
+fn steer(world: &mut World, how: Steer) -> Result<Outcome, Vec<Refusal>> {
     let number = world.last_deployment(WEB).number;
     world.run(Command::Steer { service: path(WEB), number, how })
 }
 
-fn shares(world: &World) -> Vec<(u32, Traffic)> {
 /// Lets everything happen, and releases whatever is held.
 #[track_caller]
 fn release_to_its_end(world: &mut World) {
@@ -74,6 +73,7 @@ fn release_to_its_end(world: &mut World) {
     assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
 }
 
+fn shares(world: &World) -> Vec<(u32, Traffic)> {
     world.agents.values().flat_map(|agent| agent.shares()).collect()
 }
 
@@ -241,7 +241,6 @@ fn a_canary_that_is_superseded_gets_nothing_more_while_the_next_one_shows_itself
 }
 
 #[test]
-#[test]
 fn a_canary_that_is_taken_back_gets_nothing_more_when_a_node_loses_its_ledger_meanwhile() {
     for knows_of_it in [false, true] {
         let mut world = showing();
@@ -263,6 +262,7 @@ fn a_canary_that_is_taken_back_gets_nothing_more_when_a_node_loses_its_ledger_me
     }
 }
 
+#[test]
 fn a_redeploy_that_only_showed_itself_is_taken_back_when_what_superseded_it_fails() {
     for fails_early in [true, false] {
         let mut world = running(Strategy::Canary);
@@ -400,14 +400,44 @@ fn nothing_is_released_while_a_job_that_shows_itself_is_not_healthy() {
         world.report(NodeId(2));
         world.settle();
     };
-    for health in [Health::Unhealthy, Health::Unknown] {
+    for (health, said) in [
+        (Health::Unhealthy, "web.2 waits: its job on node-2 shows itself and is not healthy"),
+        (Health::Unknown, "web.2 waits: its job on node-2 shows itself, and how it is nobody knows"),
+    ] {
         set_health(&mut world, health);
         world.wait(Millis::secs(61));
         world.settle();
         assert_eq!(shares(&world).len(), 2, "{health:?}");
+        assert_eq!(world.why(WEB), [format!("shop/production/web: {said}")]);
     }
     set_health(&mut world, Health::Healthy);
     assert_eq!(shares(&world).len(), 4);
+}
+
+#[test]
+fn a_rollback_of_a_half_done_canary_does_not_wait_for_the_health_of_old_jobs() {
+    let mut world = showing();
+    steer(&mut world, Steer::ReleaseAll).unwrap();
+    let is_half_done = |world: &World| world.running().iter().filter(|it| it.ends_with("=r2")).count() == 2;
+    while !is_half_done(&world) {
+        assert!(world.turn(), "{:?}", world.why(WEB));
+    }
+    let old = world.agents.iter().find_map(|(node, agent)| {
+        let of_first = agent.current.values().find(|job| agent.runs[*job].0 == 1);
+        Some((*node, *of_first?))
+    });
+    let (node, job) = old.expect("half of them are old");
+    world.agents.get_mut(&node).unwrap().jobs.get_mut(&job).unwrap().health = Health::Unhealthy;
+    world.report(node);
+    world.run(Command::Rollback { service: path(WEB), to: None }).unwrap();
+    world.settle();
+    world.wait(Millis::secs(61));
+    world.settle();
+    assert!(world.why(WEB)[0].ends_with("step 2 of 2; it goes on with `lap release`"), "{:?}", world.why(WEB));
+    steer(&mut world, Steer::Release).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Complete, "{:?}", world.why(WEB));
+    assert_eq!(world.running(), ALL_OLD);
 }
 
 #[test]
