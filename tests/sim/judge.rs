@@ -1,6 +1,7 @@
 //! Who watches the whole world: the checks of core after every decision, and what only somebody can know who sees all
 //! machines, processes and proxies at once.
 
+use crate::controller::Controller;
 use crate::event::MachineNumber;
 use crate::runtime::Vessel;
 use crate::specs::ONCE;
@@ -413,21 +414,27 @@ impl World {
 }
 
 impl World {
-    /// Invariant 10: a slot leaves a node of its environment only when the controller has listened for a whole lease and
+    /// Invariant 10: a slot leaves a node of its environment that fits only when the controller has listened for a whole lease and
     /// not heard of it. What it did not hear while it was away counts for nothing.
     fn judge_move(&mut self, was: &Slot, now: &Slot) {
         let Some(service) = self.committed.get::<Service>(&now.id.service) else { return };
-        let allotted = self.committed.get::<Allotment>(&(service.environment, was.node)).is_some();
+        let allotment = (service.environment, was.node);
+        let allotted = self.committed.get::<Allotment>(&allotment).is_some();
         let was_lost_before = self.lost_before.contains(&was.node);
         let listened = self.at.saturating_sub(self.listens_since);
         // Ticks and instants are rounded differently.
         let whole_lease = LOST_AFTER.0 - 10;
         let moved = was.job.is_some() && was.node != now.node && allotted;
-        if moved && !was_lost_before && listened < whole_lease {
+        let unmet = moved && self.does_not_fit(was, now);
+        if unmet {
+            self.coverage.count("promise", "6 a slot left a node that it does not fit");
+        }
+        if moved && !unmet && !was_lost_before && listened < whole_lease {
             let broken = format!("{} left its node though the controller has listened for {listened} ms only", now.id);
             self.broken(10, broken);
         }
         let wants = now.job.and_then(|job| self.committed.get::<Revision>(&(now.id.service, job.revision)));
+        let had = was.job.and_then(|job| self.committed.get::<Revision>(&(now.id.service, job.revision)));
         let alone = wants.is_some_and(|revision| revision.spec.deploy.strategy == Strategy::Recreate);
         let is_there = self.committed.get::<Node>(&was.node).is_some() && !was_lost_before;
         let is_heard = self.heard.get(&was.node).is_some_and(|heard| self.at - heard < whole_lease);
@@ -435,9 +442,28 @@ impl World {
         let old = self.machines.iter().filter(|machine| machine.node == Some(was.node));
         let mut old = old.flat_map(|machine| &machine.engine.containers);
         let still_runs = old.any(|(attempt, one)| one.runs() && !one.by_hand && left.contains(&attempt.job));
+        let last_heard = self.heard.get(&was.node).copied().unwrap_or(0).max(self.listens_since);
+        // It may have been taken away in the same batch.
+        let still_has_it = |controller: &Controller| controller.cluster.get::<Allotment>(&allotment).is_some();
+        let still_has_it = self.controller.as_ref().is_some_and(still_has_it);
+        // In the same batch it may have been given back what it had before.
+        let replace_after = wants.into_iter().chain(had).map(|revision| revision.spec.replace_after.0).min();
+        let time_to_return = whole_lease + replace_after.unwrap_or(0);
+        if moved && alone && is_there && still_has_it && self.at.saturating_sub(last_heard) < time_to_return {
+            self.broken(9, format!("{} starts on another node before the one that it leaves had its time", now.id));
+        }
         if was.node != now.node && alone && is_there && is_heard && (was.job.is_some() || still_runs) {
             self.broken(9, format!("{} starts on another node before the one that it leaves has ended it", now.id));
         }
+    }
+
+    /// Whether the node that a slot leaves is not what its new job asks for.
+    fn does_not_fit(&self, was: &Slot, now: &Slot) -> bool {
+        let Some(Controller { cluster, .. }) = &self.controller else { return false };
+        let wants = now.job.and_then(|job| cluster.get::<Revision>(&(now.id.service, job.revision)));
+        wants.zip(cluster.get::<Node>(&was.node)).is_some_and(|(wants, node)| {
+            wants.spec.constraints.iter().any(|it| it.why_not(&node.architecture, &node.labels).is_some())
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use lapstrake_core::cluster::values::{SetValue, ValueCommand};
 use lapstrake_core::ids::{NodeId, TokenId, ValueId};
 use lapstrake_core::time::{Millis, Wall};
 use lapstrake_core::values::{Sealed, ValueKey, ValueKind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// One thing that a person asked for.
@@ -51,6 +51,15 @@ struct Asked {
 pub struct People {
     asked: BTreeMap<Ticket, Asked>,
     version: u64,
+    /// Whether they label nodes and care where jobs run.
+    zones: bool,
+}
+
+impl People {
+    /// Those of every eighth world have zones; in the others nothing keeps a job from any node.
+    pub fn of_seed(seed: u64) -> People {
+        People { zones: seed % 8 == 6, ..People::default() }
+    }
 }
 
 /// As `lap` and the simulator's table call it.
@@ -113,6 +122,13 @@ pub fn token_of_ada() -> OperatorToken {
         scope: TokenScope::Organization,
         expires: None,
     }
+}
+
+fn in_zone(node: String, zone: Option<&str>) -> Command {
+    let key = || String::from(specs::ZONE);
+    let set = zone.map(|zone| (key(), zone.to_owned())).into_iter().collect();
+    let remove = if zone.is_none() { [key()].into() } else { BTreeSet::new() };
+    Command::LabelNode { node, set, remove }
 }
 
 fn attach(environment: &str, node: String) -> Command {
@@ -249,6 +265,10 @@ impl World {
         machine.node = Some(node);
         machine.config.name = name.to_owned();
         self.queue.push(self.at + 10, Event::AgentStarts(number));
+        if self.people.zones {
+            let zone = self.rng.pick(&specs::ZONES);
+            self.ask(in_zone(name.to_owned(), Some(zone)));
+        }
         for environment in ENVIRONMENTS {
             if environment == "production" || self.rng.percent(60) {
                 self.ask(attach(environment, name.to_owned()));
@@ -263,6 +283,12 @@ impl World {
         }
         let pause = self.rng.between(300, 5_000);
         self.queue.push(self.at + pause, Event::PersonActs);
+        if self.people.zones && self.rng.percent(12) {
+            if let Some(command) = self.a_label() {
+                self.ask(command);
+            }
+            return;
+        }
         let command = match self.rng.below(100) {
             0..22 => self.an_apply(),
             22..40 => self.a_deploy(),
@@ -288,6 +314,13 @@ impl World {
         if let Some(command) = command {
             self.ask(command);
         }
+    }
+
+    fn a_label(&mut self) -> Option<Command> {
+        let nodes: Vec<String> = self.committed.all::<Node>().map(|node| node.name.clone()).collect();
+        let node = nodes.get(self.rng.below(nodes.len() as u64) as usize).cloned()?;
+        let zone = self.rng.percent(80).then(|| self.rng.pick(&specs::ZONES));
+        Some(in_zone(node, zone))
     }
 
     /// A new version of a variable that every service inherits, or none of it any more.
@@ -326,7 +359,10 @@ impl World {
             if self.rng.percent(50) {
                 self.people.version += 1;
                 let version = self.people.version;
-                let spec = specs::any(&mut self.rng, name, version);
+                let mut spec = specs::any(&mut self.rng, name, version);
+                if self.people.zones {
+                    spec.constraints = specs::constraints(&mut self.rng);
+                }
                 services.push((name, spec));
             }
         }
@@ -406,12 +442,17 @@ impl World {
         })
     }
 
-    /// Nothing breaks any more: every environment that is used gets every node, so that nothing has to wait for one.
+    /// Nothing breaks any more: every environment that is used gets every node, and every zone has one, so that nothing has to
+    /// wait for one.
     pub fn give_all_nodes(&mut self) {
         let nodes: Vec<(String, Wish)> =
             self.committed.all::<Node>().map(|node| (node.name.clone(), node.wish.clone())).collect();
         let environments: Vec<String> = self.committed.all::<Environment>().map(|it| it.name.clone()).collect();
-        for (node, wish) in nodes {
+        for (number, (node, wish)) in nodes.into_iter().enumerate() {
+            if self.people.zones {
+                let zone = specs::ZONES[number % specs::ZONES.len()];
+                self.ask(in_zone(node.clone(), Some(zone)));
+            }
             if wish != Wish::Open {
                 self.ask(Command::UncordonNode { node: node.clone() });
             }

@@ -2,6 +2,7 @@
 
 use crate::images::Behaviour;
 use crate::rng::Rng;
+use lapstrake_core::label::{Comparison, Constraint};
 use lapstrake_core::spec::{
     CanaryStep, Check, CheckKind, DeployPolicy, Port, Protocol, Pull, ReleaseCommand, ServiceSpec, ServiceType, Size,
     Strategy, WhenCutOff,
@@ -80,6 +81,21 @@ pub fn once(rng: &mut Rng) -> Vec<String> {
 
 /// The first word of every command that runs once.
 pub const ONCE: &str = "once";
+
+/// The label that tells where a node stands.
+pub const ZONE: &str = "zone";
+/// Where.
+pub const ZONES: [&str; 2] = ["a", "b"];
+
+/// What a spec may ask of a node's zone.
+pub fn constraints(rng: &mut Rng) -> Vec<Constraint> {
+    let comparison = match rng.below(10) {
+        0..4 => return Vec::new(),
+        4..8 => Comparison::Is,
+        _ => Comparison::IsNot,
+    };
+    vec![Constraint { attribute: ZONE.into(), comparison, value: rng.pick(&ZONES).into() }]
+}
 
 fn steps(rng: &mut Rng) -> Vec<CanaryStep> {
     let step = |weight, hold| CanaryStep { weight, hold: Some(Millis(hold)) };

@@ -119,7 +119,7 @@ impl World {
             lost_before: BTreeSet::new(),
             controller_away_until: 0,
             streams: BTreeMap::new(),
-            people: People::default(),
+            people: People::of_seed(seed),
             facts: Facts::default(),
             cluster_id: None,
             once: Once::default(),
