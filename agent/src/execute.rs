@@ -367,6 +367,7 @@ impl Parts {
                 self.view.decide(attempt, |seen| {
                     seen.containers.remove(&attempt);
                     seen.addresses.remove(&attempt);
+                    seen.slots.remove(&attempt);
                     seen.terminated_at.remove(&attempt);
                 });
                 false

@@ -121,6 +121,7 @@ impl View {
                 }
                 (_, None) => {
                     seen.addresses.remove(&attempt);
+                    seen.slots.remove(&attempt);
                     seen.containers.remove(&attempt).is_some()
                 }
             };

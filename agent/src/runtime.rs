@@ -163,12 +163,14 @@ pub enum Brief {
 }
 
 /// An entry of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Its coarse state.
     pub brief: Brief,
     /// Its static address.
     pub address: Option<Ipv4Addr>,
+    /// The slot that its labels name.
+    pub slot: Option<SlotId>,
 }
 
 /// The state, as a closer look tells it.

@@ -13,6 +13,7 @@ use lapstrake_core::ids::{EnvironmentId, JobId};
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::seen::Attempt;
 use lapstrake_core::report::{Health, JobPhase, NodeReport, ReplacementPhase};
+use lapstrake_core::spec::Strategy;
 use node::{Agent, Node, Peer, assignment, set};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -275,6 +276,31 @@ async fn a_container_that_cannot_be_looked_at_hides_none_of_the_others_and_is_le
         .report("both are healthy", |report| is_healthy(report, OLD) && is_healthy(report, NEW) && !told(report))
         .await;
     assert_eq!(fake.done(), [("run", first(OLD)), ("run", first(NEW))]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_to_be_alone_waits_for_a_container_of_its_slot_that_a_lost_ledger_has_forgotten() {
+    let (node, fake) = (Node::new(), FakeRuntime::default());
+    fake.script("v1", Script { stops_after: Some(Duration::from_secs(1)), ..Script::default() });
+    let peer = Peer::listen(&node.config.proxy.control_dir);
+    with_old_job(&node, &fake, &peer).await.stop().await;
+    std::fs::remove_file(node.config.state_dir.join("ledger.json")).expect("the ledger is lost");
+    let agent = start(&node, &fake);
+    let report = agent.report("the node says what it has", |report| !report.strays_unclear).await;
+    let told: Vec<_> = report.strays.iter().map(|stray| (stray.job, stray.slot.number)).collect();
+    assert_eq!(told, [(OLD, 1)]);
+    let mut new = assignment(ENVIRONMENT, NEW, 2, image("v2"), &[]);
+    new.run.spec.deploy.strategy = Strategy::Recreate;
+    agent.link.apply(set(2, vec![new])).await;
+    let waits = |report: &NodeReport| {
+        let why = report.replacements.first().and_then(|replacement| replacement.waits_for.as_deref());
+        why.is_some_and(|why| why.contains("has ended, which runs in this slot and of which the node has no record"))
+    };
+    agent.report("it says what it waits for", waits).await;
+    let ended = |report: &NodeReport| is_healthy(report, NEW) && report.strays.is_empty();
+    agent.report("the new job is healthy", ended).await;
+    assert_eq!(fake.done()[..2], [("run", first(OLD)), ("terminate", first(OLD))]);
     agent.stop().await;
 }
 

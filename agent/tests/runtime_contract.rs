@@ -188,7 +188,7 @@ async fn ended(bench: &impl Bench, order: &RunOrder) -> Look {
     .await
 }
 
-async fn a_started_container_is_listed_with_its_address_and_a_second_run_changes_nothing(bench: &impl Bench) {
+async fn a_started_container_is_listed_with_its_address_and_slot_and_a_second_run_changes_nothing(bench: &impl Bench) {
     let order = prepared(bench, Kind::Serves).await;
     assert!(bench.runtime().list().await.expect("listed").is_empty());
     bench.runtime().run(&order).await.expect("started");
@@ -199,6 +199,7 @@ async fn a_started_container_is_listed_with_its_address_and_a_second_run_changes
     let listed = bench.runtime().list().await.expect("listed");
     let one = listed.get(&order.attempt).expect("named by its attempt");
     assert_eq!((listed.len(), one.brief, one.address), (1, Brief::Running, Some(order.address)));
+    assert_eq!(one.slot, Some(order.slot));
 }
 
 async fn a_process_that_ends_by_itself_tells_its_code_and_last_lines(bench: &impl Bench) {
@@ -526,7 +527,7 @@ macro_rules! contract {
 }
 
 contract! {
-    a_started_container_is_listed_with_its_address_and_a_second_run_changes_nothing,
+    a_started_container_is_listed_with_its_address_and_slot_and_a_second_run_changes_nothing,
     a_process_that_ends_by_itself_tells_its_code_and_last_lines,
     a_process_that_takes_too_much_memory_is_told_from_other_kills,
     a_container_that_cannot_start_is_refused_and_its_corpse_can_be_removed,

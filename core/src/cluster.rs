@@ -12,6 +12,7 @@
 //! All of them change only the records and the readings in memory. The rim takes `take_changes` and `take_events`, commits
 //! them in one transaction, and only then answers and sends. When that fails it loads the store again.
 
+mod alone;
 mod apply;
 mod assignments;
 mod claims;

@@ -144,6 +144,13 @@ pub enum Reason {
         /// Where.
         node: String,
     },
+    /// A node has, or may have, something of a slot of which its records know nothing or nothing any more.
+    Leftover {
+        /// Where.
+        node: String,
+        /// What keeps the node from ending it, or from telling what it has, as it says itself.
+        troubles: Vec<String>,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -184,10 +191,7 @@ impl fmt::Display for Reason {
             }
             Reason::NotAcknowledged { node, troubles } => {
                 write!(f, "{node} has not yet said that it knows of the new job")?;
-                match troubles.as_slice() {
-                    [] => Ok(()),
-                    troubles => write!(f, ": {}", troubles.join("; ")),
-                }
+                because(f, troubles)
             }
             Reason::NodeSilent { node, silence, replaced_in: None } => {
                 write!(f, "{node} has been silent for {silence}")
@@ -239,8 +243,17 @@ impl fmt::Display for Reason {
                  `lapstrake-controller accept-restored` lets them run again",
             ),
             Reason::Emptying { node } => write!(f, "its job on {node} is being stopped"),
+            Reason::Leftover { node, troubles } => {
+                write!(f, "{node} has not yet said that nothing of it runs there any more")?;
+                because(f, troubles)
+            }
         }
     }
+}
+
+/// `: the container engine does not answer; …`, if there is anything.
+fn because(f: &mut fmt::Formatter<'_>, troubles: &[String]) -> fmt::Result {
+    if troubles.is_empty() { Ok(()) } else { write!(f, ": {}", troubles.join("; ")) }
 }
 
 /// `node-a: …; node-b: …`

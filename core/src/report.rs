@@ -310,6 +310,11 @@ pub struct Use {
 pub const LEDGER_TROUBLE: &str = "the ledger cannot be written";
 
 impl NodeReport {
+    /// Whether something may run in a slot of which the node's ledger knows nothing.
+    pub fn may_have_stray(&self, slot: &SlotId) -> bool {
+        self.strays_unclear || self.strays.iter().any(|stray| stray.slot == *slot)
+    }
+
     /// The troubles that keep the node from taking a newer set. It takes one whatever its engine and its disks are like.
     pub fn troubles_with_sets(&self) -> Vec<String> {
         self.troubles.iter().filter(|said| said.starts_with(LEDGER_TROUBLE)).cloned().collect()
@@ -401,4 +406,17 @@ pub struct NodeReport {
     pub troubles: Vec<String>,
     /// The disk that keeps it from beginning jobs, if one does.
     pub full_disk: Option<FullDisk>,
+    /// What runs, or may, and is of no job that the ledger holds: a ledger that was lost had begun it. Sorted by job.
+    pub strays: Vec<StrayReport>,
+    /// Whether there may be more of those: the engine has not told what runs, or not all of it.
+    pub strays_unclear: bool,
+}
+
+/// A job of which only its containers tell.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StrayReport {
+    /// The job.
+    pub job: JobId,
+    /// The slot that it was started in.
+    pub slot: SlotId,
 }

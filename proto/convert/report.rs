@@ -5,7 +5,8 @@ use super::spec::{mirror, value};
 use crate::{limits, v1};
 use lapstrake_core::ids::{DeploymentId, JobId};
 use lapstrake_core::report::{
-    Capacity, Failure, FullDisk, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
+    Capacity, Failure, FullDisk, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport,
+    StrayReport, Use,
 };
 use lapstrake_core::time::{Millis, Wall};
 use std::net::IpAddr;
@@ -35,6 +36,8 @@ impl From<NodeReport> for v1::NodeReport {
             capacity: Some(core.capacity.into()),
             troubles: field::troubles(core.troubles),
             full_disk: core.full_disk.map(Into::into),
+            strays: core.strays.into_iter().map(Into::into).collect(),
+            strays_unclear: core.strays_unclear,
         }
     }
 }
@@ -44,6 +47,8 @@ impl TryFrom<v1::NodeReport> for NodeReport {
     fn try_from(wire: v1::NodeReport) -> Result<Self, Malformed> {
         let jobs = list("jobs", wire.jobs, limits::JOBS)?;
         rising("jobs", &jobs, |report: &JobReport| report.job)?;
+        let strays = list("strays", wire.strays, limits::JOBS)?;
+        rising("strays", &strays, |report: &StrayReport| report.job)?;
         Ok(NodeReport {
             generation: optional("generation", wire.generation)?,
             jobs,
@@ -51,7 +56,22 @@ impl TryFrom<v1::NodeReport> for NodeReport {
             capacity: required("capacity", wire.capacity)?,
             troubles: field::troubles(wire.troubles),
             full_disk: wire.full_disk.map(Into::into),
+            strays,
+            strays_unclear: wire.strays_unclear,
         })
+    }
+}
+
+impl From<StrayReport> for v1::StrayReport {
+    fn from(core: StrayReport) -> Self {
+        v1::StrayReport { job_id: id_bytes(core.job.0), slot: Some(core.slot.into()) }
+    }
+}
+
+impl TryFrom<v1::StrayReport> for StrayReport {
+    type Error = Malformed;
+    fn try_from(wire: v1::StrayReport) -> Result<Self, Malformed> {
+        Ok(StrayReport { job: JobId(field::id("job_id", &wire.job_id)?), slot: required("slot", wire.slot)? })
     }
 }
 

@@ -171,6 +171,8 @@ impl Scene {
             capacity: Default::default(),
             troubles: vec!["a forgery".into()],
             full_disk: None,
+            strays: Vec::new(),
+            strays_unclear: false,
         };
         let (cluster, boot) = (self.node.identity.cluster, BootId(mint::id()));
         AgentWord::Hello(Hello {

@@ -468,6 +468,8 @@ async fn a_word_that_breaks_a_rule_ends_the_liars_session_with_the_field_and_not
     }
     let slot = |target: &str| Some(v1::SlotId { target: target.into(), ..scene.slot(own) });
     let jobs = |job: v1::JobReport| v1::NodeReport { jobs: vec![job], ..scene.report() };
+    let stray = v1::StrayReport { job_id: good.job_id.clone(), slot: good.slot.clone() };
+    let strays = |times, stray| v1::NodeReport { strays: vec![stray; times], ..scene.report() };
     let reports = [
         ("jobs[0].phase", jobs(v1::JobReport { phase: 99, ..good.clone() })),
         ("jobs[0].health", jobs(v1::JobReport { health: -1, ..good.clone() })),
@@ -478,6 +480,9 @@ async fn a_word_that_breaks_a_rule_ends_the_liars_session_with_the_field_and_not
         ("jobs[0].job_id", jobs(v1::JobReport { job_id: giant.clone().into_bytes(), ..good.clone() })),
         ("jobs[0].address", jobs(v1::JobReport { address: Some(vec![1, 2, 3]), ..good.clone() })),
         ("jobs[1]", v1::NodeReport { jobs: vec![good.clone(), good.clone()], ..scene.report() }),
+        ("strays[0].slot", strays(1, v1::StrayReport { slot: None, ..stray.clone() })),
+        ("strays[0].job_id", strays(1, v1::StrayReport { job_id: giant.clone().into_bytes(), ..stray.clone() })),
+        ("strays[1]", strays(2, stray.clone())),
         ("capacity", v1::NodeReport { capacity: None, ..scene.report() }),
         ("generation", v1::NodeReport { generation: beyond, ..scene.report() }),
     ];

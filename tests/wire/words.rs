@@ -15,7 +15,8 @@ use lapstrake_core::message::{
     AgentWord, ControllerWord, Credentials, Elsewhere, Exec, Hello, LogRange, ResolvedImage, TerminalSize, Way as Entry,
 };
 use lapstrake_core::report::{
-    Capacity, Failure, FullDisk, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport, Use,
+    Capacity, Failure, FullDisk, Health, JobPhase, JobReport, NodeReport, ReplacementPhase, ReplacementReport,
+    StrayReport, Use,
 };
 use lapstrake_core::root::RootId;
 use lapstrake_core::spec::{
@@ -326,14 +327,20 @@ pub fn node_report() -> impl Strategy<Value = NodeReport> {
         .prop_flat_map(|jobs| jobs.into_iter().map(job_report).collect::<Vec<_>>());
     let capacity = any::<(u32, u64)>().prop_map(|(cpu_milli, memory_bytes)| Capacity { cpu_milli, memory_bytes });
     let full_disk = (sentence(), 0..=100u32).prop_map(|(folder, mark_percent)| FullDisk { folder, mark_percent });
-    (of(generation()), jobs, vec(replacement_report(), 0..3), capacity, vec(sentence(), 0..3), of(full_disk)).prop_map(
-        |(generation, jobs, replacements, capacity, troubles, full_disk)| NodeReport {
+    let strays = btree_map(any::<u128>(), slot(), 0..4).prop_map(|strays| {
+        strays.into_iter().map(|(job, slot)| StrayReport { job: JobId(job), slot }).collect::<Vec<_>>()
+    });
+    let lists = (jobs, vec(replacement_report(), 0..3), vec(sentence(), 0..3), strays);
+    (of(generation()), lists, capacity, of(full_disk), any::<bool>()).prop_map(
+        |(generation, (jobs, replacements, troubles, strays), capacity, full_disk, strays_unclear)| NodeReport {
             generation,
             jobs,
             replacements,
             capacity,
             troubles,
             full_disk,
+            strays,
+            strays_unclear,
         },
     )
 }

@@ -134,11 +134,15 @@ impl Containers {
             let mut changed = !seen.engine_answers;
             seen.engine_answers = true;
             seen.engine_trouble = None;
-            for (attempt, one) in &listed {
-                if let Some(address) = one.address
-                    && (seen.containers.contains_key(attempt) || seen.unclear.contains_key(attempt))
-                {
-                    changed |= seen.addresses.insert(*attempt, address) != Some(address);
+            for (attempt, one) in listed {
+                if !seen.containers.contains_key(&attempt) && !seen.unclear.contains_key(&attempt) {
+                    continue;
+                }
+                if let Some(address) = one.address {
+                    changed |= seen.addresses.insert(attempt, address) != Some(address);
+                }
+                if let Some(slot) = one.slot {
+                    changed |= seen.slots.insert(attempt, slot.clone()) != Some(slot);
                 }
             }
             changed

@@ -493,7 +493,11 @@ fn last(lines: Vec<Written>, count: Option<u32>) -> Vec<String> {
 impl Runtime for FakeRuntime {
     fn list(&self) -> Outcome<'_, BTreeMap<Attempt, Listed>> {
         Box::pin(async {
-            let entry = |made: &Made| Listed { brief: made.look.brief(), address: Some(made.order.address) };
+            let entry = |made: &Made| Listed {
+                brief: made.look.brief(),
+                address: Some(made.order.address),
+                slot: Some(made.order.slot.clone()),
+            };
             Ok(self.up()?.containers.iter().map(|(attempt, made)| (*attempt, entry(made))).collect())
         })
     }

@@ -47,6 +47,8 @@ pub fn report(trouble: &str) -> NodeReport {
         capacity: Capacity { cpu_milli: 2_000, memory_bytes: 1 << 30 },
         troubles: vec![trouble.to_owned()],
         full_disk: None,
+        strays: Vec::new(),
+        strays_unclear: false,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::node::routes::is_good;
 use crate::node::seen::{Container, NodeConfig, Now, Seen};
 use crate::report::{Health, JobPhase};
 use crate::routes::Route;
-use crate::spec::WhenCutOff;
+use crate::spec::{Strategy, WhenCutOff};
 use crate::values::Binding;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -318,15 +318,20 @@ fn addresses_are_unique(found: &mut Findings, before: &Ledger, after: &Ledger, s
 }
 
 /// Whether a job is beside another that is up and ends, where no two of the slot may be up together; or, coming in the place of
-/// one, beside any.
+/// one, beside any. What runs is the engine's to say, and so is the slot of what the ledger does not know: its labels name it,
+/// and as long as nobody has read them it may be any.
 fn is_beside_another(ledger: &Ledger, seen: &Seen, job: JobId) -> bool {
     let Some(job) = ledger.jobs.get(&job) else { return false };
     let (slot, id) = (&job.assignment.slot, job.assignment.job);
     let comes_instead = ledger.under_way(slot).is_some_and(|one| one.manner == Manner::Instead && one.new == Some(id));
+    let is_recreated = job.assignment.run.spec.deploy.strategy == Strategy::Recreate;
     let running = seen.containers.iter().filter(|(_, one)| matches!(one, Container::Running { .. }));
-    let others = running.filter_map(|(attempt, _)| ledger.jobs.get(&attempt.job));
-    let mut others = others.filter(|other| other.assignment.slot == *slot && other.assignment.job != id);
-    others.any(|other| comes_instead || ((other.alone || job.alone) && !ledger.shall_be_up(other)))
+    let mut others = running.map(|(attempt, _)| attempt).filter(|attempt| attempt.job != id);
+    others.any(|attempt| match ledger.jobs.get(&attempt.job) {
+        Some(other) if other.assignment.slot != *slot => false,
+        Some(other) => comes_instead || ((other.alone || job.alone) && !ledger.shall_be_up(other)),
+        None => (is_recreated || comes_instead) && seen.slots.get(attempt).is_none_or(|of| of == slot),
+    })
 }
 
 fn action_is_allowed(found: &mut Findings, ledger: &Ledger, seen: &Seen, action: &Action) {

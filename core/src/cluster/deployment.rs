@@ -169,6 +169,13 @@ impl Cluster {
         }
         let empty = |slot: &&SlotId| self.get::<Slot>(slot).is_none_or(|slot| slot.job.is_none());
         let missing: Vec<&SlotId> = wanted.iter().filter(empty).collect();
+        let mut waits = false;
+        for slot in &missing {
+            waits |= self.waits_for_leftovers(live, service, slot, revision, cx, follow);
+        }
+        if waits {
+            return false;
+        }
         let candidates = self.candidates(live, service, Some(revision), cx);
         let homes: Vec<Option<NodeId>> = missing.iter().map(|slot| service.wanted.home_of(slot.number)).collect();
         let places = place_at(&homes, revision.demand(), candidates);

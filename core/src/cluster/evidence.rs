@@ -36,7 +36,11 @@ impl Cluster {
             if !self.is_acknowledged(live, &slot) {
                 continue;
             }
-            match proof(&slot, report) {
+            let proof = match &slot.job {
+                Some(job) => proof(&slot, job, report),
+                None => self.proof_of_end(&slot, report),
+            };
+            match proof {
                 Proof::None => {}
                 Proof::Empty => self.drop_slot(&slot.id),
                 Proof::Outcome(outcome) => {
@@ -55,6 +59,15 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// What a picture proves of a slot that is being emptied. A node that has lost its ledger has no job of it, and its container
+    /// may run all the same.
+    fn proof_of_end(&self, slot: &Slot, report: &NodeReport) -> Proof {
+        let under_way = report.replacements.iter().any(|it| it.slot == slot.id && !it.phase.is_final());
+        let alive = jobs_of(report, slot).any(|job| !job.phase.is_final());
+        let may_run = report.may_have_stray(&slot.id) && self.next_is_alone(slot);
+        if alive || under_way || may_run { Proof::None } else { Proof::Empty }
     }
 
     /// Records how far each replacement is, in the deployment that asked for it. What a node says of another node's slot is
@@ -138,14 +151,10 @@ impl Cluster {
     }
 }
 
-/// What a picture of a set that named the slot so proves.
-fn proof(slot: &Slot, report: &NodeReport) -> Proof {
+/// What a picture of a set that named the slot so proves of the job that it was given.
+fn proof(slot: &Slot, job: &SlotJob, report: &NodeReport) -> Proof {
     let replacement = report.replacements.iter().find(|it| it.slot == slot.id);
     let under_way = replacement.is_some_and(|it| !it.phase.is_final());
-    let Some(job) = slot.job else {
-        let alive = jobs_of(report, slot).any(|job| !job.phase.is_final());
-        return if alive || under_way { Proof::None } else { Proof::Empty };
-    };
     // What a newer assignment has overtaken runs to its end first.
     if under_way {
         return Proof::None;

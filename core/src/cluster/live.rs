@@ -37,6 +37,8 @@ pub struct Live {
     /// Slots of nodes that came without a ledger and have not said since what they have of them. Until they do, another job
     /// would be started while theirs still runs and nobody knows it.
     pub(crate) forgotten: BTreeSet<SlotId>,
+    /// Nodes that came back without a ledger and have not said since what runs there.
+    pub(crate) unclear: BTreeSet<NodeId>,
     /// The store was restored, and nobody has accepted that nodes stop what it does not name.
     pub restored: bool,
     /// Versions of values that the rim could not open when it last looked, and why.
@@ -94,6 +96,7 @@ impl Live {
             one_offs_begun: BTreeMap::new(),
             one_offs_ended: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            unclear: BTreeSet::new(),
             restored: false,
             unreadable: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -133,6 +136,15 @@ impl Live {
     /// The open registration of a node.
     pub fn session(&self, node: NodeId) -> Option<SessionId> {
         self.nodes.get(&node).and_then(|live| live.session)
+    }
+
+    /// Whether a node says that it has something of a slot, or has come back without knowing what it has.
+    pub(crate) fn may_have(&self, node: NodeId, slot: &SlotId) -> bool {
+        let has = |report: &NodeReport| {
+            let has_job = report.jobs.iter().any(|job| job.slot == *slot && !job.phase.is_final());
+            has_job || report.strays.iter().any(|stray| stray.slot == *slot)
+        };
+        self.unclear.contains(&node) || self.report(node).is_some_and(has)
     }
 
     /// A node's newest picture of itself, however old.

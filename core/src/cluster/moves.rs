@@ -59,6 +59,9 @@ impl Cluster {
         cx: &Context<'_>,
         follow: &mut Followup,
     ) -> bool {
+        if self.waits_for_leftovers(live, service, &slot.id, revision, cx, follow) {
+            return false;
+        }
         let candidates = self.candidates(live, service, Some(revision), cx);
         match place(1, revision.demand(), candidates).remove(0) {
             Ok(_) if self.ends_first(live, revision, slot, cx.tick) => {

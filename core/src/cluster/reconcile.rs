@@ -135,8 +135,7 @@ impl Cluster {
     /// slot may be up, when a job there would be replaced too.
     fn gives_way_at(&self, live: &Live, service: &Service, slot: &Slot) -> Tick {
         let lost = live.pulse(slot.node).lost_at();
-        let has_successor = !service.deleting && service.spec.deploy.strategy == Strategy::Recreate;
-        let last = slot.previous.first().filter(|_| has_successor);
+        let last = slot.previous.first().filter(|_| self.next_is_alone(slot));
         let revision = last.and_then(|job| self.get::<Revision>(&(service.id, job.revision)));
         revision.map_or(lost, |revision| lost + revision.spec.replace_after)
     }
@@ -264,6 +263,9 @@ impl Cluster {
             return true;
         };
         let Some(revision) = self.get::<Revision>(&(service.id, job.revision)).cloned() else { return false };
+        if self.waits_for_leftovers(live, service, &slot.id, &revision, cx, follow) {
+            return false;
+        }
         let mut candidates = self.candidates(live, service, Some(&revision), cx);
         candidates.retain(|candidate| candidate.node != slot.node);
         let from = self.node_name(slot.node);
@@ -360,6 +362,9 @@ impl Cluster {
                 Reason::NotAcknowledged { node, troubles }
             }
             (_, None) if live.restored => Reason::Restored { node },
+            (_, None) if report.is_some_and(|report| report.may_have_stray(&slot.id)) && self.next_is_alone(slot) => {
+                Reason::Leftover { node, troubles: report.map(|report| report.troubles.clone()).unwrap_or_default() }
+            }
             (_, None) => Reason::Emptying { node },
             (Some(it), Some(_)) => {
                 Reason::Replacing { node, phase: it.phase.word(), agent_waits: it.waits_for.clone() }

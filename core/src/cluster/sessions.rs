@@ -63,6 +63,10 @@ impl Cluster {
         live.forgotten.retain(|slot| self.get::<Slot>(slot).is_some_and(|slot| slot.node != node.id));
         if hello.report.generation.is_none() {
             self.lead_back(live, node.id);
+            // A machine that has just joined had nothing to forget.
+            if node.boot.is_some() {
+                live.unclear.insert(node.id);
+            }
         } else {
             self.mark_untold(live, node.id, &hello.report);
         }
@@ -103,6 +107,9 @@ impl Cluster {
         }
         self.edit::<Node>(&id, |node| node.capacity = report.capacity);
         known.report = Some(report.clone());
+        if !report.strays_unclear {
+            live.unclear.remove(&id);
+        }
         self.unmark_told(live, id, &report);
         self.take_outcomes(id, &report, cx);
         self.settle_slots(live, id, &report);

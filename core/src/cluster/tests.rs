@@ -1,6 +1,7 @@
 //! The cluster's decisions with model agents: what the product promises, as sentences.
 
 mod agent;
+mod alone;
 mod applying;
 mod claims;
 mod deploying;

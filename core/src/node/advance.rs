@@ -20,7 +20,7 @@ use crate::node::seen::{NodeConfig, Now, Seen};
 use crate::time::Tick;
 
 pub(super) use address::unused_networks;
-pub(super) use stray::{STRAY_GRACE, is_live};
+pub(super) use stray::{STRAY_GRACE, in_the_way, is_live, strays};
 
 /// One instant may carry a slot through every phase (a worker whose image is there and whose old job is gone): ten
 /// phases, each with a phase of a job. More passes than that mean that two parts undo each other.

@@ -90,7 +90,8 @@ fn pulls(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
     actions.extend(asked.into_values().map(|(image, login)| Action::Pull { image: image.clone(), login }));
 }
 
-/// Containers to make and start: on a standing bridge, with an address, and when nothing of an earlier attempt is left.
+/// Containers to make and start: on a standing bridge, with an address, and when nothing of an earlier attempt is left, nor of
+/// another job where that cannot be.
 fn runs(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
     for job in ledger.jobs.values().filter(|job| job.drain_until.is_none() && seen.engine_answers) {
         let run = &job.assignment.run;
@@ -112,7 +113,7 @@ fn runs(ledger: &Ledger, seen: &Seen, actions: &mut Vec<Action>) {
         let has_older = seen.attempts_of(job.assignment.job).any(|one| *one != job.key());
         let stands = seen.networks.contains(&run.environment);
         let (Some(address), Some(subnet)) = (job.address, ledger.subnets.get(&run.environment)) else { continue };
-        if is_due && stands && !has_older {
+        if is_due && stands && !has_older && advance::in_the_way(ledger, seen, job).is_none() {
             let (slot, run) = (job.assignment.slot.clone(), Box::new(run.clone()));
             actions.push(Action::Run { attempt: job.key(), slot, address, subnet: *subnet, run });
         }

@@ -1,6 +1,6 @@
 //! What a slot waits for. The sentence is the same for the operator, the log and the tests.
 
-use crate::ids::SlotId;
+use crate::ids::{JobId, SlotId};
 use crate::report::Failure;
 use crate::time::Millis;
 use alloc::string::String;
@@ -48,6 +48,13 @@ pub enum Reason {
     EarlierAttempt,
     /// Another job of the slot still ends, and the two cannot be up together.
     OtherJob,
+    /// A container of a job that the ledger does not know still ends, and no other can be up beside it.
+    Stray {
+        /// Of which job.
+        job: JobId,
+        /// It is not stopped: the controller's store was restored, and nobody has accepted that.
+        is_kept: bool,
+    },
     /// It is ready, and waits until the controller says that the deployment's other jobs are.
     Held,
     /// It is ready and gets a share of the requests, until the controller says more.
@@ -160,6 +167,19 @@ impl fmt::Display for Reason {
             Reason::FailedHere { failure } => write!(f, "waits for the controller: {failure}"),
             Reason::EarlierAttempt => f.write_str("waits until the job's earlier attempt has ended"),
             Reason::OtherJob => f.write_str("waits until the slot's other job has ended"),
+            Reason::Stray { job, is_kept } => {
+                write!(
+                    f,
+                    "waits until job {job} has ended, which runs in this slot and of which the node has no record"
+                )?;
+                match is_kept {
+                    true => f.write_str(
+                        "; the controller's store was restored, and what it does not name is stopped only after \
+                         `lapstrake-controller accept-restored`",
+                    ),
+                    false => Ok(()),
+                }
+            }
             Reason::Held => f.write_str("ready; waits until all jobs of the deployment are"),
             Reason::Share { percent } => write!(f, "ready; has {percent} % of the requests until it is given the rest"),
             Reason::Image { reference } => write!(f, "waits for the image {reference}"),

@@ -1,6 +1,7 @@
 //! The node's picture of itself, for the controller and for people.
 
 use crate::ids::SlotId;
+use crate::node::advance::strays;
 use crate::node::disk::Disk;
 use crate::node::health::{failed_check, health};
 use crate::node::images;
@@ -8,9 +9,9 @@ use crate::node::ledger::{Job, Ledger};
 use crate::node::plan::waits;
 use crate::node::reason::Reason;
 use crate::node::routes::all_bad;
-use crate::node::seen::{Container, Now, Seen};
-use crate::report::{Health, JobReport, NodeReport, ReplacementReport};
-use alloc::collections::BTreeMap;
+use crate::node::seen::{Attempt, Container, Now, Seen};
+use crate::report::{Health, JobReport, NodeReport, ReplacementReport, StrayReport};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -18,6 +19,7 @@ use core::net::IpAddr;
 /// The whole picture.
 pub fn report(ledger: &Ledger, seen: &Seen, now: Now) -> NodeReport {
     let waits: BTreeMap<SlotId, Reason> = waits(ledger, seen, now.tick).into_iter().collect();
+    let strays = strays(ledger, seen);
     NodeReport {
         generation: ledger.generation,
         jobs: ledger.jobs.values().map(|job| job_report(job, seen, &waits)).collect(),
@@ -25,7 +27,17 @@ pub fn report(ledger: &Ledger, seen: &Seen, now: Now) -> NodeReport {
         capacity: seen.capacity,
         troubles: troubles(ledger, seen),
         full_disk: seen.disks.iter().flatten().find_map(Disk::full),
+        strays_unclear: !seen.engine_answers || strays.iter().any(|attempt| !seen.slots.contains_key(attempt)),
+        strays: stray_reports(&strays, seen),
     }
+}
+
+/// Each job once, whatever it has of containers.
+fn stray_reports(strays: &BTreeSet<Attempt>, seen: &Seen) -> Vec<StrayReport> {
+    let of = |attempt: &Attempt| Some(StrayReport { job: attempt.job, slot: seen.slots.get(attempt)?.clone() });
+    let mut reports: Vec<StrayReport> = strays.iter().filter_map(of).collect();
+    reports.dedup_by_key(|report| report.job);
+    reports
 }
 
 fn job_report(job: &Job, seen: &Seen, waits: &BTreeMap<SlotId, Reason>) -> JobReport {

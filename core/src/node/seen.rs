@@ -1,6 +1,6 @@
 //! What the agent sees of its node: possibly old, possibly unknown, which is a value of its own.
 
-use crate::ids::{BootId, EnvironmentId, JobId};
+use crate::ids::{BootId, EnvironmentId, JobId, SlotId};
 use crate::node::action::Subnet;
 use crate::node::disk::Disk;
 use crate::node::images::{Brought, Listing};
@@ -49,6 +49,9 @@ pub struct Seen {
     pub starting: BTreeSet<Attempt>,
     /// The static addresses of the containers, as far as they are known, so that a lost ledger finds them again.
     pub addresses: BTreeMap<Attempt, Ipv4Addr>,
+    /// The slots that the containers' labels name, as far as they were read: of those that a lost ledger has forgotten nothing
+    /// else tells which slot they fill.
+    pub slots: BTreeMap<Attempt, SlotId>,
     /// When this agent process sent an attempt its stop signal: the grace until SIGKILL counts from here.
     pub terminated_at: BTreeMap<Attempt, Tick>,
     /// Images by `BoundImage::pinned`; one that is not named was not asked for since the agent started.

@@ -414,3 +414,142 @@ fn a_replacement_keeps_when_its_new_job_was_good_first_and_what_it_answered_befo
     let told = &world.last_plan.as_ref().expect("a plan").report.replacements[0];
     assert_eq!(told.bad_answer, one.bad_answer);
 }
+
+/// A node that has lost its ledger while the job 1 of the slot runs, which does not end on its stop signal, and is given the
+/// job 11 for it.
+fn overtaken_without_a_ledger(change: impl Fn(&mut Assignment)) -> World {
+    let mut world = World::default();
+    let mut old = assignment(slot(1, 1), 1, 1, Behaviour::Stubborn);
+    change(&mut old);
+    world.accept(vec![old]);
+    world.until("job 1 runs", |world| world.routed() == [1]);
+    world.lose_ledger();
+    world.set_number = 10;
+    world.accept(next(1, Behaviour::Good, change));
+    world
+}
+
+#[test]
+fn recreate_starts_nothing_beside_a_container_that_a_lost_ledger_has_forgotten_and_says_so() {
+    let mut world = overtaken_without_a_ledger(recreate);
+    world.until("the image is there", |world| world.images.contains_key(&Behaviour::Good.image()));
+    world.pass(2_000);
+    assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
+    let job = JobId(1);
+    let why = format!("waits until job {job} has ended, which runs in this slot and of which the node has no record");
+    assert_eq!(world.why(&slot(1, 1)), why);
+    assert_eq!(world.replacement(&slot(1, 1)).phase, Phase::Pulling, "pull first");
+    world.until("the new one serves", |world| world.routed() == [11]);
+    let (kill, run) = (world.when("kill", 1).unwrap(), world.when("run", 11).unwrap());
+    assert!(run >= kill, "started at {run}, and the other was killed at {kill}");
+}
+
+#[test]
+fn a_strategy_that_may_have_two_jobs_up_does_not_wait_for_what_a_lost_ledger_has_forgotten() {
+    let mut world = overtaken_without_a_ledger(|_| {});
+    world.until("the new one serves", |world| world.routed() == [11]);
+    assert!(world.is_up(1), "it has its stop grace still");
+}
+
+#[test]
+fn recreate_waits_for_the_proxy_that_keeps_a_forgotten_container_from_being_stopped_and_names_it() {
+    let mut world = World::default();
+    let mut old = assignment(slot(1, 1), 1, 1, Behaviour::Good);
+    recreate(&mut old);
+    world.accept(vec![old]);
+    world.until("job 1 runs", |world| world.routed() == [1]);
+    world.lose_ledger();
+    world.set_number = 10;
+    world.proxies[0].stuck = true;
+    world.accept(next(1, Behaviour::Good, recreate));
+    world.pass(20_000);
+    assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
+    let why = format!("waits for proxy 100 to acknowledge route table {}", world.ledger.table.generation);
+    assert_eq!(world.why(&slot(1, 1)), why);
+    world.proxies[0].stuck = false;
+    world.until("the new one serves", |world| world.routed() == [11]);
+}
+
+#[test]
+fn recreate_waits_for_the_operator_where_a_restored_store_keeps_forgotten_containers_from_being_stopped() {
+    let mut world = World::default();
+    let mut old = assignment(slot(1, 1), 1, 1, Behaviour::Good);
+    recreate(&mut old);
+    world.accept(vec![old]);
+    world.until("job 1 runs", |world| world.routed() == [1]);
+    world.lose_ledger();
+    world.set_number = 10;
+    world.accept_with(next(1, Behaviour::Good, recreate), false);
+    world.pass(20_000);
+    assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
+    assert!(world.why(&slot(1, 1)).ends_with("`lapstrake-controller accept-restored`"), "{}", world.why(&slot(1, 1)));
+    world.accept_with(next(1, Behaviour::Good, recreate), true);
+    world.until("the new one serves", |world| world.routed() == [11]);
+}
+
+#[test]
+fn recreate_starts_nothing_beside_a_forgotten_container_of_which_nobody_knows_yet_which_slot_it_fills() {
+    let mut world = World::default();
+    // What a dying agent had begun comes up only now: an event tells of it, and the list that has its labels comes later.
+    world.accept(vec![assignment(slot(2, 1), 1, 1, Behaviour::Stubborn)]);
+    world.until("job 1 runs", |world| world.routed() == [1]);
+    world.unlabelled.insert(JobId(1));
+    world.lose_ledger();
+    world.set_number = 10;
+    world.accept(next(1, Behaviour::Good, recreate));
+    world.pass(2_000);
+    assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
+    world.unlabelled.clear();
+    world.until("the new one serves", |world| world.routed() == [11]);
+    assert!(world.is_up(1), "it is another slot's");
+}
+
+#[test]
+fn recreate_starts_nothing_beside_a_forgotten_container_that_comes_up_when_its_own_is_about_to_be_made() {
+    let mut world = World::default();
+    world.accept(vec![assignment(slot(2, 1), 5, 1, Behaviour::Good)]);
+    world.until("job 5 runs", |world| world.routed() == [5]);
+    world.lose_ledger();
+    world.set_number = 10;
+    // No address is given away before the proxy has acknowledged the first table.
+    world.proxies[0].stuck = true;
+    world.accept(next(1, Behaviour::Good, recreate));
+    world.until("it waits for its address", |world| world.job(11).phase == JobPhase::Creating);
+    world.comes_up(&assignment(slot(1, 1), 1, 1, Behaviour::Stubborn));
+    world.proxies[0].stuck = false;
+    world.until("the new one serves", |world| world.routed() == [11]);
+    assert!(!world.is_up(1));
+}
+
+#[test]
+fn a_node_tells_what_runs_without_its_knowledge_and_in_which_slot_and_whether_that_may_be_all() {
+    let mut world = World::default();
+    world.accept(vec![
+        assignment(slot(1, 1), 1, 1, Behaviour::Good),
+        assignment(slot(1, 2), 2, 1, Behaviour::Stubborn),
+        assignment(slot(2, 1), 3, 1, Behaviour::Good),
+    ]);
+    world.until("all run", |world| world.routed() == [1, 2, 3]);
+    let told = |world: &World| {
+        let report = &world.last_plan.as_ref().expect("a plan").report;
+        let strays: Vec<_> = report.strays.iter().map(|one| (one.job.0, one.slot.clone())).collect();
+        (strays, report.strays_unclear)
+    };
+    assert_eq!(told(&world), (vec![], false));
+    world.engine_is_up = false;
+    world.lose_ledger();
+    world.set_number = 10;
+    world.decide();
+    assert_eq!(told(&world), (vec![], true), "the engine has not told yet what runs");
+    world.engine_is_up = true;
+    world.unlabelled.insert(JobId(3));
+    world.mute.insert(JobId(1));
+    world.decide();
+    assert_eq!(told(&world), (vec![(1, slot(1, 1)), (2, slot(1, 2))], true), "of one nobody knows which slot it fills");
+    world.unlabelled.clear();
+    world.mute.clear();
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    assert_eq!(told(&world), (vec![(2, slot(1, 2))], false), "what is wanted is known again, and one has ended");
+    world.until("the other one has ended too", |world| !world.is_up(2));
+    assert_eq!(told(&world), (vec![], false));
+}

@@ -59,6 +59,8 @@ impl Behaviour {
 #[derive(Debug, Clone)]
 pub struct Process {
     pub behaviour: Behaviour,
+    pub slot: SlotId,
+    pub strategy: Strategy,
     pub address: core::net::Ipv4Addr,
     pub environment: EnvironmentId,
     pub started: u64,
@@ -100,6 +102,8 @@ pub struct World {
     pub bridges: Bridges,
     /// Jobs whose containers the engine lists and cannot be asked about.
     pub mute: BTreeSet<JobId>,
+    /// Jobs whose containers' labels have not been read yet: a list brings them.
+    pub unlabelled: BTreeSet<JobId>,
     /// The ledger cannot be written: nothing that `advance` says takes effect.
     pub disk_is_full: bool,
     pub set_number: u64,
@@ -229,6 +233,7 @@ impl World {
             images: BTreeMap::new(),
             bridges: Bridges::default(),
             mute: BTreeSet::new(),
+            unlabelled: BTreeSet::new(),
             disk_is_full: false,
             set_number: 0,
             kept_images: Some(BTreeSet::new()),
@@ -416,7 +421,7 @@ impl World {
                 self.seen.images.remove(pinned);
                 self.engine_is_up && self.images.remove(pinned).is_some()
             }
-            Action::Run { attempt, address, run, .. } => self.run(*attempt, *address, run),
+            Action::Run { attempt, slot, address, run, .. } => self.run(*attempt, slot, *address, run),
             Action::Watch { attempt, checks, was_good, .. } => {
                 self.seen.checks.insert(*attempt, vec![Reading::unasked(*was_good); checks.len()]).is_none()
             }
@@ -433,7 +438,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, attempt: Attempt, address: core::net::Ipv4Addr, run: &RunSpec) -> bool {
+    fn run(&mut self, attempt: Attempt, slot: &SlotId, address: core::net::Ipv4Addr, run: &RunSpec) -> bool {
         if !self.engine_is_up {
             return false;
         }
@@ -446,14 +451,38 @@ impl World {
         for (other, process) in up {
             assert_ne!(other.job, attempt.job, "two containers of one job at once");
             assert_ne!(process.address, address, "one address twice");
+            // The first attempt of one that is to be alone has nobody beside it, a later one nobody of its kind: what came
+            // beside it since by another strategy stays.
+            let may_be_beside = attempt.number > 1 && process.strategy != Strategy::Recreate;
+            let is_beside = process.slot == *slot && run.spec.deploy.strategy == Strategy::Recreate && !may_be_beside;
+            assert!(!is_beside, "{attempt:?} starts beside {other:?} in {slot}, which is to be alone");
         }
         let routed_elsewhere = self.proxies.iter().any(|proxy| proxy.routed.contains(&attempt.job));
         let fresh = self.processes.iter().all(|(other, _)| other.job != attempt.job);
         assert!(fresh || !routed_elsewhere, "a new attempt gets the requests of the last one");
         let stands = self.bridges.own.get(&run.environment).expect("no container without its bridge");
         assert!(stands.contains(address), "{address} is not in {stands:?}");
+        self.begin(attempt, slot, address, run, behaviour)
+    }
+
+    /// What an agent that is gone had asked the engine for takes effect: the job's first container runs.
+    pub fn comes_up(&mut self, one: &Assignment) {
+        let attempt = Attempt { job: one.job, number: 1 };
+        self.begin(attempt, &one.slot, core::net::Ipv4Addr::new(10, 201, 99, 2), &one.run, Behaviour::Stubborn);
+    }
+
+    fn begin(
+        &mut self,
+        attempt: Attempt,
+        slot: &SlotId,
+        address: core::net::Ipv4Addr,
+        run: &RunSpec,
+        behaviour: Behaviour,
+    ) -> bool {
         let process = Process {
             behaviour,
+            slot: slot.clone(),
+            strategy: run.spec.deploy.strategy,
             address,
             environment: run.environment,
             started: self.now,
@@ -599,6 +628,8 @@ impl World {
         let was = std::mem::take(&mut self.seen.containers);
         self.seen.unclear.clear();
         self.seen.addresses = self.processes.iter().map(|(attempt, one)| (*attempt, one.address)).collect();
+        let labelled = self.processes.iter().filter(|(attempt, _)| !self.unlabelled.contains(&attempt.job));
+        self.seen.slots = labelled.map(|(attempt, one)| (*attempt, one.slot.clone())).collect();
         for (attempt, process) in &self.processes {
             if self.mute.contains(&attempt.job) {
                 self.seen.unclear.insert(*attempt, "no answer to inspect within 10 s".into());

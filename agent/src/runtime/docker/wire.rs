@@ -10,7 +10,9 @@ use bollard::models::{
     EventMessage,
 };
 use http::HeaderValue;
+use lapstrake_core::ids::SlotId;
 use lapstrake_core::node::seen::Attempt;
+use lapstrake_core::policy::why_not_a_name;
 use lapstrake_core::time::Millis;
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -52,6 +54,15 @@ pub fn attempt_of(labels: &HashMap<String, String>) -> Option<Attempt> {
     Some(Attempt { job, number })
 }
 
+/// Which slot labels name. It is told to the controller, which takes no words but its own.
+fn slot_of(labels: &HashMap<String, String>) -> Option<SlotId> {
+    let service = labels.get(&label("service"))?.parse().ok()?;
+    let (target, number) = labels.get(&label("slot"))?.rsplit_once('.')?;
+    let number = number.parse().ok().filter(|number| *number > 0)?;
+    let target = Some(target).filter(|target| why_not_a_name(target).is_none())?;
+    Some(SlotId { service, target: target.to_owned(), number })
+}
+
 /// Whose labels these are.
 pub fn owner_of(labels: &HashMap<String, String>) -> Option<Owner> {
     let cluster = labels.get(&label("cluster"))?.parse().ok()?;
@@ -61,11 +72,12 @@ pub fn owner_of(labels: &HashMap<String, String>) -> Option<Owner> {
 
 /// Reads an entry of a list; `None` when its labels name no attempt.
 pub fn listed(summary: ContainerSummary) -> Option<(Attempt, Listed)> {
-    let attempt = attempt_of(&summary.labels.unwrap_or_default())?;
+    let labels = summary.labels.unwrap_or_default();
+    let attempt = attempt_of(&labels)?;
     let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     // The configured address: the one in use is told only while it runs.
     let address = networks.into_values().find_map(|endpoint| endpoint.ipam_config?.ipv4_address?.parse().ok());
-    Some((attempt, Listed { brief: brief(summary.state?), address }))
+    Some((attempt, Listed { brief: brief(summary.state?), address, slot: slot_of(&labels) }))
 }
 
 /// The coarse state of a list's entry. Paused and restarting have a process; removing and dead have none any more.
@@ -246,7 +258,7 @@ fn chain(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lapstrake_core::ids::JobId;
+    use lapstrake_core::ids::{JobId, ServiceId};
 
     #[test]
     fn a_container_is_known_again_by_its_labels() {
@@ -257,6 +269,20 @@ mod tests {
         ]);
         assert_eq!(attempt_of(&labels), Some(Attempt { job: JobId(7), number: 3 }));
         assert_eq!(owner_of(&labels), None, "a cluster id that is none is not ours");
+    }
+
+    #[test]
+    fn the_slot_of_a_container_is_known_again_by_its_labels_unless_somebody_made_them_up() {
+        let slot = |slot: &str| {
+            let labels = [(label("service"), ServiceId(7).to_string()), (label("slot"), slot.to_owned())];
+            slot_of(&HashMap::from(labels))
+        };
+        assert_eq!(slot("web.3"), Some(SlotId { service: ServiceId(7), target: "web".into(), number: 3 }));
+        for made_up in
+            ["web", "web.", ".1", "web.0", "web.-1", "web.99999999999", "a b.1", "\u{202e}web.1", &"x".repeat(99)]
+        {
+            assert_eq!(slot(made_up), None, "{made_up}");
+        }
     }
 
     #[test]

@@ -25,13 +25,18 @@ pub struct Agent {
     pub begun: BTreeMap<JobId, u32>,
     pub replacements: BTreeMap<SlotId, ReplacementReport>,
     pub capacity: Capacity,
-    /// Jobs that run and that a lost ledger knew.
-    pub unknown: BTreeSet<JobId>,
+    /// What runs and a lost ledger knew, by its slot, with the steps that it takes to end it when nobody wants it.
+    pub strays: BTreeMap<JobId, (SlotId, u32)>,
+    /// Its engine has not told yet what runs.
+    pub blind: bool,
     /// Images that it holds itself, and their ids.
     pub images_here: BTreeMap<String, String>,
     /// The disk that keeps it from beginning jobs; placement is what is asked here, so it takes them all the same.
     pub full_disk: Option<FullDisk>,
 }
+
+/// So many steps a container takes to end that nobody wants any more.
+const STEPS_OF_A_STRAY: u32 = 4;
 
 /// What the process of a broken image does.
 pub fn crash() -> Failure {
@@ -73,7 +78,8 @@ impl Agent {
             begun: BTreeMap::new(),
             replacements: BTreeMap::new(),
             capacity,
-            unknown: BTreeSet::new(),
+            strays: BTreeMap::new(),
+            blind: false,
             images_here: BTreeMap::new(),
             full_disk: None,
         }
@@ -87,7 +93,19 @@ impl Agent {
             capacity: self.capacity,
             troubles: vec![],
             full_disk: self.full_disk.clone(),
+            strays: self.strays().filter(|_| !self.blind).collect(),
+            strays_unclear: self.blind,
         }
+    }
+
+    fn strays(&self) -> impl Iterator<Item = StrayReport> {
+        self.strays.iter().map(|(job, (slot, _))| StrayReport { job: *job, slot: slot.clone() })
+    }
+
+    /// What really runs in a slot, whatever is known or told of it.
+    pub fn runs_in(&self, slot: &SlotId) -> BTreeSet<JobId> {
+        let known = self.jobs.values().filter(|job| job.slot == *slot && job.phase == JobPhase::Running);
+        known.map(|job| job.job).chain(self.strays().filter(|it| it.slot == *slot).map(|it| it.job)).collect()
     }
 
     /// Takes a newer set. False for one that it has or that is older.
@@ -119,17 +137,23 @@ impl Agent {
 
     /// Its ledger is lost, and its jobs run on.
     pub fn lose_ledger(&mut self) {
-        self.unknown = core::mem::take(&mut self.jobs).into_keys().collect();
+        // What runs once leaves its container behind.
+        let has_container = |job: &JobReport| job.phase == JobPhase::Running || self.begun.contains_key(&job.job);
+        let left = core::mem::take(&mut self.jobs).into_values().filter(has_container);
+        self.strays.extend(left.map(|job| (job.job, (job.slot, STEPS_OF_A_STRAY))));
+        self.blind = true;
         self.current.clear();
         self.replacements.clear();
         self.wanted.clear();
         self.held = None;
     }
 
-    /// What is wanted and runs is taken over, as what it is wanted to be; what nobody wants ends.
+    /// What is wanted and runs is taken over, as what it is wanted to be; what nobody wants ends in its time.
     fn adopt(&mut self, wall: Wall) {
-        let unknown = core::mem::take(&mut self.unknown);
-        for wanted in self.wanted.clone().into_values().filter(|it| unknown.contains(&it.job)) {
+        for wanted in self.wanted.clone().into_values() {
+            if self.strays.remove(&wanted.job).is_none() {
+                continue;
+            }
             self.begin(&wanted, wall);
             let it = self.replacements.get_mut(&wanted.slot).unwrap();
             (it.phase, it.reached) = (ReplacementPhase::Ready, vec![(ReplacementPhase::Ready, wall)]);
@@ -160,7 +184,8 @@ impl Agent {
 
     /// One step of one slot. False when there is nothing to do.
     pub fn step(&mut self, broken: &BTreeSet<String>, wall: Wall) -> bool {
-        if self.step_once() {
+        let sees = core::mem::take(&mut self.blind);
+        if self.end_strays() | sees | self.step_once() {
             return true;
         }
         let under_way = || self.replacements.iter().filter(|(_, it)| !it.phase.is_final());
@@ -181,6 +206,16 @@ impl Agent {
             self.begin(next, wall);
         }
         next.is_some()
+    }
+
+    /// What nobody wants of what a lost ledger knew ends, which takes its time. True while there is any.
+    fn end_strays(&mut self) -> bool {
+        if self.held.is_none() || self.strays.is_empty() {
+            return false;
+        }
+        self.strays.values_mut().for_each(|(_, steps)| *steps -= 1);
+        self.strays.retain(|_, (_, steps)| *steps > 0);
+        true
     }
 
     /// Whether a replacement is ready and has to be released.

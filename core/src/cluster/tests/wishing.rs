@@ -13,7 +13,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-fn label(node: u128, set: &[(&str, &str)], remove: &[&str]) -> Command {
+pub fn label(node: u128, set: &[(&str, &str)], remove: &[&str]) -> Command {
     let set = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let remove: BTreeSet<String> = remove.iter().map(|key| key.to_string()).collect();
     Command::LabelNode { node: format!("node-{node}"), set, remove }

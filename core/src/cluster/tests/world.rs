@@ -13,6 +13,7 @@ use crate::cluster::state::*;
 pub use crate::cluster::tests::agent::Agent;
 use crate::cluster::*;
 use crate::ids::*;
+use crate::liveness::Liveness;
 use crate::message::{ControllerWord, Hello, ResolvedImage};
 use crate::report::*;
 use crate::spec::*;
@@ -444,7 +445,30 @@ impl World {
         let mut violations = check::of_state(&self.cluster);
         violations.extend(check::of_change(&self.before, &self.cluster));
         assert!(violations.is_empty(), "{violations:#?}");
+        self.judge_fills();
         self.before = self.cluster.clone();
+    }
+
+    /// A slot that is to be alone came to a node only when nothing of it ran on another one of its environment's that was heard,
+    /// whatever those had told.
+    fn judge_fills(&self) {
+        for slot in self.cluster.all::<Slot>() {
+            let (Some(job), Some(service)) = (slot.job, self.cluster.get::<Service>(&slot.id.service)) else {
+                continue;
+            };
+            let revision = self.cluster.get::<Revision>(&(service.id, job.revision));
+            let is_alone = revision.is_some_and(|it| it.spec.deploy.strategy == Strategy::Recreate);
+            let before = self.before.get::<Slot>(&slot.id);
+            if !is_alone || before.is_some_and(|before| before.node == slot.node && before.job.is_some()) {
+                continue;
+            }
+            for (id, agent) in self.agents.iter().filter(|(id, agent)| **id != slot.node && agent.connected) {
+                let is_heard = self.live.liveness(*id, self.tick) == Liveness::Ready;
+                let counts = is_heard && self.cluster.is_allotted(service.environment, *id);
+                let there = agent.runs_in(&slot.id);
+                assert!(!counts || there.is_empty(), "{} came to {} while {id} runs {there:?}", slot.id, slot.node);
+            }
+        }
     }
 
     pub fn service(&self, text: &str) -> &Service {

@@ -1,7 +1,7 @@
 //! One job: its attempts, one after the other, and its end.
 
 use crate::ids::JobId;
-use crate::node::advance::{Next, cut_off, once, replacement};
+use crate::node::advance::{Next, cut_off, once, replacement, stray};
 use crate::node::health::{Sight, exit_failure, failed_check, good_since, is_gone, last_bad_answer, ready_at, sight};
 use crate::node::ledger::{Job, Ledger, Manner, Replacement};
 use crate::node::reason::Reason;
@@ -122,16 +122,17 @@ pub fn has_image(seen: &Seen, job: &Job) -> bool {
     matches!(seen.images.get(job.assignment.run.image.pinned()), Some(Image::Present))
 }
 
-/// Whether another job of its slot has to end first, where two of them cannot be up together. One that only waits for its own
-/// turn is not in the way: an old job that dies meanwhile is started again.
-fn must_wait_for_other(ledger: &Ledger, seen: &Seen, job: &Job) -> bool {
+/// What of its slot has to end first, where two of its jobs cannot be up together. A job that only waits for its own turn is
+/// not in the way: an old job that dies meanwhile is started again.
+fn not_alone(ledger: &Ledger, seen: &Seen, job: &Job) -> Option<Reason> {
     let (slot, id) = (&job.assignment.slot, job.assignment.job);
     let is_new = |one: &&Replacement| one.manner == Manner::Instead && one.new == Some(id);
     let is_early = |one: &Replacement| one.phase < ReplacementPhase::Starting;
     let others = || ledger.jobs.values().filter(|other| other.assignment.slot == *slot && other.assignment.job != id);
     let is_over = |other: &Job| other.phase.is_final() && is_gone(other, seen);
-    ledger.under_way(slot).filter(is_new).is_some_and(is_early)
-        || others().any(|other| (other.alone || job.alone) && !(ledger.shall_be_up(other) || is_over(other)))
+    let must_wait = ledger.under_way(slot).filter(is_new).is_some_and(is_early)
+        || others().any(|other| (other.alone || job.alone) && !(ledger.shall_be_up(other) || is_over(other)));
+    if must_wait { Some(Reason::OtherJob) } else { stray::in_the_way(ledger, seen, job) }
 }
 
 /// A job that gets its image, or waits until it asks for it again.
@@ -145,8 +146,10 @@ fn pulling(ledger: &Ledger, seen: &Seen, job: &Job) -> Next<JobStep> {
     }
     let image = &job.assignment.run.image;
     match seen.images.get(image.pinned()) {
-        Some(Image::Present) if must_wait_for_other(ledger, seen, job) => Next::Wait(Reason::OtherJob, None),
-        Some(Image::Present) => Next::Go(JobStep::Enter(JobPhase::Creating)),
+        Some(Image::Present) => match not_alone(ledger, seen, job) {
+            Some(reason) => Next::Wait(reason, None),
+            None => Next::Go(JobStep::Enter(JobPhase::Creating)),
+        },
         Some(Image::Failed { said, at }) if *at >= job.since => {
             let failure = Failure::CannotPull { image: image.reference().to_string(), said: said.clone() };
             Next::Go(JobStep::FailPull(failure, *at))
@@ -187,7 +190,7 @@ fn what_the_container_needs(ledger: &Ledger, seen: &Seen, job: &Job) -> Reason {
     } else if has_older_container {
         Reason::EarlierAttempt
     } else {
-        Reason::Container
+        stray::in_the_way(ledger, seen, job).unwrap_or(Reason::Container)
     }
 }
 

@@ -1,0 +1,184 @@
+//! Slots in which no two jobs may be up together, when nodes forget what they have.
+
+use super::world::*;
+use crate::cluster::command::*;
+use crate::cluster::state::*;
+use crate::cluster::tests::wishing::label;
+use crate::ids::{JobId, NodeId, SlotId};
+use crate::report::{JobPhase, StrayReport};
+use crate::spec::{ServiceSpec, Strategy};
+use crate::time::Millis;
+use alloc::{format, vec};
+
+const WEB: &str = "shop/production/web";
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+
+/// The service with one job, on the nodes of a zone.
+fn bound_to(zone: &str, strategy: Strategy) -> [(&'static str, ServiceSpec); 1] {
+    let mut spec = web("hello:1", 1);
+    spec.deploy.strategy = strategy;
+    spec.constraints = vec![format!("zone == {zone}").parse().unwrap()];
+    [("web", spec)]
+}
+
+/// Two nodes, each a zone of its own; the only job of the service runs on node-2.
+fn on_node_2(strategy: Strategy) -> World {
+    let mut world = World::with_nodes(2);
+    world.run(label(1, &[("zone", "a")], &[])).unwrap();
+    world.run(label(2, &[("zone", "b")], &[])).unwrap();
+    world.apply("production", &bound_to("b", strategy));
+    world.settle();
+    assert_eq!(world.running(), ["node-2: web.1=r1"]);
+    world
+}
+
+fn slot(world: &World) -> SlotId {
+    SlotId { service: world.service(WEB).id, target: "web".into(), number: 1 }
+}
+
+/// The controller takes the slot from node-2, which has not heard of that yet.
+fn leaves(world: &mut World, id: &SlotId) {
+    while world.cluster.get::<Slot>(id).is_some_and(|slot| slot.node == TWO && slot.job.is_some()) {
+        world.look(id.service);
+        world.answer();
+    }
+    assert_eq!(world.agents[&TWO].runs_in(id).len(), 1);
+}
+
+fn says(world: &World, words: &str) -> bool {
+    world.why(WEB).iter().any(|said| said.contains(words))
+}
+
+#[test]
+fn a_slot_to_be_alone_that_is_emptied_waits_for_what_its_node_has_forgotten_and_why_says_so() {
+    let mut world = on_node_2(Strategy::Recreate);
+    world.apply("production", &bound_to("a", Strategy::Recreate));
+    let id = slot(&world);
+    leaves(&mut world, &id);
+    world.lose_ledger(2);
+    let mut waited = 0;
+    while !world.agents[&TWO].runs_in(&id).is_empty() {
+        assert!(world.agents[&ONE].runs_in(&id).is_empty(), "two at once");
+        world.turn();
+        waited += u32::from(says(&world, "node-2 has not yet said that nothing of it runs there any more"));
+    }
+    assert!(waited > 1, "{:?}", world.why(WEB));
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r2"]);
+}
+
+#[test]
+fn a_strategy_that_may_have_two_jobs_up_does_not_wait_for_what_a_node_has_forgotten() {
+    let mut world = on_node_2(Strategy::Rolling);
+    world.apply("production", &bound_to("a", Strategy::Rolling));
+    let id = slot(&world);
+    leaves(&mut world, &id);
+    world.lose_ledger(2);
+    while world.agents[&ONE].runs_in(&id).is_empty() {
+        assert!(world.turn(), "{:?}", world.why(WEB));
+    }
+    assert_eq!(world.agents[&TWO].runs_in(&id).len(), 1, "it has its stop grace still");
+}
+
+#[test]
+fn a_slot_to_be_alone_is_not_filled_while_a_node_that_came_back_has_something_of_it_or_does_not_know_what_it_has() {
+    for forgets in [false, true] {
+        let mut world = World::with_nodes(2);
+        let mut spec = web("hello:1", 1);
+        spec.deploy.strategy = Strategy::Recreate;
+        world.run(Command::CordonNode { node: "node-1".into(), reason: None }).unwrap();
+        world.apply("production", &[("web", spec)]);
+        world.settle();
+        world.run(Command::UncordonNode { node: "node-1".into() }).unwrap();
+        world.cut(2);
+        world.wait(Millis::secs(8));
+        world.settle();
+        assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.1=r1"], "it cannot be told to stop");
+        let which = || Which::Service(path(WEB));
+        world.run(Command::Pause { which: which(), reason: None }).unwrap();
+        world.settle();
+        let id = slot(&world);
+        assert_eq!(world.cluster.get::<Slot>(&id), None);
+        if forgets {
+            world.lose_ledger(2);
+        }
+        world.run(Command::Resume { which: which() }).unwrap();
+        world.connect(2);
+        world.look(id.service);
+        let why = "web.1 waits: node-2 has not yet said that nothing of it runs there any more";
+        assert!(says(&world, why), "forgets: {forgets}, {:?}", world.why(WEB));
+        while !world.agents[&TWO].runs_in(&id).is_empty() {
+            assert_eq!(world.cluster.get::<Slot>(&id), None);
+            world.turn();
+        }
+        world.settle();
+        assert_eq!(world.running(), ["node-1: web.1=r1"]);
+    }
+}
+
+#[test]
+fn a_node_that_is_gone_holds_up_a_slot_to_be_alone_for_as_long_as_its_jobs_would_be_waited_for() {
+    for removed in [false, true] {
+        let mut world = on_node_2(Strategy::Recreate);
+        let patient = |zone: &str| {
+            let [(name, spec)] = bound_to(zone, Strategy::Recreate);
+            [(name, ServiceSpec { replace_after: Millis::secs(60), ..spec })]
+        };
+        world.apply("production", &patient("b"));
+        world.settle();
+        world.apply("production", &patient("a"));
+        let id = slot(&world);
+        leaves(&mut world, &id);
+        world.lose_ledger(2);
+        world.cut(2);
+        world.wait(Millis::secs(30));
+        world.settle();
+        assert_eq!(world.agents[&ONE].runs_in(&id), [].into());
+        assert!(says(&world, "node-2 has been silent for"), "{:?}", world.why(WEB));
+        if removed {
+            world.run(Command::RemoveNode { node: "node-2".into(), force: true }).unwrap();
+        } else {
+            world.wait(Millis::secs(40));
+        }
+        world.settle();
+        assert_eq!(world.agents[&ONE].runs_in(&id).len(), 1, "removed: {removed}, {:?}", world.why(WEB));
+    }
+}
+
+#[test]
+fn a_node_holds_up_no_service_of_an_environment_that_it_is_not_given_to() {
+    let mut world = World::with_nodes(1);
+    world.join(2);
+    let mut spec = web("hello:1", 1);
+    spec.deploy.strategy = Strategy::Recreate;
+    let service = world.apply("production", &[("web", spec)])[0].service.unwrap();
+    let mut lie = world.agents[&TWO].report();
+    let slot = SlotId { service, target: "web".into(), number: 1 };
+    lie.strays = vec![StrayReport { job: JobId(7), slot }];
+    let session = world.agents[&TWO].session;
+    world.take_report(TWO, session, lie);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1"]);
+}
+
+#[test]
+fn a_paused_service_to_be_alone_is_paused_when_what_its_node_has_forgotten_has_ended() {
+    let mut world = on_node_2(Strategy::Recreate);
+    let id = slot(&world);
+    world.run(Command::Pause { which: Which::Service(path(WEB)), reason: None }).unwrap();
+    leaves(&mut world, &id);
+    world.lose_ledger(2);
+    while !world.agents[&TWO].runs_in(&id).is_empty() {
+        assert_eq!(world.cluster.slots_of(id.service).count(), 1);
+        world.turn();
+    }
+    world.settle();
+    assert_eq!(world.cluster.slots_of(id.service).count(), 0);
+    world.apply("production", &bound_to("a", Strategy::Recreate));
+    world.run(Command::Resume { which: Which::Service(path(WEB)) }).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r2"]);
+    let jobs = world.agents[&ONE].jobs.values();
+    assert_eq!(jobs.filter(|job| job.phase == JobPhase::Running).count(), 1);
+}
