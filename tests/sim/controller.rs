@@ -264,7 +264,7 @@ impl World {
                     .decide(Author::Controller, |_, live, _| live.heartbeat(node, session, used, tick))
                     .unwrap_or(false);
                 if taken {
-                    self.heard.insert(node, self.at);
+                    self.hears(node);
                     self.say_down(stream, ControllerWord::HeartbeatAnswer { number });
                 } else {
                     self.forget(node, session);
@@ -275,7 +275,7 @@ impl World {
                 if known != Some(session) {
                     self.coverage.count("promise", "4 a report of an ended session was dropped");
                 } else {
-                    self.heard.insert(node, self.at);
+                    self.hears(node);
                 }
                 let touched = self
                     .decide(Author::Controller, |cluster, live, cx| cluster.report(live, node, session, report, cx));
@@ -303,7 +303,7 @@ impl World {
             cluster.hello(live, session, hello, cx)
         });
         let Some(Ok(touched)) = result else { return self.end_stream(stream, true) };
-        self.heard.insert(node, self.at);
+        self.hears(node);
         self.touch(Some(touched));
         let Some(controller) = &mut self.controller else { return };
         let earlier = controller.sessions.insert(node, Session { id: session, stream, sent: None, elsewhere: None });

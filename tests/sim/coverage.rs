@@ -175,6 +175,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "7 cut off and stopped",
             "8 acknowledged and found after a restart",
             "8 a failed commit was not acknowledged",
+            "9 a job to be alone started",
             "10 a healthy container outlived its agent",
             "10 a healthy container was adopted without a ledger",
             "a request was served",

@@ -10,7 +10,7 @@ use crate::runtime::{Cause, State, Vessel};
 use crate::specs::ONCE;
 use crate::world::World;
 use lapstrake_core::assignment::{BoundImage, RunSpec};
-use lapstrake_core::ids::{BootId, EnvironmentId};
+use lapstrake_core::ids::{BootId, EnvironmentId, SlotId};
 use lapstrake_core::node::action::Action;
 use lapstrake_core::node::images::Brought;
 use lapstrake_core::node::seen::{Attempt, Bridges, Container, Image};
@@ -167,8 +167,8 @@ impl World {
         let returned = match &*action {
             Action::PublishTable => self.table_is_written(home, table),
             _ if silent => Returned::Unreachable,
-            Action::Run { attempt, address, run, .. } => {
-                let returned = self.make(home.machine, *attempt, *address, run);
+            Action::Run { attempt, slot, address, run, .. } => {
+                let returned = self.make(home.machine, *attempt, slot, *address, run);
                 if returned == Returned::Done && self.agent(home).is_some() {
                     let delay = self.rng.between(5, 120);
                     self.queue.push(self.at + delay, Event::StartReaches { home, boot, action });
@@ -194,7 +194,7 @@ impl World {
         self.queue.push(self.at + delay, Event::ActionReturns { home, action, returned });
     }
 
-    fn make(&mut self, number: usize, attempt: Attempt, address: Ipv4Addr, run: &RunSpec) -> Returned {
+    fn make(&mut self, number: usize, attempt: Attempt, slot: &SlotId, address: Ipv4Addr, run: &RunSpec) -> Returned {
         let at = self.at;
         let life = self.number();
         let machine = &mut self.machines[number];
@@ -213,6 +213,8 @@ impl World {
         let behaviour = Behaviour::of(pinned);
         let made = Vessel {
             state: State::Created,
+            slot: slot.clone(),
+            owner: machine.node,
             address,
             run: run.clone(),
             behaviour,
@@ -438,6 +440,7 @@ impl World {
             Action::Remove { attempt } if !unreachable => {
                 agent.seen.containers.remove(attempt);
                 agent.seen.addresses.remove(attempt);
+                agent.seen.slots.remove(attempt);
                 agent.seen.terminated_at.remove(attempt);
             }
             _ => {}

@@ -3,6 +3,7 @@
 
 use crate::controller::Controller;
 use crate::event::MachineNumber;
+use crate::machine::Machine;
 use crate::runtime::Vessel;
 use crate::specs::ONCE;
 use crate::world::World;
@@ -12,7 +13,7 @@ use lapstrake_core::cluster::state::{
     Allotment, Deployment, DeploymentFailure, DeploymentPhase, Node, Revision, Service, Slot,
 };
 use lapstrake_core::cluster::{Followup, Key, Record};
-use lapstrake_core::ids::{JobId, ServiceId};
+use lapstrake_core::ids::{JobId, NodeId, ServiceId, SlotId};
 use lapstrake_core::liveness::LOST_AFTER;
 use lapstrake_core::node::ledger::{Job, Ledger, Manner};
 use lapstrake_core::node::seen::{Attempt, Now, Seen};
@@ -25,6 +26,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const SURELY_HEALTHY: u64 = 5_000;
 /// The store is read back after so many commits: it costs as much as many of them.
 const STORE_CHECKED_EVERY: u64 = 8;
+/// A node that is silent for so long is lost. Ticks and instants are rounded differently.
+const WHOLE_LEASE: u64 = LOST_AFTER.0 - 10;
 /// The lease, as the specs' readers know it.
 const LEASE: u64 = 6_000;
 
@@ -35,6 +38,25 @@ pub struct Once {
     started: BTreeSet<JobId>,
     /// Those whose container somebody removed by hand.
     pub removed: BTreeSet<JobId>,
+}
+
+/// What the judge remembers of slots in which no two jobs may be up together, and of the nodes that they are on.
+#[derive(Debug, Default)]
+pub struct Alone {
+    /// To which node each slot came last, and when.
+    came: BTreeMap<SlotId, (NodeId, u64)>,
+    /// When each node was heard last, by whichever process of the controller.
+    last: BTreeMap<NodeId, u64>,
+    /// Since when it is heard without such a silence that it may have been taken for lost.
+    since: BTreeMap<NodeId, u64>,
+}
+
+impl Alone {
+    /// Whether a node was heard all the time from then until now.
+    fn is_heard(&self, node: NodeId, from: u64, at: u64) -> bool {
+        let since = self.since.get(&node).is_some_and(|since| *since <= from);
+        since && self.last.get(&node).is_some_and(|last| at - last < WHOLE_LEASE)
+    }
 }
 
 /// What the judge remembers of one machine, in its ticks.
@@ -165,6 +187,15 @@ impl World {
         }
     }
 
+    /// The controller has heard of a node.
+    pub fn hears(&mut self, node: NodeId) {
+        let last = self.alone.last.insert(node, self.at);
+        if last.is_none_or(|last| self.at - last >= WHOLE_LEASE) {
+            self.alone.since.insert(node, self.at);
+        }
+        self.heard.insert(node, self.at);
+    }
+
     /// A container was started.
     pub fn judge_start(&mut self, number: MachineNumber, attempt: Attempt) {
         let machine = &self.machines[number];
@@ -196,6 +227,47 @@ impl World {
         if let Some(other) = twin {
             self.broken(3, format!("{attempt:?} runs beside {other:?}"));
         }
+        self.judge_alone(number, attempt);
+    }
+
+    /// Invariant 9, as far as there is anything of it: a job that is to be alone in its slot is, whatever anybody has written down
+    /// of what runs. Its first attempt has nobody beside it on its node, a later one nobody of its kind: what came beside it since
+    /// by another strategy stays. On other nodes nothing runs of the slot, if they and its own were heard since it came here.
+    fn judge_alone(&mut self, number: MachineNumber, attempt: Attempt) {
+        let is_recreated = |one: &Vessel| one.run.spec.deploy.strategy == Strategy::Recreate;
+        let started = &self.machines[number].engine.containers[&attempt];
+        if !is_recreated(started) {
+            return;
+        }
+        let in_slot = |machine: MachineNumber| {
+            let all = self.machines[machine].engine.of_slot(&started.slot, self.machines[machine].node);
+            all.filter(|(other, _)| other.job != attempt.job)
+        };
+        let here = in_slot(number).find(|(_, one)| attempt.number == 1 || is_recreated(one));
+        let broken =
+            here.map(|(other, _)| format!("{attempt:?} of node-{number} runs beside {other:?}")).or_else(|| {
+                let own = self.machines[number].node?;
+                let (_, came) = self.alone.came.get(&started.slot).filter(|(node, _)| *node == own)?;
+                let heard = |node| self.is_of_slot(node, &started.slot) && self.alone.is_heard(node, *came, self.at);
+                let is_other = |machine: &MachineNumber| {
+                    let node = self.machines[*machine].node;
+                    node.is_some_and(|node| node != own && heard(node) && heard(own))
+                };
+                let (other, there) = (0..self.machines.len())
+                    .filter(is_other)
+                    .find_map(|machine| Some((in_slot(machine).next()?.0, machine)))?;
+                Some(format!("{attempt:?} of node-{number} runs beside {other:?} of node-{there}"))
+            });
+        self.coverage.count("promise", "9 a job to be alone started");
+        if let Some(sentence) = broken {
+            self.broken(9, sentence);
+        }
+    }
+
+    /// Whether a node is one of those of the slot's environment.
+    fn is_of_slot(&self, node: NodeId, slot: &SlotId) -> bool {
+        let service = self.committed.get::<Service>(&slot.service);
+        service.is_some_and(|service| self.committed.is_allotted(service.environment, node))
     }
 
     /// A stop signal reaches a container.
@@ -398,9 +470,11 @@ impl World {
             return;
         }
         self.coverage.count("promise", "6 a job was placed");
+        self.alone.came.insert(now.id.clone(), (now.node, self.at));
         if let Some(was) = &was {
             self.judge_move(was, now);
         }
+        self.judge_fill(was.as_ref(), now);
         let silent = |node| self.heard.get(&node).is_none_or(|heard| self.at - heard > LEASE + 1_100);
         if was.as_ref().is_some_and(|was| was.node != now.node && silent(was.node)) {
             self.coverage.count("promise", "6 a slot left a lost node");
@@ -422,37 +496,31 @@ impl World {
         let allotted = self.committed.get::<Allotment>(&allotment).is_some();
         let was_lost_before = self.lost_before.contains(&was.node);
         let listened = self.at.saturating_sub(self.listens_since);
-        // Ticks and instants are rounded differently.
-        let whole_lease = LOST_AFTER.0 - 10;
         let moved = was.job.is_some() && was.node != now.node && allotted;
         let unmet = moved && self.does_not_fit(was, now);
         if unmet {
             self.coverage.count("promise", "6 a slot left a node that it does not fit");
         }
-        if moved && !unmet && !was_lost_before && listened < whole_lease {
+        if moved && !unmet && !was_lost_before && listened < WHOLE_LEASE {
             let broken = format!("{} left its node though the controller has listened for {listened} ms only", now.id);
             self.broken(10, broken);
         }
         let wants = now.job.and_then(|job| self.committed.get::<Revision>(&(now.id.service, job.revision)));
         let had = was.job.and_then(|job| self.committed.get::<Revision>(&(now.id.service, job.revision)));
-        let alone = wants.is_some_and(|revision| revision.spec.deploy.strategy == Strategy::Recreate);
+        let alone = self.is_to_be_alone(now);
         let is_there = self.committed.get::<Node>(&was.node).is_some() && !was_lost_before;
-        let is_heard = self.heard.get(&was.node).is_some_and(|heard| self.at - heard < whole_lease);
-        let left: Vec<JobId> = was.job.iter().chain(&was.previous).map(|it| it.job).collect();
-        let old = self.machines.iter().filter(|machine| machine.node == Some(was.node));
-        let mut old = old.flat_map(|machine| &machine.engine.containers);
-        let still_runs = old.any(|(attempt, one)| one.runs() && !one.by_hand && left.contains(&attempt.job));
+        let is_heard = self.heard.get(&was.node).is_some_and(|heard| self.at - heard < WHOLE_LEASE);
         let last_heard = self.heard.get(&was.node).copied().unwrap_or(0).max(self.listens_since);
         // It may have been taken away in the same batch.
         let still_has_it = |controller: &Controller| controller.cluster.get::<Allotment>(&allotment).is_some();
         let still_has_it = self.controller.as_ref().is_some_and(still_has_it);
         // In the same batch it may have been given back what it had before.
         let replace_after = wants.into_iter().chain(had).map(|revision| revision.spec.replace_after.0).min();
-        let time_to_return = whole_lease + replace_after.unwrap_or(0);
+        let time_to_return = WHOLE_LEASE + replace_after.unwrap_or(0);
         if moved && alone && is_there && still_has_it && self.at.saturating_sub(last_heard) < time_to_return {
             self.broken(9, format!("{} starts on another node before the one that it leaves had its time", now.id));
         }
-        if was.node != now.node && alone && is_there && is_heard && (was.job.is_some() || still_runs) {
+        if was.node != now.node && alone && is_there && is_heard && was.job.is_some() {
             self.broken(9, format!("{} starts on another node before the one that it leaves has ended it", now.id));
         }
     }
@@ -464,6 +532,33 @@ impl World {
         wants.zip(cluster.get::<Node>(&was.node)).is_some_and(|(wants, node)| {
             wants.spec.constraints.iter().any(|it| it.why_not(&node.architecture, &node.labels).is_some())
         })
+    }
+
+    /// Invariant 9: a slot that is to be alone comes to a node only when nothing of it runs on the one that it leaves or on another
+    /// one of its environment, if that is heard, whatever anybody has written down of what runs there.
+    fn judge_fill(&mut self, was: Option<&Slot>, now: &Slot) {
+        if !self.is_to_be_alone(now) {
+            return;
+        }
+        let counts = |node: NodeId| {
+            let is_heard = self.heard.get(&node).is_some_and(|heard| self.at - heard < WHOLE_LEASE);
+            let is_left = was.is_some_and(|was| was.node == node) && self.committed.get::<Node>(&node).is_some();
+            let may_have = node != now.node && (is_left || self.is_of_slot(node, &now.id));
+            may_have && is_heard && !self.lost_before.contains(&node)
+        };
+        let in_slot = |machine: &Machine| {
+            let mut there = machine.engine.of_slot(&now.id, machine.node);
+            there.next().filter(|_| machine.node.is_some_and(counts)).map(|(attempt, _)| *attempt)
+        };
+        let runs = self.machines.iter().find_map(in_slot);
+        if let Some(attempt) = runs {
+            self.broken(9, format!("{} comes to another node while {attempt:?} runs", now.id));
+        }
+    }
+
+    fn is_to_be_alone(&self, slot: &Slot) -> bool {
+        let wants = slot.job.and_then(|job| self.committed.get::<Revision>(&(slot.id.service, job.revision)));
+        wants.is_some_and(|revision| revision.spec.deploy.strategy == Strategy::Recreate)
     }
 }
 

@@ -54,6 +54,7 @@ impl World {
             }
             (_, None) => {
                 agent.seen.addresses.remove(&attempt);
+                agent.seen.slots.remove(&attempt);
                 agent.seen.terminated_at.remove(&attempt);
                 agent.seen.containers.remove(&attempt).is_some()
             }
@@ -83,6 +84,8 @@ impl World {
         attempts.extend(machine.engine.containers.keys());
         let addresses: Vec<_> =
             machine.engine.containers.iter().map(|(attempt, one)| (*attempt, one.address)).collect();
+        let slots: Vec<_> =
+            machine.engine.containers.iter().map(|(attempt, one)| (*attempt, one.slot.clone())).collect();
         let bridges = machine.engine.bridges(agent.ledger.node);
         agent.seen.networks = bridges.own.keys().copied().collect();
         agent.seen.bridges = Some(bridges);
@@ -92,6 +95,7 @@ impl World {
         }
         let Some(agent) = self.agent(home) else { return };
         agent.seen.addresses.extend(addresses);
+        agent.seen.slots.extend(slots);
         agent.seen.engine_answers = true;
         agent.seen.engine_trouble = None;
         self.wake(home);

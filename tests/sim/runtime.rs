@@ -2,7 +2,7 @@
 
 use crate::images::Behaviour;
 use lapstrake_core::assignment::RunSpec;
-use lapstrake_core::ids::{EnvironmentId, JobId, NodeId};
+use lapstrake_core::ids::{EnvironmentId, JobId, NodeId, SlotId};
 use lapstrake_core::node::action::Subnet;
 use lapstrake_core::node::images::{HeldImage, Listing};
 use lapstrake_core::node::seen::{Attempt, Bridges};
@@ -46,6 +46,10 @@ pub enum State {
 pub struct Vessel {
     /// How it is.
     pub state: State,
+    /// Which slot its labels name.
+    pub slot: SlotId,
+    /// Which node they name: a machine that joined again is another one.
+    pub owner: Option<NodeId>,
     /// Its address.
     pub address: Ipv4Addr,
     /// What it runs.
@@ -148,6 +152,13 @@ impl Engine {
     /// The running container of a job.
     pub fn running(&self, job: JobId) -> Option<(&Attempt, &Vessel)> {
         self.of_job(job).find(|(_, one)| one.runs())
+    }
+
+    /// What runs in a slot by a node's doing, and not by somebody's hand.
+    pub fn of_slot(&self, slot: &SlotId, node: Option<NodeId>) -> impl Iterator<Item = (&Attempt, &Vessel)> {
+        self.containers
+            .iter()
+            .filter(move |(_, one)| one.slot == *slot && one.owner == node && one.runs() && !one.by_hand)
     }
 
     /// All containers of a job, oldest attempt first.

@@ -7,7 +7,7 @@ use crate::event::{Event, StreamNumber};
 use crate::facts::Facts;
 use crate::faults::Dies;
 use crate::images;
-use crate::judge::{Memory, Once};
+use crate::judge::{Alone, Memory, Once};
 use crate::machine::{Clock, Machine};
 use crate::network::Stream;
 use crate::people::{APPLICATION, People, token_of_ada};
@@ -60,6 +60,8 @@ pub struct World {
     pub commits: u64,
     /// When the controller last heard of each node, since it started.
     pub heard: BTreeMap<NodeId, u64>,
+    /// What is known of the slots that are to be alone.
+    pub alone: Alone,
     /// Since when it listens, after a start or after it was away for so long that it must have noticed.
     pub listens_since: u64,
     /// Who was lost already when it was away last.
@@ -115,6 +117,7 @@ impl World {
             committed: Cluster::default(),
             commits: 0,
             heard: BTreeMap::new(),
+            alone: Alone::default(),
             listens_since: 0,
             lost_before: BTreeSet::new(),
             controller_away_until: 0,
