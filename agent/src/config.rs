@@ -106,8 +106,8 @@ pub struct Proxy {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bounds {
-    /// Containers made and started at once. 4: fifty at this width took 7 s where the engine was the bottleneck, more
-    /// width only made each of them slower.
+    /// Containers made and started at once. 8: on two cores a loop over the engine's interface made fifty in 9.3 to 9.6 s at
+    /// this width, in 12.4 to 14.7 s at 4, and no sooner at 16 (docs/BENCHMARKS.md).
     pub starts: usize,
     /// Images pulled at once. 2: one slow registry does not hold up another, and the disk is not the place of a race.
     pub pulls: usize,
@@ -179,7 +179,7 @@ impl Default for Proxy {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { starts: 4, pulls: 2 }
+        Bounds { starts: 8, pulls: 2 }
     }
 }
 
