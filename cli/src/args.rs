@@ -6,6 +6,7 @@ mod places;
 mod rights;
 mod run;
 mod services;
+mod setup;
 mod values;
 
 pub use login::{ContextVerb, Login};
@@ -17,6 +18,7 @@ pub use services::{
     Apply, Deploy, Deployments, Events, Exec, Forward, Listing, Logs, One, Pause, Ports, Redeploy, Redeployable,
     Release, Remove, Resume, Rollback, Scale, Spec, Steered, Top, Waiting, YesOrNo,
 };
+pub use setup::Setup;
 pub use values::{SecretRemove, SecretSet, SecretVerb, VarVerb, Words};
 
 use crate::context::Wish;
@@ -141,6 +143,12 @@ pub enum Verb {
                       https://lap.example.com --token-file operator.token --ca-file company-root.pem"
     )]
     Login(Login),
+    /// From fresh packages on one machine to a served request: log in, apply a spec, make this machine a node
+    ///
+    /// For root on the controller's machine. It names each command that it gives instead of you, and leaves out what is done
+    /// already: it may be given again.
+    #[command(after_help = "Example:\n  apt install ./lapstrake*.deb\n  lap setup -f shop.yaml")]
+    Setup(Setup),
     /// Controllers that `lap login` stored
     #[command(subcommand, after_help = "Example:\n  lap context use staging")]
     Context(ContextVerb),

@@ -17,6 +17,7 @@ mod pausing;
 mod quotas;
 mod run;
 mod services;
+mod setup;
 mod spec;
 mod steer;
 mod tokens;
@@ -74,6 +75,7 @@ fn stored() -> Result<Contexts, LapError> {
 /// Carries out one command.
 pub async fn run(lap: &Lap) -> Result<(), LapError> {
     match &lap.verb {
+        Verb::Setup(words) => return setup::setup(&lap.common, words).await,
         Verb::Login(login) => return login::login(&lap.common, login).await,
         Verb::Context(ContextVerb::Ls) => return login::list(&lap.common),
         Verb::Context(ContextVerb::Use { name }) => return login::choose(name),
@@ -158,7 +160,8 @@ async fn carry_out(lap: &Lap, session: &mut Session) -> Result<(), LapError> {
         Verb::Forward(forward) => forward::forward(session, forward).await,
         Verb::Top(top) => top::top(session, top).await,
         // Done before there was a session.
-        Verb::Login(_)
+        Verb::Setup(_)
+        | Verb::Login(_)
         | Verb::Context(_)
         | Verb::Version
         | Verb::Schema

@@ -31,18 +31,7 @@ pub async fn plan(session: &mut Session, spec: &args::Spec) -> Result<(), LapErr
 
 /// `lap apply`.
 pub async fn apply(session: &mut Session, apply: &Apply) -> Result<(), LapError> {
-    let answer = send(session, "/v1/apply", &apply.spec, apply.if_unchanged.as_deref()).await?;
-    let changes: view::Changes = answer.read()?;
-    if session.output.is_json() {
-        session.output.json(&answer)?;
-    } else {
-        session.output.text(&changes::applied(&changes, session.output.stdout))?;
-    }
-    let begun = changes
-        .services
-        .iter()
-        .filter_map(|service| Some(Watched { service: ServicePath::told(&service.path), number: service.deployment? }));
-    let begun: Vec<Watched> = begun.collect();
+    let (_, begun) = record(session, &apply.spec, apply.if_unchanged.as_deref()).await?;
     if apply.waiting.wait {
         return wait_for(session, &begun, apply.waiting.timeout).await;
     }
@@ -53,6 +42,27 @@ pub async fn apply(session: &mut Session, apply: &Apply) -> Result<(), LapError>
         ));
     }
     Ok(())
+}
+
+/// Applies a spec and shows what that changed. Its changes, and the deployments that it has begun.
+pub async fn record(
+    session: &mut Session,
+    spec: &args::Spec,
+    tag: Option<&str>,
+) -> Result<(view::Changes, Vec<Watched>), LapError> {
+    let answer = send(session, "/v1/apply", spec, tag).await?;
+    let changes: view::Changes = answer.read()?;
+    if session.output.is_json() {
+        session.output.json(&answer)?;
+    } else {
+        session.output.text(&changes::applied(&changes, session.output.stdout))?;
+    }
+    let begun = changes
+        .services
+        .iter()
+        .filter_map(|service| Some(Watched { service: ServicePath::told(&service.path), number: service.deployment? }))
+        .collect();
+    Ok((changes, begun))
 }
 
 async fn send(session: &mut Session, url: &str, spec: &args::Spec, tag: Option<&str>) -> Result<Answer, LapError> {
