@@ -564,6 +564,7 @@ pub struct Deployment {
     /// The revision that it brings, once numbered.
     pub revision: Option<u32>,
     /// `rolling`, `recreate`, `blue-green` or `canary`.
+    #[serde(default = "rolling")]
     pub strategy: String,
     /// How far its canary is; none unless it holds something back now.
     pub canary: Option<Canary>,
@@ -579,6 +580,11 @@ pub struct Deployment {
     pub reached: Vec<Moment>,
     /// Its slots.
     pub slots: Vec<SlotTimeline>,
+}
+
+/// What every deployment was when controllers did not say it.
+fn rolling() -> String {
+    "rolling".to_owned()
 }
 
 /// How far a canary is.

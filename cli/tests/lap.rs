@@ -261,6 +261,19 @@ fn apply_waits_for_every_deployment_that_it_began() {
 }
 
 #[test]
+fn a_deployment_is_shown_as_a_controller_of_the_version_before_tells_it() {
+    let controller = FakeController::start();
+    let mut told = serde_json::to_value(deployment("complete", None)).expect("JSON");
+    for added in ["strategy", "canary"] {
+        told.as_object_mut().expect("an object").remove(added).expect(added);
+    }
+    controller.answer("GET /v1/services/shop/production/web/deployments/2", 200, told.to_string());
+    let output = controller.lap(&["deployments", "shop/production/web", "2"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("web.1"), "{}", stdout(&output));
+}
+
+#[test]
 fn following_events_goes_on_after_the_last_that_was_seen() {
     let controller = FakeController::start();
     let event = |number: u64| {
