@@ -153,6 +153,13 @@ impl Entry {
 /// What operators' and join tokens begin with.
 const TOKENS: [&str; 2] = ["lapo1_", "lapj1_"];
 
+/// What follows that in a token: the cluster's id, the authority's hash and the token's own id, each with `_` behind it.
+/// None of that is secret.
+const OPEN_CHARS: usize = 26 + 1 + 52 + 1 + 26 + 1;
+
+/// And then the secret with its checksum.
+const SECRET_CHARS: usize = 58;
+
 /// Without what could act on a terminal, and not longer than a row's field may be. A token that somebody gave where a name
 /// was wanted is not repeated; what stands beside it is.
 fn plain(text: &str) -> String {
@@ -174,11 +181,19 @@ fn plain_up_to(text: &str, longest: usize) -> String {
 fn without_tokens(text: &str) -> String {
     let (mut said, mut rest) = (String::new(), text);
     while let Some(at) = TOKENS.iter().filter_map(|beginning| rest.find(beginning)).min() {
-        let (before, token) = rest.split_at(at);
-        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let (before, beginning_on) = rest.split_at(at);
+        let (beginning, parts) = beginning_on.split_at(TOKENS[0].len());
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let length = parts.bytes().take(OPEN_CHARS + SECRET_CHARS).take_while(is_part).count();
         said.push_str(before);
-        said.push_str("(a token)");
-        rest = token.trim_start_matches(is_part);
+        // One that was cut off before its secret has none, and neither has another word that begins so.
+        if length > OPEN_CHARS {
+            said.push_str("(a token)");
+            rest = &parts[length..];
+        } else {
+            said.push_str(beginning);
+            rest = parts;
+        }
     }
     said + rest
 }

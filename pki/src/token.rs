@@ -206,6 +206,7 @@ fn checksum(open: &str, secret: &Secret) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lapstrake_core::audit::Deed;
 
     fn token(kind: Kind) -> Token {
         Token::mint(kind, ClusterId(7 << 90), Fingerprint::of(b"a certificate"))
@@ -223,6 +224,19 @@ mod tests {
     fn a_token_is_selected_by_one_double_click() {
         let text = token(Kind::Join).text();
         assert!(text.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit()), "{text}");
+    }
+
+    #[test]
+    fn the_audit_knows_a_tokens_form() {
+        for kind in [Kind::Join, Kind::Operator] {
+            let text = token(kind).text();
+            let (open, _) = text.rsplit_once('_').expect("parts");
+            let shown = |text: &str| Deed::new("exec", "shop/production/web", text).detail;
+            assert_eq!(shown(&format!("{text}-and-more")), "(a token)-and-more");
+            // Of its secret not even a character is shown; what comes before that may be.
+            assert_eq!(shown(&text[..open.len() + 2]), "(a token)");
+            assert_eq!(shown(&text[..=open.len()]), text[..=open.len()]);
+        }
     }
 
     #[test]

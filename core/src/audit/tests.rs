@@ -109,12 +109,41 @@ fn no_row_repeats_a_secret() {
         NewOperatorToken { id: TokenId(7), hash: "0123456789abcdef".into(), name: "ci".into(), grant, lifetime: None };
     let deed = Command::CreateOperatorToken(new).deed();
     assert!(!format!("{deed:?}").contains("0123456789abcdef"), "{deed:?}");
-    let pasted = Command::RemoveOperatorToken { token: "lapo1_cluster_authority_id_secret".into() };
+    let pasted = Command::RemoveOperatorToken { token: token("lapo1_") };
     assert_eq!(pasted.deed().subject, "token/(a token)");
+}
+
+/// A text of a token's form.
+fn token(beginning: &str) -> String {
+    let parts = [26, 52, 26, 58].map(|length| "q7".repeat(length / 2));
+    format!("{beginning}{}", parts.join("_"))
 }
 
 #[test]
 fn a_token_in_a_command_hides_itself_and_nothing_beside_it() {
-    let deed = Deed::new("exec", "shop/production/web", "sh -c 'rm -r /data #lapo1_x.y-z' lapj1_ lapo1_a");
-    assert_eq!(deed.detail, "sh -c 'rm -r /data #(a token)' (a token) (a token)");
+    let (one, other) = (token("lapo1_"), token("lapj1_"));
+    let line = format!("sh -c 'rm -r /data #{one}.y-z' {other}x=1 lapj1_ lapo1_a");
+    let deed = Deed::of_line("exec", "shop/production/web", &line);
+    assert_eq!(deed.detail, "sh -c 'rm -r /data #(a token).y-z' (a token)x=1 lapj1_ lapo1_a");
+}
+
+#[test]
+fn a_program_whose_name_begins_like_a_token_is_in_the_audit() {
+    for line in ["./lapo1_wipe.sh /data", "lapj1_x-and-what-follows", "./lapo1_lapj1_x"] {
+        assert_eq!(Deed::of_line("exec", "shop/production/web", line).detail, line);
+    }
+}
+
+#[test]
+fn a_token_that_lacks_its_end_or_has_a_slip_in_it_is_no_more_repeated_than_a_whole_one() {
+    let whole = token("lapo1_");
+    let pasted = [
+        whole[..whole.len() - 1].to_string(),
+        whole[..6 + 108].to_string(),
+        whole.replacen('q', "o", 3),
+        whole.to_uppercase().replacen("LAPO", "lapo", 1),
+    ];
+    for text in pasted {
+        assert_eq!(Deed::of_line("exec", "shop/production/web", &text).detail, "(a token)", "{text}");
+    }
 }
