@@ -90,7 +90,9 @@ impl ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match act(arguments.verb) {
+    let done = act(arguments.verb);
+    lapstrake_log::finish();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lapstrake-agent: {error:#}");

@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Restore { file, .. } => restore(file, &store).map_err(Into::into),
         Verb::AcceptRestored { .. } => accept_restored(&store).map_err(Into::into),
     };
+    lapstrake_log::finish();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

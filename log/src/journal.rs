@@ -6,7 +6,8 @@
 //! fields out of the message, and knows nothing of strangers' texts.
 //!
 //! Whoever logs never waits. A datagram that the journal does not take at once goes to a thread, which waits for the journal a
-//! while and then writes to stderr; what that thread has no room for is lost, and counted in a line of its own.
+//! while and then writes to stderr; what that thread has no room for is lost, and counted in a line of its own. A process that
+//! ends waits for that thread, but not for ever: what a journal is told by who ends is what somebody will look for.
 
 use lapstrake_core::quote::escaped;
 use std::fmt;
@@ -15,9 +16,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -36,6 +37,9 @@ const MOST_BYTES: usize = 16 * 1024;
 
 /// The thread waits so long for a journal that takes nothing, and then writes to stderr.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A process that ends waits so long at most until the thread has written all.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// So many events wait for the thread, usually a few hundred bytes each.
 const WAITING: usize = 1024;
@@ -64,6 +68,22 @@ struct Counts {
     waiting: AtomicUsize,
     /// Events that it had no room for, since it last said so.
     lost: AtomicU64,
+    /// Told after each event that the thread has written.
+    written: (Mutex<()>, Condvar),
+}
+
+/// What was logged and is not written yet.
+#[derive(Debug)]
+pub struct Unwritten(Arc<Counts>);
+
+impl Unwritten {
+    /// Waits a while until there is no more of it.
+    pub fn wait(&self) {
+        let (lock, written) = &self.0.written;
+        let held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether all was written or the time is over: there is nobody to tell.
+        let _ = written.wait_timeout_while(held, LAST_WAIT, |()| self.0.waiting.load(SeqCst) > 0);
+    }
 }
 
 impl Journal {
@@ -96,6 +116,11 @@ impl Journal {
         Ok(Journal { socket, path: path.to_owned(), program, late, counts })
     }
 
+    /// What its thread has not written.
+    pub fn unwritten(&self) -> Unwritten {
+        Unwritten(Arc::clone(&self.counts))
+    }
+
     fn send(&self, datagram: String, message: String) {
         // Each time by its path: a journald that was started anew has another socket there.
         let is_first = self.counts.waiting.load(SeqCst) == 0;
@@ -120,12 +145,16 @@ fn write_late(socket: &UnixDatagram, path: &Path, waiting: &Receiver<Late>, coun
     };
     while let Ok(late) = waiting.recv() {
         write(late);
-        counts.waiting.fetch_sub(1, SeqCst);
         let lost = counts.lost.swap(0, SeqCst);
         if lost > 0 {
             let message = format!("{lost} lines of the log were lost here: the journal took nothing");
             write(Late { datagram: format!("MESSAGE={message}\nPRIORITY=4\n"), message });
         }
+        let (lock, written) = &counts.written;
+        let held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.waiting.fetch_sub(1, SeqCst);
+        written.notify_all();
+        drop(held);
     }
 }
 
@@ -315,6 +344,31 @@ mod tests {
         assert!(has(&next(), "LAPSTRAKE_NUMBER=0"));
         assert!(has(&next(), "LAPSTRAKE_NUMBER=1"), "in their order");
         while !next().contains("lines of the log were lost here") {}
+    }
+
+    #[test]
+    fn a_process_that_ends_leaves_no_line_behind_that_the_journal_took_late() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let journald = UnixDatagram::bind(&path).expect("a socket");
+        journald.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        let journal = Journal::at(&path).expect("a journal");
+        let unwritten = journal.unwritten();
+        // More than a socket holds, so that the last ones wait for the thread.
+        let all = 500;
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), || {
+            (0..all).for_each(|number| tracing::info!(number, "told"));
+        });
+        assert!(unwritten.0.waiting.load(SeqCst) > 0, "the socket holds all of it");
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![0; 256 * 1024];
+            for _line in 0..all {
+                journald.recv(&mut bytes).expect("one more");
+            }
+        });
+        unwritten.wait();
+        assert_eq!(unwritten.0.waiting.load(SeqCst), 0);
+        reader.join().expect("all came");
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! it. So all fields and the message of every event are written by one formatter, which escapes what acts. Targets, levels
 //! and spans' names are ours.
 
+use journal::Unwritten;
 use lapstrake_core::quote::escaped;
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
@@ -17,10 +19,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 mod journal;
 
+/// What the journal has not taken yet, if that is where the log goes.
+static UNWRITTEN: OnceLock<Unwritten> = OnceLock::new();
+
 /// Lets a daemon's log go to stderr, with colours for the levels if that is a terminal; or into the journal with its fields,
 /// if that is where stderr leads. Once in a process, at its start.
 pub fn start(filter: EnvFilter) {
     if let Some(journal) = journal::Journal::behind_stderr() {
+        UNWRITTEN.get_or_init(|| journal.unwritten());
         return tracing_subscriber::registry().with(filter).with(journal).init();
     }
     let colours = std::io::stderr().is_terminal();
@@ -30,6 +36,13 @@ pub fn start(filter: EnvFilter) {
         .with_ansi(colours)
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Waits until all that was logged is written, a few seconds at most. At the end of a process: what is not written then is lost.
+pub fn finish() {
+    if let Some(unwritten) = UNWRITTEN.get() {
+        unwritten.wait();
+    }
 }
 
 /// Fields as the usual formatter writes them, with what acts escaped.

@@ -39,7 +39,9 @@ const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Err(error) = act(&arguments) else { return ExitCode::SUCCESS };
+    let done = act(&arguments);
+    lapstrake_log::finish();
+    let Err(error) = done else { return ExitCode::SUCCESS };
     eprintln!("lapstrake-proxy: {error:#}");
     ExitCode::from(if error.is::<ConfigError>() { WRONG } else { 1 })
 }

@@ -429,6 +429,7 @@ impl Writer {
             Err(error) => {
                 // Neither written nor read: to decide on from a memory that was never stored would be a lie.
                 tracing::error!(error = chain(&error), "the store cannot be read either; the controller stops");
+                lapstrake_log::finish();
                 std::process::exit(1);
             }
         }
