@@ -26,6 +26,9 @@ pub const LOG_LINES: usize = 16 << 10;
 /// One piece of a stream to or from a job: what a pipe of the kernel and Docker's own copying hold at once.
 pub const TUNNEL_PIECE_BYTES: usize = 32 << 10;
 
+/// Streams to jobs that a controller lets a node have at once.
+pub const TUNNELS: usize = 64;
+
 /// A regular expression that picks lines.
 pub const PATTERN_BYTES: usize = 1 << 10;
 

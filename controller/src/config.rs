@@ -1,5 +1,6 @@
 //! The controller's configuration: one TOML file, every key with a default, unknown keys refused.
 
+use lapstrake::limits;
 use lapstrake_core::time::Millis;
 use lapstrake_metrics::Endpoint;
 use lapstrake_pki::authority::NODE_LIFE;
@@ -67,7 +68,7 @@ const MOST_IDLE_SECONDS: u64 = 7 * 24 * 3600;
 pub struct TunnelLimits {
     /// With one token at once: a quarter of a node's, so that nobody alone takes all of them.
     pub per_token: usize,
-    /// To one node at once; its agent takes 64.
+    /// To one node at once; its agent takes no more than 64.
     pub per_node: usize,
     /// In all, at once.
     pub all: usize,
@@ -77,7 +78,7 @@ pub struct TunnelLimits {
 
 impl Default for TunnelLimits {
     fn default() -> Self {
-        TunnelLimits { per_token: 16, per_node: 64, all: 256, idle_seconds: 3600 }
+        TunnelLimits { per_token: 16, per_node: limits::TUNNELS, all: 256, idle_seconds: 3600 }
     }
 }
 
@@ -229,6 +230,10 @@ impl Config {
                 wrong.push(format!("tunnels.{key} = 0 lets nobody enter a job; it must be at least 1"));
             }
         }
+        if per_node > limits::TUNNELS {
+            let most = limits::TUNNELS;
+            wrong.push(format!("tunnels.per_node = {per_node} is more than an agent takes; it must be at most {most}"));
+        }
         if idle_seconds == 0 {
             wrong.push("tunnels.idle_seconds = 0 ends every stream at once; it must be at least 1".into());
         }
@@ -312,6 +317,13 @@ mod tests {
         let said = read("[rate]\ntoken_burst = 0\naddress_per_second = 0\n").expect_err("refused").to_string();
         assert!(said.contains("rate.token_burst") && said.contains("rate.address_per_second"), "{said}");
         assert_eq!(read("[rate]\ntoken_burst = 7\n").expect("fine").rate.token_burst, 7);
+    }
+
+    #[test]
+    fn a_node_is_given_no_more_streams_than_its_agent_takes() {
+        let said = read("[tunnels]\nper_node = 65\n").expect_err("refused").to_string();
+        assert!(said.contains("tunnels.per_node = 65 is more than an agent takes; it must be at most 64"), "{said}");
+        assert_eq!(read("[tunnels]\nper_node = 64\n").expect("fine").tunnels.per_node, 64);
     }
 
     #[test]

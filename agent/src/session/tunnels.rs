@@ -3,8 +3,8 @@
 use super::host::Host;
 use crate::tunnel::Operator;
 use lapstrake::convert::{FromJob, ToJob};
-use lapstrake::v1;
 use lapstrake::v1::agent_service_client::AgentServiceClient;
+use lapstrake::{limits, v1};
 use lapstrake_core::ids::{JobId, RequestId};
 use lapstrake_core::message::Way;
 use std::collections::HashMap;
@@ -14,8 +14,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-/// Streams at once. The controller gives a node at most as many; this bears it out where a controller does not.
-pub(crate) const TUNNELS: usize = 64;
+/// Streams at once: more than a controller gives a node, and a bound where a controller knows none. A stream's place at the
+/// controller is free as soon as that has heard its end, and its next one may be asked for while the call still ends here.
+pub(crate) const TUNNELS: usize = limits::TUNNELS + limits::TUNNELS / 4;
 
 /// Words between a job and the wire, in each direction. The rest waits where it comes from.
 const WORDS: usize = 2;
@@ -32,17 +33,44 @@ pub(crate) struct TunnelWish {
 pub(crate) struct Tunnels<H> {
     host: Arc<H>,
     client: AgentServiceClient<Channel>,
+    calls: Calls,
+}
+
+/// Calls in a bounded number.
+#[derive(Default)]
+struct Calls {
     running: JoinSet<RequestId>,
     open: HashMap<RequestId, AbortHandle>,
 }
 
 impl<H: Host> Tunnels<H> {
     pub(crate) fn new(host: Arc<H>, client: AgentServiceClient<Channel>) -> Tunnels<H> {
-        Tunnels { host, client, running: JoinSet::new(), open: HashMap::new() }
+        Tunnels { host, client, calls: Calls::default() }
     }
 
     /// Opens a `StreamTunnel` call. Over the bound none is opened; the operator sees that and is told.
     pub(crate) fn open(&mut self, wish: TunnelWish) {
+        let (host, client) = (self.host.clone(), self.client.clone());
+        let (request, job) = (wish.request, wish.job);
+        let is_opened = self.calls.begin(request, async move {
+            if let Err(status) = carry(host, client, wish).await {
+                tracing::debug!(%request, %job, %status, "a stream to a job broke");
+            }
+        });
+        if !is_opened {
+            tracing::warn!(%request, "too many streams to jobs at once; this one is not opened");
+        }
+    }
+
+    /// Ends a call, and with it what was begun for it.
+    pub(crate) fn close(&mut self, request: RequestId) {
+        self.calls.end(request);
+    }
+}
+
+impl Calls {
+    /// Carries a call out, if there is a place for it.
+    fn begin(&mut self, request: RequestId, call: impl Future<Output = ()> + Send + 'static) -> bool {
         while let Some(ended) = self.running.try_join_next() {
             match ended {
                 Ok(request) => drop(self.open.remove(&request)),
@@ -51,23 +79,19 @@ impl<H: Host> Tunnels<H> {
             }
         }
         self.open.retain(|_, call| !call.is_finished());
-        if self.running.len() >= TUNNELS {
-            tracing::warn!(request = %wish.request, "too many streams to jobs at once; this one is not opened");
-            return;
+        // One that was told to end is not open any more, though it may be dropped a moment later.
+        if self.open.len() >= TUNNELS {
+            return false;
         }
-        let (host, client) = (self.host.clone(), self.client.clone());
-        let (request, job) = (wish.request, wish.job);
         let call = self.running.spawn(async move {
-            if let Err(status) = carry(host, client, wish).await {
-                tracing::debug!(%request, %job, %status, "a stream to a job broke");
-            }
+            call.await;
             request
         });
         self.open.insert(request, call);
+        true
     }
 
-    /// Ends a call, and with it what was begun for it.
-    pub(crate) fn close(&mut self, request: RequestId) {
+    fn end(&mut self, request: RequestId) {
         if let Some(call) = self.open.remove(&request) {
             call.abort();
         }
@@ -120,5 +144,30 @@ async fn carry<H: Host>(
             drop(sender);
             hearing.await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test]
+    async fn a_place_is_free_as_soon_as_its_stream_is_told_to_end() {
+        let mut calls = Calls::default();
+        let all = || (1..=TUNNELS as u128).map(RequestId);
+        assert!(all().all(|request| calls.begin(request, pending())));
+        assert!(!calls.begin(RequestId(0), pending()), "no place is left");
+        // Words of the controller that came together: nothing is waited for between them.
+        all().for_each(|request| calls.end(request));
+        assert!(all().all(|request| calls.begin(RequestId(request.0 + 1000), pending())));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_the_controller_lets_in_has_a_place_while_those_before_it_still_end() {
+        let mut calls = Calls::default();
+        // Those of one operator have ended for the controller, and their calls have not.
+        let let_in = (limits::TUNNELS + 16) as u128;
+        assert!((1..=let_in).all(|request| calls.begin(RequestId(request), pending())));
     }
 }
