@@ -39,9 +39,10 @@ pub(crate) fn compiled(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// Those of some lines that match; what could not be read is always among them.
-async fn found(pattern: &Regex, lines: Vec<Line>) -> Vec<Line> {
-    let pattern = pattern.clone();
+/// Those of some lines that match; what could not be read is always among them. All of a reader's lines go through one and the
+/// same pattern: a clone would begin each turn without the automaton that the ones before it have built.
+async fn found(pattern: &Arc<Regex>, lines: Vec<Line>) -> Vec<Line> {
+    let pattern = Arc::clone(pattern);
     // It is never closed.
     let turn = TURNS.acquire().await;
     let matching = move || -> Vec<Line> {
@@ -66,6 +67,7 @@ pub(crate) async fn matching(
     range: LogRange,
     pattern: Regex,
 ) -> Result<Lines, RuntimeError> {
+    let pattern = Arc::new(pattern);
     let Some(tail) = range.tail else {
         return Ok(picked(runtime.logs(attempt, range).await?, pattern));
     };
@@ -104,7 +106,7 @@ pub(crate) async fn matching(
     Ok(old.chain(picked(new.boxed(), pattern)).boxed())
 }
 
-fn picked(lines: Lines, pattern: Regex) -> Lines {
+fn picked(lines: Lines, pattern: Arc<Regex>) -> Lines {
     let chunks = stream::unfold((lines.ready_chunks(TURN), pattern), async |(mut lines, pattern)| {
         let found = found(&pattern, lines.next().await?).await;
         Some((stream::iter(found), (lines, pattern)))
@@ -161,7 +163,8 @@ mod tests {
             Ok(LogLine { attempt: 1, at: Wall(number), to_stderr: false, text: format!("line {number}") })
         };
         let turn = TURNS.acquire().await.expect("never closed");
-        let picking = picked(stream::iter((0..500).map(line)).boxed(), compiled("7$").expect("small")).count();
+        let pattern = Arc::new(compiled("7$").expect("small"));
+        let picking = picked(stream::iter((0..500).map(line)).boxed(), pattern).count();
         tokio::pin!(picking);
         // While another reader has its turn nothing is matched, and this one waits without a thread.
         assert!(futures_util::poll!(picking.as_mut()).is_pending());
