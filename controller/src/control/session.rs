@@ -9,7 +9,7 @@ use crate::vault::Vault;
 use lapstrake::convert::{FromJob, LogsWord, Malformed, ToJob};
 use lapstrake::v1;
 use lapstrake::v1::agent_service_server::AgentService;
-use lapstrake_core::ids::{NodeId, RequestId, SessionId};
+use lapstrake_core::ids::{JobId, NodeId, RequestId, SessionId};
 use lapstrake_core::message::{AgentWord, ControllerWord, Hello, ResolvedImage};
 use lapstrake_core::report::NodeReport;
 use lapstrake_core::time::{Millis, Wall};
@@ -78,17 +78,7 @@ impl<H: Hub> AgentService for AgentDesk<H> {
         &self,
         request: Request<Streaming<v1::StreamLogsRequest>>,
     ) -> Result<Response<v1::StreamLogsResponse>, Status> {
-        let renewed = |node| self.sessions.certified_until(node);
-        let node = caller(&request, self.ca.cluster(), &*self.hub, renewed)?;
-        let session = self.sessions.of(node).ok_or_else(|| Status::not_found("this node has no session"))?;
-        let mut heard = request.into_inner();
-        let first = timeout(self.limits.first_word_time, heard.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("no word came"))??;
-        let opening = first.map(LogsWord::try_from).transpose().map_err(malformed)?;
-        let Some(LogsWord::Opening { request, job }) = opening else {
-            return Err(Status::invalid_argument("the first word of StreamLogs must be an opening"));
-        };
+        let Opened { node, session, request, job, heard } = self.opened::<_, LogsWord>(request).await?;
         let reader = self.sessions.logs.answer(request, node, job);
         let reader = reader.ok_or_else(|| Status::not_found("nobody waits for this output"))?;
         tokio::select! {
@@ -103,17 +93,7 @@ impl<H: Hub> AgentService for AgentDesk<H> {
         &self,
         request: Request<Streaming<v1::StreamTunnelRequest>>,
     ) -> Result<Response<Asked>, Status> {
-        let renewed = |node| self.sessions.certified_until(node);
-        let node = caller(&request, self.ca.cluster(), &*self.hub, renewed)?;
-        let session = self.sessions.of(node).ok_or_else(|| Status::not_found("this node has no session"))?;
-        let mut heard = request.into_inner();
-        let first = timeout(self.limits.first_word_time, heard.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("no word came"))??;
-        let opening = first.map(FromJob::try_from).transpose().map_err(malformed)?;
-        let Some(FromJob::Opening { request, job }) = opening else {
-            return Err(Status::invalid_argument("the first word of StreamTunnel must be an opening"));
-        };
+        let Opened { node, session, request, job, heard } = self.opened::<_, FromJob>(request).await?;
         let ends = self.sessions.tunnels.answer(request, node, job);
         let (words, asked) = ends.ok_or_else(|| Status::not_found("nobody waits for this stream"))?;
         let (tell, ended) = oneshot::channel();
@@ -131,13 +111,14 @@ impl<H: Hub> AgentService for AgentDesk<H> {
 
 /// A node's word about one request: an opening, what there is to say, an end.
 trait OfRequest: Sized {
-    fn is_opening(&self) -> bool;
+    /// The request and the job, if it is an opening.
+    fn opening(&self) -> Option<(RequestId, JobId)>;
     fn is_last(&self) -> bool;
 }
 
 impl OfRequest for FromJob {
-    fn is_opening(&self) -> bool {
-        matches!(self, FromJob::Opening { .. })
+    fn opening(&self) -> Option<(RequestId, JobId)> {
+        if let FromJob::Opening { request, job } = self { Some((*request, *job)) } else { None }
     }
     fn is_last(&self) -> bool {
         matches!(self, FromJob::End(_))
@@ -145,8 +126,8 @@ impl OfRequest for FromJob {
 }
 
 impl OfRequest for LogsWord {
-    fn is_opening(&self) -> bool {
-        matches!(self, LogsWord::Opening { .. })
+    fn opening(&self) -> Option<(RequestId, JobId)> {
+        if let LogsWord::Opening { request, job } = self { Some((*request, *job)) } else { None }
     }
     fn is_last(&self) -> bool {
         matches!(self, LogsWord::End(_))
@@ -167,7 +148,7 @@ where
             None => return Ok(()),
             Some(Err(error)) if error.is_unknown_word() => continue,
             Some(Err(error)) => return Err(malformed(error)),
-            Some(Ok(word)) if word.is_opening() => {
+            Some(Ok(word)) if word.opening().is_some() => {
                 return Err(Status::invalid_argument(format!("the request {request} was opened twice")));
             }
             Some(Ok(word)) => word,
@@ -192,7 +173,35 @@ fn answers(asked: mpsc::Receiver<ToJob>, ended: oneshot::Receiver<Result<(), Sta
     Box::pin(words)
 }
 
+/// A node's call about one request, after its first word.
+struct Opened<T> {
+    node: NodeId,
+    session: Outbox,
+    request: RequestId,
+    job: JobId,
+    heard: Streaming<T>,
+}
+
 impl<H: Hub> AgentDesk<H> {
+    /// Hears the first word of a call about a request, of a node that has a session.
+    async fn opened<T, W>(&self, call: Request<Streaming<T>>) -> Result<Opened<T>, Status>
+    where
+        W: OfRequest + TryFrom<T, Error = Malformed>,
+    {
+        let renewed = |node| self.sessions.certified_until(node);
+        let node = caller(&call, self.ca.cluster(), &*self.hub, renewed)?;
+        let session = self.sessions.of(node).ok_or_else(|| Status::not_found("this node has no session"))?;
+        let mut heard = call.into_inner();
+        let first = timeout(self.limits.first_word_time, heard.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no word came"))??;
+        let first = first.map(W::try_from).transpose().map_err(malformed)?;
+        let (request, job) = first
+            .and_then(|word| word.opening())
+            .ok_or_else(|| Status::invalid_argument("the first word of the call must be an opening"))?;
+        Ok(Opened { node, session, request, job, heard })
+    }
+
     /// The first word, checked against the certificate.
     async fn hello(&self, node: NodeId, heard: &mut Streaming<v1::OpenSessionRequest>) -> Result<Hello, Status> {
         let first = timeout(self.limits.first_word_time, heard.message())
