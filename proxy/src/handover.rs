@@ -5,17 +5,20 @@
 //! new  ◀── Offer ── old        the listening sockets (SCM_RIGHTS), and the generation that the old one obeys
 //! new  ── Accepting ──▶ old    it has a table at least as new, and will take connections
 //! new  ◀── Released ── old     the old one takes none any more; it finishes what it has. The new one takes them from here on
-//! new  ── Ended ──▶ old        much later: the new one ends in order or has a successor, and the old one need not come back
 //! ```
 //!
-//! Each is a line of JSON. The connection stays open as long as both live: if it ends without a word before `Accepting`, the
-//! old one goes on as if nothing had been, and if it ends so after `Released`, the old one accepts again. The sockets are
+//! Each is a line of JSON. The connection stays open as long as both live: if it ends before `Accepting`, the old one goes on as
+//! if nothing had been. If it ends after `Released`, the old one looks at the door, `handover.sock`, where whoever serves
+//! answers (`at_the_door`): somebody does if the new one has had a successor itself, and nobody need come back then; the door is
+//! gone if who served last has ended in order; else that one died, and the old one accepts again. So of any number in a row each
+//! watches over the next one only, and the last one's death brings back the one before it that still lives. The sockets are
 //! never bound anew, so a connection that the kernel has completed waits in the same queue whoever takes it.
 //!
 //! The new one's configuration may name further addresses, which it binds. One that it names no more, or one that cannot be
 //! bound because the old one has a socket that overlaps with it, ends the new one before anything has changed.
 
 use rustix::cmsg_space;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -29,7 +32,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// The version of this conversation. Processes of different ones do not hand over; the unit is restarted then.
-pub const HANDOVER_FORMAT: u32 = 1;
+pub const HANDOVER_FORMAT: u32 = 2;
 
 /// Sockets that are passed at once. The kernel takes 253.
 pub const MAX_SOCKETS: usize = 64;
@@ -40,6 +43,31 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Where the serving proxy is asked.
 pub fn path_in(control_dir: &Path) -> PathBuf {
     control_dir.join("handover.sock")
+}
+
+/// What the door tells of the process that served last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtTheDoor {
+    /// It answers, and so it serves, whoever has followed whom.
+    Process(u32),
+    /// Nobody answers, and the door is there: it died.
+    Dead,
+    /// The door is gone: it has ended in order.
+    Nobody,
+}
+
+/// Looks who serves.
+pub fn at_the_door(control_dir: &Path) -> AtTheDoor {
+    // The kernel names the process that made the socket listen.
+    let answers = UnixStream::connect(path_in(control_dir)).and_then(|stream| Ok(socket_peercred(stream)?));
+    match answers {
+        Ok(credentials) => AtTheDoor::Process(credentials.pid.as_raw_pid().unsigned_abs()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => AtTheDoor::Nobody,
+        Err(error) => {
+            tracing::debug!(%error, "nobody answers at the handover socket");
+            AtTheDoor::Dead
+        }
+    }
 }
 
 /// The new process's first line.
@@ -89,8 +117,6 @@ pub enum Passed {
 pub enum Progress {
     /// It takes connections.
     Accepting,
-    /// It ends in order.
-    Ended,
 }
 
 /// Sends a line, and sockets with its first byte.
@@ -110,7 +136,7 @@ pub fn send(stream: &UnixStream, message: &impl Serialize, sockets: &[BorrowedFd
 pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let (mut line, mut sockets) = (Vec::new(), Vec::new());
     loop {
-        // One byte at a time: what follows the line belongs to the next one. A handover has five lines.
+        // One byte at a time: what follows the line belongs to the next one. A handover has four lines.
         let mut byte = [0];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_SOCKETS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -59,6 +59,7 @@ mod worker;
 use access_log::AccessLog;
 pub use config::{Config, ConfigError};
 use control::ControlSocket;
+use handover::AtTheDoor;
 use lapstrake_metrics::{Endpoint, Listener};
 use lapstrake_unit::Pulses;
 use meters::ServiceMeters;
@@ -134,6 +135,7 @@ pub enum StartError {
 pub struct Proxy {
     listen: Vec<SocketAddr>,
     control_path: PathBuf,
+    control_dir: PathBuf,
     shared: Arc<Shared>,
     /// Whether the file that was there at the start holds a table, or there was none.
     has_table: bool,
@@ -192,28 +194,33 @@ impl Proxy {
         let cannot_tell = |source| StartError::Listen { address: config.listen[0], source };
         let addresses = sockets.public.iter().map(|(_, listener)| listener.local_addr());
         let listen = addresses.collect::<io::Result<Vec<_>>>().map_err(cannot_tell)?;
+        // What can fail is made before the predecessor lets go: a process that ends after it has accepted somebody cuts them.
+        let metrics_listener = sockets.metrics.as_ref().map(|(endpoint, listener)| {
+            let of_metrics = |source| StartError::Metrics { endpoint: endpoint.clone(), source };
+            listener.try_clone().map_err(of_metrics)
+        });
+        let metrics_listener = metrics_listener.transpose()?;
+        let door = Door::make(&config.control_dir).map_err(of_control)?;
         // From the predecessor's word on nobody else accepts. Before it this process accepts nobody: whom it had taken would be
         // cut if the handover came to nothing.
         let taken_over = inheritance.map(|inheritance| inheritance.take_over(&config.control_dir));
         let succession = taken_over.transpose().map_err(StartError::Handover)?;
+        door.open().map_err(of_control)?;
         let count = shared.ledgers.len();
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
             let done = start_worker(&shared, number, &sockets).inspect_err(|_| shared.stop.cancel());
             workers.push(done.map_err(|source| StartError::Worker { number, source })?);
         }
-        if let Some((endpoint, listener)) = &sockets.metrics {
-            let of_metrics = |source| StartError::Metrics { endpoint: endpoint.clone(), source };
-            let listener = listener.try_clone().map_err(of_metrics)?;
+        if let Some(listener) = metrics_listener {
             tasks.push(tokio::spawn(serve_metrics(listener, Arc::clone(&shared), stop.clone())));
         }
-        let door = Door::open(&config.control_dir).map_err(of_control)?;
         // It holds the public sockets, which have to be closed when this process accepts nobody any more.
         let accepting = shared.stop.clone();
         tasks.push(tokio::spawn(door.serve(Arc::clone(&shared), sockets, accepting)));
         tracing::info!(?listen, control = %control_path.display(), workers = count, "serving");
-        let grace = config.handover_grace;
-        Ok(Proxy { listen, control_path, shared, has_table, tasks, stop, workers, succession, grace })
+        let (control_dir, grace) = (config.control_dir, config.handover_grace);
+        Ok(Proxy { listen, control_path, control_dir, shared, has_table, tasks, stop, workers, succession, grace })
     }
 
     /// Where clients connect, with the ports that the system chose for port 0.
@@ -231,15 +238,19 @@ impl Proxy {
         let mut phase = self.shared.phase.subscribe();
         loop {
             if let Phase::HandedOver { to } = *phase.borrow_and_update() {
-                // Whoever this one has relieved must not come back when it ends, by whatever: another process serves.
-                if let Some(succession) = &self.succession {
-                    succession.end();
-                }
                 return to;
             }
             if phase.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// The process that serves, whoever has followed whom.
+    pub fn who_serves(&self) -> Option<u32> {
+        match handover::at_the_door(&self.control_dir) {
+            AtTheDoor::Process(pid) => Some(pid),
+            AtTheDoor::Dead | AtTheDoor::Nobody => None,
         }
     }
 
@@ -284,9 +295,6 @@ impl Proxy {
     /// Stops accepting, finishes what is in flight within the grace, cuts the rest. The agent is listened to until the
     /// end, so that a switch during the grace holds here too.
     pub async fn stop(self) {
-        if let Some(succession) = &self.succession {
-            succession.end();
-        }
         self.shared.stop.cancel();
         let mut cut = 0;
         for worker in self.workers {
@@ -305,6 +313,8 @@ impl Proxy {
         if let Some(log) = &self.shared.access_log {
             log.end();
         }
+        // Only now does the predecessor look who serves, and finds that the door is gone.
+        drop(self.succession);
         tracing::info!(cut, "stopped");
     }
 }

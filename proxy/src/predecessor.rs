@@ -1,7 +1,7 @@
 //! The old process's side of a handover: it offers its sockets to one successor at a time, and goes on itself whenever that
 //! one does not get to the end.
 
-use crate::handover::{self, HANDOVER_FORMAT, Hello, Passed, Progress, Reply};
+use crate::handover::{self, AtTheDoor, HANDOVER_FORMAT, Hello, Passed, Progress, Reply};
 use crate::worker::{Phase, Shared};
 use lapstrake_metrics::{Endpoint, Listener};
 use std::io;
@@ -35,13 +35,13 @@ pub struct Sockets {
 #[derive(Debug)]
 pub struct Door {
     listener: UnixListener,
-    path: PathBuf,
+    own: PathBuf,
+    control_dir: PathBuf,
 }
 
 impl Door {
-    /// Takes the place of a predecessor's, which may listen there still.
-    pub fn open(control_dir: &Path) -> io::Result<Door> {
-        let path = handover::path_in(control_dir);
+    /// Makes all of it that can fail, where nobody asks yet: as long as a predecessor serves, the door is that one's.
+    pub fn make(control_dir: &Path) -> io::Result<Door> {
         let own = control_dir.join(format!("handover.{}.new", std::process::id()));
         match std::fs::remove_file(&own) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -49,8 +49,12 @@ impl Door {
         }
         let listener = UnixListener::bind(&own)?;
         std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600))?;
-        std::fs::rename(&own, &path)?;
-        Ok(Door { listener, path })
+        Ok(Door { listener, own, control_dir: control_dir.to_owned() })
+    }
+
+    /// Takes the place of a predecessor's, which may listen there still.
+    pub fn open(&self) -> io::Result<()> {
+        std::fs::rename(&self.own, handover::path_in(&self.control_dir))
     }
 
     /// Answers successors until `stop`. The file stays if a successor has put its own there.
@@ -63,27 +67,32 @@ impl Door {
                 changed = phase.changed() => {
                     // A successor that died after it took over has left its own file at our place.
                     if changed.is_ok() && *phase.borrow_and_update() == Phase::Serving {
-                        match self.path.parent().map(Door::open) {
-                            Some(Ok(door)) => self = door,
-                            failed => tracing::error!(?failed, "no successor can ask for a handover"),
+                        match Door::make(&self.control_dir).and_then(|door| door.open().map(|()| door)) {
+                            Ok(door) => self = door,
+                            Err(error) => tracing::error!(%error, "no successor can ask for a handover"),
                         }
                     }
                 }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let peer = stream.peer_cred().map(|peer| (peer.uid(), peer.pid()));
-                        let (uid, pid) = match peer {
-                            Ok((uid, pid)) if handover::is_ours(uid) => (uid, pid.unwrap_or_default().unsigned_abs()),
+                        let pid = match peer {
+                            Ok((uid, pid)) if handover::is_ours(uid) => pid.unwrap_or_default().unsigned_abs(),
                             other => {
                                 tracing::warn!(?other, "refused a handover to a stranger");
                                 continue;
                             }
                         };
                         let (shared, sockets, asked_by) = (Arc::clone(&shared), Arc::clone(&sockets), Arc::clone(&asked_by));
+                        let control_dir = self.control_dir.clone();
                         // A thread of its own: it ends with the process, whatever the successor does.
                         let spawned = std::thread::Builder::new().name("handover".to_owned()).spawn(move || {
-                            tracing::info!(uid, pid, "a successor asks for a handover");
-                            let spoken = stream.into_std().and_then(|stream| converse(&stream, pid, &shared, &sockets, &asked_by));
+                            let spoken = stream.into_std().and_then(|stream| {
+                                if converse(&stream, pid, &shared, &sockets, &asked_by)? {
+                                    watch_over(stream, pid, &control_dir, &shared);
+                                }
+                                Ok(())
+                            });
                             if let Err(error) = spoken {
                                 tracing::warn!(pid, %error, "the handover came to nothing; serving on");
                             }
@@ -100,10 +109,17 @@ impl Door {
             }
         }
         if !shared.has_handed_over()
-            && let Err(error) = std::fs::remove_file(&self.path)
+            && let Err(error) = std::fs::remove_file(handover::path_in(&self.control_dir))
         {
             tracing::debug!(%error, "the handover socket was gone already");
         }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Gone if the door was opened. One that never was is nobody's.
+        let _ = std::fs::remove_file(&self.own);
     }
 }
 
@@ -116,14 +132,23 @@ impl Drop for Asked<'_> {
     }
 }
 
-fn converse(stream: &UnixStream, pid: u32, shared: &Shared, sockets: &Sockets, asked_by: &AtomicU32) -> io::Result<()> {
+/// True if the successor serves now.
+fn converse(
+    stream: &UnixStream,
+    pid: u32,
+    shared: &Shared,
+    sockets: &Sockets,
+    asked_by: &AtomicU32,
+) -> io::Result<bool> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(SUCCESSOR_MAY_TAKE))?;
     stream.set_write_timeout(Some(SUCCESSOR_MAY_TAKE))?;
-    let Some((hello, _)) = handover::receive::<Hello>(stream)? else { return Ok(()) };
+    // Whoever only looks who serves says nothing.
+    let Some((hello, _)) = handover::receive::<Hello>(stream)? else { return Ok(false) };
+    tracing::info!(pid, version = hello.version, "a successor asks for a handover");
     let refuse = |why: String| {
         tracing::warn!(pid, why, "refused a handover");
-        handover::send(stream, &Reply::Refused { why }, &[])
+        handover::send(stream, &Reply::Refused { why }, &[]).map(|()| false)
     };
     if hello.format != HANDOVER_FORMAT {
         let theirs = hello.format;
@@ -153,15 +178,27 @@ fn converse(stream: &UnixStream, pid: u32, shared: &Shared, sockets: &Sockets, a
     if let Err(error) = handover::send(stream, &Reply::Released, &[]) {
         tracing::warn!(pid, %error, "the successor was not told");
     }
-    stream.set_read_timeout(None)?;
-    match handover::receive::<Progress>(stream) {
-        Ok(Some((Progress::Ended, _))) => tracing::info!(pid, "the successor ended"),
-        gone => {
-            tracing::error!(pid, ?gone, "the successor is gone; accepting again");
+    Ok(true)
+}
+
+/// Waits for the end of the successor, and comes back if it is missed.
+fn watch_over(mut stream: UnixStream, pid: u32, control_dir: &Path, shared: &Shared) {
+    // It says nothing more: what ends the connection is its own end. An error on it is no sign of life either.
+    if let Err(error) = stream.set_read_timeout(None).and_then(|()| io::copy(&mut stream, &mut io::sink())) {
+        tracing::debug!(pid, %error, "the successor is not heard any more");
+    }
+    match handover::at_the_door(control_dir) {
+        AtTheDoor::Process(other) if other != pid && other != std::process::id() => {
+            tracing::info!(pid, other, "the successor is gone; its own serves on");
+            // This process would not notice that one's death: let systemd look after it.
+            lapstrake_unit::main_process(other);
+        }
+        AtTheDoor::Nobody => tracing::info!(pid, "the successor ended"),
+        AtTheDoor::Process(_) | AtTheDoor::Dead => {
+            tracing::error!(pid, "the successor is gone; accepting again");
             shared.enter(Phase::Serving);
         }
     }
-    Ok(())
 }
 
 fn offer(stream: &UnixStream, shared: &Shared, sockets: &Sockets) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The new process's side of a handover.
 
-use crate::handover::{self, HANDOVER_FORMAT, Hello, Passed, Progress, Reply};
+use crate::handover::{self, AtTheDoor, HANDOVER_FORMAT, Hello, Passed, Progress, Reply};
 use crate::switchboard::Switchboard;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -108,7 +108,7 @@ impl Inheritance {
         let told = handover::send(&self.stream, &Progress::Accepting, &[]);
         match told.and_then(|()| handover::receive::<Reply>(&self.stream)) {
             Ok(Some((Reply::Released, _))) => tracing::info!("took over"),
-            other if UnixStream::connect(handover::path_in(control_dir)).is_ok() => {
+            other if matches!(handover::at_the_door(control_dir), AtTheDoor::Process(_)) => {
                 let said = match other {
                     Ok(Some((reply, _))) => format!("said {reply:?}"),
                     Ok(None) => "ended the handover".to_owned(),
@@ -118,21 +118,14 @@ impl Inheritance {
             }
             other => tracing::warn!(?other, "the proxy that served ended before it said that it stopped"),
         }
-        Ok(Succession(self.stream))
+        Ok(Succession { _open: self.stream })
     }
 }
 
-/// The connection to the predecessor. While it is open and this process lives, the predecessor need not come back.
+/// The connection to the predecessor. While it is open this process lives, and the predecessor need not look who serves.
 #[derive(Debug)]
-pub struct Succession(UnixStream);
-
-impl Succession {
-    /// This process ends in order, or has a successor of its own: the predecessor need not come back.
-    pub fn end(&self) {
-        if let Err(error) = handover::send(&self.0, &Progress::Ended, &[]) {
-            tracing::debug!(%error, "the predecessor has ended before");
-        }
-    }
+pub struct Succession {
+    _open: UnixStream,
 }
 
 #[cfg(test)]
@@ -142,35 +135,58 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixListener;
 
-    /// One that offers its socket and never lets go of it, but lives.
-    fn holding_on(control_dir: &Path, public: &TcpListener) -> std::thread::JoinHandle<UnixListener> {
-        let door = UnixListener::bind(handover::path_in(control_dir)).unwrap();
-        let public = public.try_clone().unwrap();
-        std::thread::spawn(move || {
-            let (stream, _) = door.accept().unwrap();
-            handover::receive::<Hello>(&stream).unwrap().unwrap();
-            let passed = Passed::Public(public.local_addr().unwrap());
-            handover::send(&stream, &Reply::Offer { sockets: vec![passed], generation: 0 }, &[public.as_fd()]).unwrap();
-            door
-        })
+    /// Answers one successor with the offer of a socket.
+    fn offer(door: &UnixListener, public: &TcpListener) -> UnixStream {
+        let (stream, _) = door.accept().unwrap();
+        handover::receive::<Hello>(&stream).unwrap().unwrap();
+        let passed = Passed::Public(public.local_addr().unwrap());
+        handover::send(&stream, &Reply::Offer { sockets: vec![passed], generation: 0 }, &[public.as_fd()]).unwrap();
+        stream
+    }
+
+    /// The configuration of a successor, in a folder in which a predecessor answers already.
+    fn config(folder: &Path, public: &TcpListener) -> (Config, UnixListener) {
+        let control_dir = folder.join("control");
+        std::fs::create_dir(&control_dir).unwrap();
+        let door = UnixListener::bind(handover::path_in(&control_dir)).unwrap();
+        let config = Config {
+            listen: vec![public.local_addr().unwrap()],
+            control_dir,
+            table_file: folder.join("routes.json"),
+            workers: 1,
+            ..Config::default()
+        };
+        (config, door)
+    }
+
+    #[tokio::test]
+    async fn a_successor_that_cannot_be_asked_itself_never_says_that_it_accepts() {
+        let folder = tempfile::tempdir().unwrap();
+        let public = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (config, door) = config(folder.path(), &public);
+        // Where it would make its own door there is something that cannot be removed.
+        std::fs::create_dir(config.control_dir.join(format!("handover.{}.new", std::process::id()))).unwrap();
+        let predecessor = std::thread::spawn(move || {
+            let stream = offer(&door, &public);
+            handover::receive::<Progress>(&stream).unwrap().map(|(said, _)| said)
+        });
+        Proxy::start(config).await.expect_err("nobody could follow it");
+        assert_eq!(predecessor.join().unwrap(), None);
     }
 
     #[tokio::test]
     async fn nobody_is_accepted_before_the_predecessor_has_let_go() {
         let folder = tempfile::tempdir().unwrap();
-        let control_dir = folder.path().join("control");
-        std::fs::create_dir(&control_dir).unwrap();
         let public = TcpListener::bind("127.0.0.1:0").unwrap();
-        let predecessor = holding_on(&control_dir, &public);
+        let (config, door) = config(folder.path(), &public);
+        let passed = public.try_clone().unwrap();
+        // It offers its socket and never lets go of it, but lives.
+        let predecessor = std::thread::spawn(move || {
+            offer(&door, &passed);
+            door
+        });
         // It waits in the queue of the socket that is passed.
         let mut client = std::net::TcpStream::connect(public.local_addr().unwrap()).unwrap();
-        let config = Config {
-            listen: vec![public.local_addr().unwrap()],
-            control_dir,
-            table_file: folder.path().join("routes.json"),
-            workers: 1,
-            ..Config::default()
-        };
         let error = Proxy::start(config).await.expect_err("the predecessor serves on");
         let why = std::error::Error::source(&error).unwrap().to_string();
         assert!(why.contains("instead of letting go"), "{why}");

@@ -12,9 +12,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 use support::h2c::{self, H2Client, H2Job, until};
-use support::process::{Place, ended, until_there};
+use support::process::{Place, Process, ended, until_there};
 use support::{Agent, Client, HOST, Job, PATIENCE, socket, soon, table};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixDatagram};
 use tokio::sync::oneshot;
 
 const SERVING: &str = "serving listen=";
@@ -144,31 +145,116 @@ async fn the_old_proxy_accepts_again_when_the_new_one_dies_after_it_took_over() 
     assert_eq!(ended(&mut old).await, Some(0));
 }
 
+/// Processes that followed one another, of which the first two have a client each.
+struct Three {
+    place: Place,
+    first: Process,
+    second: Process,
+    third: Process,
+    with_first: tokio::io::BufReader<TcpStream>,
+    _with_second: tokio::io::BufReader<TcpStream>,
+    _job: Job,
+}
+
+impl Three {
+    async fn start(place: Place) -> Three {
+        let job = Job::start(1).await;
+        place.write_table(&table(1, &[&job]));
+        let first = place.start();
+        place.until_said(SERVING, 1).await;
+        let (with_first, _) = socket(place.address).await;
+        let second = place.start();
+        place.until_said(SERVING, 2).await;
+        let (_with_second, _) = socket(place.address).await;
+        let third = place.start();
+        place.until_said(SERVING, 3).await;
+        place.until_said("handed over; finishing", 2).await;
+        Three { place, first, second, third, with_first, _with_second, _job: job }
+    }
+
+    async fn serves(&self) -> bool {
+        Client::connect(self.place.address).await.get("/").await.1 == "job 1"
+    }
+}
+
+async fn kill(process: &mut Process) {
+    process.0.kill().unwrap();
+    ended(process).await;
+}
+
 #[tokio::test]
 async fn of_three_in_a_row_the_relieved_one_does_not_come_back_when_the_second_dies() {
-    let job = Job::start(1).await;
-    let place = Place::new("");
-    place.write_table(&table(1, &[&job]));
-    let mut first = place.start();
-    place.until_said(SERVING, 1).await;
-    let (with_first, _) = socket(place.address).await;
-    let mut second = place.start();
-    place.until_said(SERVING, 2).await;
-    let (_with_second, _) = socket(place.address).await;
-    let mut third = place.start();
-    place.until_said(SERVING, 3).await;
-    // The second one finishes what it has; it is killed before that has ended.
-    place.until_said("the successor ended", 1).await;
-    second.0.kill().unwrap();
-    ended(&mut second).await;
-    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1");
+    let mut three = Three::start(Place::new("")).await;
+    kill(&mut three.second).await;
+    assert!(three.serves().await);
     // Who is asked for the next handover is the third one.
-    let _fourth = place.start();
-    place.until_said(SERVING, 4).await;
-    assert_eq!(ended(&mut third).await, Some(0));
-    drop(with_first);
-    assert_eq!(ended(&mut first).await, Some(0));
-    assert!(!place.said().contains("accepting again"), "{}", place.said());
+    let _fourth = three.place.start();
+    three.place.until_said(SERVING, 4).await;
+    assert_eq!(ended(&mut three.third).await, Some(0));
+    drop(three.with_first);
+    assert_eq!(ended(&mut three.first).await, Some(0));
+    assert!(!three.place.said().contains("accepting again"), "{}", three.place.said());
+}
+
+#[tokio::test]
+async fn of_three_in_a_row_the_first_comes_back_when_the_third_and_then_the_second_die() {
+    let mut three = Three::start(Place::new("")).await;
+    kill(&mut three.third).await;
+    three.place.until_said("accepting again", 1).await;
+    assert!(three.serves().await);
+    kill(&mut three.second).await;
+    three.place.until_said("accepting again", 2).await;
+    assert!(three.serves().await);
+    // And it hands over to the next one.
+    let _fourth = three.place.start();
+    three.place.until_said(SERVING, 4).await;
+    drop(three.with_first);
+    assert_eq!(ended(&mut three.first).await, Some(0));
+}
+
+#[tokio::test]
+async fn of_three_in_a_row_nobody_comes_back_when_the_last_ends_in_order() {
+    let mut three = Three::start(Place::new("shutdown_grace = \"100ms\"")).await;
+    // The second one is cut, with its client, when its grace is over.
+    for (times, process) in [(1, &mut three.third), (2, &mut three.second)] {
+        let pid = nix::unistd::Pid::from_raw(process.0.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(ended(process).await, Some(0));
+        three.place.until_said("the successor ended", times).await;
+    }
+    drop(three.with_first);
+    assert_eq!(ended(&mut three.first).await, Some(0));
+    assert!(!three.place.said().contains("accepting again"), "{}", three.place.said());
+}
+
+#[tokio::test]
+async fn systemd_looks_after_the_process_that_serves_when_the_one_between_was_killed() {
+    let place = Place::new("");
+    let systemd = UnixDatagram::bind(place.notify_socket()).unwrap();
+    let mut three = Three::start(place).await;
+    kill(&mut three.second).await;
+    // Once when the first one finds the second gone, and once when it ends itself: a main process that is not there would not
+    // be taken, and the first one's end would be the unit's.
+    let serves = format!("MAINPID={}", three.third.0.id());
+    assert_eq!(main_process(&systemd).await, serves);
+    drop(three.with_first);
+    assert_eq!(main_process(&systemd).await, serves);
+    assert_eq!(ended(&mut three.first).await, Some(0));
+}
+
+/// The next word on which process is the unit's main one.
+async fn main_process(systemd: &UnixDatagram) -> String {
+    soon("a word to systemd", async {
+        loop {
+            let mut message = vec![0; 4096];
+            let length = systemd.recv(&mut message).await.unwrap();
+            let message = String::from_utf8(message[..length].to_vec()).unwrap();
+            if let Some(line) = message.lines().find(|line| line.starts_with("MAINPID=")) {
+                break line.to_owned();
+            }
+        }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -214,11 +300,11 @@ async fn a_second_successor_another_version_and_a_stranger_are_refused() {
 
     // One that has got the offer and says nothing more holds the only place.
     let mut first = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    writeln!(first, "{{\"format\":1,\"version\":\"test\",\"pid\":1}}").unwrap();
+    writeln!(first, "{{\"format\":2,\"version\":\"test\",\"pid\":1}}").unwrap();
     let mut line = String::new();
     BufReader::new(&first).read_line(&mut line).unwrap();
     assert!(line.contains("offer"), "{line}");
-    assert!(hello(&place, 1).contains("taking over already"));
+    assert!(hello(&place, 2).contains("taking over already"));
     let mut refused = place.start();
     assert_eq!(ended(&mut refused).await, Some(1));
     assert!(place.said().contains("taking over already"), "{}", place.said());
@@ -229,7 +315,7 @@ async fn a_second_successor_another_version_and_a_stranger_are_refused() {
         for (path, mode) in [(place.directory.path().to_owned(), 0o755), (place.control_dir(), 0o755), (path, 0o777)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ntry:\n s.sendall(b'{\"format\":1,\"version\":\"x\",\"pid\":1}\\n')\n print(len(s.recv(1000)))\nexcept OSError:\n print(0)";
+        let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ntry:\n s.sendall(b'{\"format\":2,\"version\":\"x\",\"pid\":1}\\n')\n print(len(s.recv(1000)))\nexcept OSError:\n print(0)";
         let stranger = Command::new("python3")
             .args(["-c", script])
             .arg(place.control_dir().join("handover.sock"))

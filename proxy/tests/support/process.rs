@@ -53,6 +53,11 @@ impl Place {
         std::fs::write(self.table_file(), serde_json::to_vec(table).unwrap()).unwrap();
     }
 
+    /// Where the processes speak to systemd; a test that wants to hear it binds this first.
+    pub fn notify_socket(&self) -> PathBuf {
+        self.directory.path().join("notify")
+    }
+
     pub fn control_of(&self, process: &Process) -> PathBuf {
         self.control_dir().join(format!("{}.sock", process.0.id()))
     }
@@ -60,7 +65,7 @@ impl Place {
     /// Starts the proxy's binary; its log is in a file that a failing test shows.
     pub fn start(&self) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lapstrake-proxy"));
-        command.arg("--config").arg(self.config()).stdin(Stdio::null());
+        command.arg("--config").arg(self.config()).env("NOTIFY_SOCKET", self.notify_socket()).stdin(Stdio::null());
         command.stderr(self.log()).stdout(Stdio::null());
         Process(command.spawn().unwrap())
     }
