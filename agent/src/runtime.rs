@@ -285,17 +285,21 @@ pub trait Runtime: Send + Sync + 'static {
     /// The command ran to its end in the container. It may run on there after the deadline.
     fn exec<'a>(&'a self, attempt: Attempt, command: &'a [String], deadline: Duration) -> Outcome<'a, ExecEnd>;
 
-    /// The command was started in the container, with its streams. `NotThere` when the container does not run;
-    /// `NoSuchProgram` or `Refused`, here or as the output's only item, when it could not be started.
-    fn start_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, Running>;
+    /// The command was made in the container, where it does not run yet. `NotThere` when the container does not run.
+    fn create_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, ExecId>;
+
+    /// The command's start was accepted, with its streams; it may begin later. `NotThere` when the container does not run;
+    /// `NoSuchProgram` or `Refused`, here or as the output's only item, when it could not be started. After `Unreachable` it
+    /// may begin all the same.
+    fn start_exec<'a>(&'a self, id: &'a ExecId, exec: &'a Exec) -> Outcome<'a, Running>;
 
     /// The command's terminal has this size.
     fn resize_exec<'a>(&'a self, id: &'a ExecId, size: TerminalSize) -> Outcome<'a, ()>;
 
-    /// The signal was sent to the command and its group. `NotThere` when it has ended.
+    /// The signal was sent to the command and its group. `NotThere` when it has ended, `Unreachable` when it has not begun.
     fn signal_exec<'a>(&'a self, id: &'a ExecId, signal: ExecSignal) -> Outcome<'a, ()>;
 
-    /// Whether the command runs.
+    /// Whether the command has ended.
     fn exec_state<'a>(&'a self, id: &'a ExecId) -> Outcome<'a, ExecState>;
 
     /// A connection to a port of a container that runs, at its address. `Refused` when nobody listens there.

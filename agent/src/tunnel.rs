@@ -15,12 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A command whose operator is gone gets so long after SIGHUP before SIGKILL: shells save their history meanwhile.
 const HANG_UP_GRACE: Duration = Duration::from_secs(2);
-/// Between two looks at whether a command has ended; doubled up to the second.
+/// A command that the engine was asked to start may begin so much later on a machine with much to do, and is ended then.
+const BEGINS_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at whether a command has begun or ended; doubled up to the second.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// The shell's code for a program that is not there, and for one that cannot be run.
@@ -92,7 +95,7 @@ pub async fn exec(
     let Operator { words, asked } = operator;
     let terminal = exec.terminal;
     let begun = begin(runtime.clone(), attempt, exec, commands).await;
-    let (Running { id, input, output }, mut held) = match begun {
+    let (id, Running { input, output }, mut held) = match begun {
         Ok(begun) => begun,
         Err(error) => return not_started(&error),
     };
@@ -108,20 +111,31 @@ pub async fn exec(
 }
 
 /// Starts a command in a task of its own: an engine that was asked to start one does so, though whoever asked is gone
-/// meanwhile, and only when it has answered can the command be ended. What nobody waits for any more is ended then.
+/// meanwhile. What nobody waits for any more is not started, or ended.
 async fn begin(
     runtime: Arc<dyn Runtime>,
     attempt: Attempt,
     exec: Exec,
     commands: &Commands,
-) -> Result<(Running, Held), RuntimeError> {
-    let mut held = Held { runtime, id: None, commands: commands.clone(), _counted: commands.0.token() };
+) -> Result<(ExecId, Running, Held), RuntimeError> {
+    let mut held =
+        Held { runtime: runtime.clone(), id: None, commands: commands.clone(), _counted: commands.0.token() };
     let (tell, begun) = oneshot::channel();
     commands.0.spawn(async move {
-        let started = held.runtime.start_exec(attempt, &exec).await.map(|running| {
-            held.id = Some(running.id.clone());
-            (running, held)
-        });
+        let started = async {
+            let id = runtime.create_exec(attempt, &exec).await?;
+            if tell.is_closed() {
+                return Err(RuntimeError::Refused(GONE.into()));
+            }
+            held.id = Some(id.clone());
+            let started = runtime.start_exec(&id, &exec).await;
+            // An engine that did not answer may begin it all the same; any other that failed will not.
+            if matches!(&started, Err(error) if !matches!(error, RuntimeError::Unreachable(_))) {
+                held.id = None;
+            }
+            started.map(|running| (id, running, held))
+        };
+        let started = started.await;
         // What is not taken is dropped, and so ended.
         let _ = tell.send(started);
     });
@@ -150,7 +164,7 @@ impl Drop for Held {
 
 async fn hang_up(runtime: &dyn Runtime, id: &ExecId) {
     for signal in [ExecSignal::HangUp, ExecSignal::Kill] {
-        match runtime.signal_exec(id, signal).await {
+        match signalled(runtime, id, signal).await {
             Ok(()) => {}
             Err(RuntimeError::NotThere(_)) => return,
             Err(error) => tracing::warn!(%error, "a command whose operator is gone was not signalled"),
@@ -160,6 +174,19 @@ async fn hang_up(runtime: &dyn Runtime, id: &ExecId) {
         }
     }
     tracing::warn!("a command whose operator is gone runs on");
+}
+
+/// Sends a signal. An engine that does not answer, or has not begun the command, is asked again for a while.
+async fn signalled(runtime: &dyn Runtime, id: &ExecId, signal: ExecSignal) -> Result<(), RuntimeError> {
+    let given_up = Instant::now() + BEGINS_WITHIN;
+    let mut pause = FIRST_LOOK;
+    loop {
+        match runtime.signal_exec(id, signal).await {
+            Err(RuntimeError::Unreachable(_)) if Instant::now() < given_up => tokio::time::sleep(pause).await,
+            sent => return sent,
+        }
+        pause = (pause * 2).min(LONGEST_LOOK);
+    }
 }
 
 /// Waits until the command has ended. An engine that does not answer is asked again.

@@ -334,6 +334,13 @@ async fn written(output: BoxStream<'static, Result<Piece, RuntimeError>>) -> (Ve
     (joined(false), joined(true))
 }
 
+/// A command that was made and whose start was accepted.
+async fn started(bench: &impl Bench, order: &RunOrder, exec: &Exec) -> Result<(ExecId, Running), RuntimeError> {
+    let id = bench.runtime().create_exec(order.attempt, exec).await?;
+    let running = bench.runtime().start_exec(&id, exec).await?;
+    Ok((id, running))
+}
+
 async fn code(bench: &impl Bench, id: &ExecId) -> i64 {
     until("the command has ended", || async {
         match bench.runtime().exec_state(id).await.expect("looked at") {
@@ -348,7 +355,7 @@ async fn a_command_has_its_own_streams_and_exit_code(bench: &impl Bench) {
     let order = prepared(bench, Kind::Serves).await;
     bench.runtime().run(&order).await.expect("started");
     let script = exec(&["sh", "-c", "echo out; echo err >&2; exit 7"], false);
-    let Running { id, input, output } = bench.runtime().start_exec(order.attempt, &script).await.expect("started");
+    let (id, Running { input, output }) = started(bench, &order, &script).await.expect("started");
     assert!(input.is_none());
     assert_eq!(written(output).await, (b"out\n".to_vec(), b"err\n".to_vec()));
     assert_eq!(code(bench, &id).await, 7);
@@ -359,8 +366,7 @@ async fn a_command_has_its_own_streams_and_exit_code(bench: &impl Bench) {
 async fn ten_megabytes_go_through_a_command_unharmed_and_its_input_ends(bench: &impl Bench) {
     let order = prepared(bench, Kind::Serves).await;
     bench.runtime().run(&order).await.expect("started");
-    let started = bench.runtime().start_exec(order.attempt, &exec(&["cat"], true)).await;
-    let Running { id, input, output } = started.expect("started");
+    let (id, Running { input, output }) = started(bench, &order, &exec(&["cat"], true)).await.expect("started");
     let mut input = input.expect("an input");
     // No two parts of it are alike, and all bytes are there.
     let sent: Vec<u8> = (0..10_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -377,9 +383,9 @@ async fn ten_megabytes_go_through_a_command_unharmed_and_its_input_ends(bench: &
 async fn a_command_that_cannot_be_found_is_said_so(bench: &impl Bench) {
     let order = prepared(bench, Kind::Serves).await;
     bench.runtime().run(&order).await.expect("started");
-    let error = match bench.runtime().start_exec(order.attempt, &exec(&["bash"], false)).await {
+    let error = match started(bench, &order, &exec(&["bash"], false)).await {
         Err(error) => error,
-        Ok(Running { mut output, .. }) => output.next().await.expect("a word").expect_err("which is no output"),
+        Ok((_, Running { mut output, .. })) => output.next().await.expect("a word").expect_err("which is no output"),
     };
     let RuntimeError::NoSuchProgram(said) = &error else { panic!("{error:?}") };
     assert!(said.contains("there is no program \"bash\""), "{said}");
@@ -393,13 +399,26 @@ async fn a_command_is_ended_by_each_signal_with_its_code(bench: &impl Bench) {
     {
         // A child of its own, which the signal reaches as well: else nobody would end the output.
         let script = exec(&["sh", "-c", "echo begun; sleep 1000; true"], false);
-        let started = bench.runtime().start_exec(order.attempt, &script).await.expect("started");
-        let Running { id, mut output, .. } = started;
+        let (id, Running { mut output, .. }) = started(bench, &order, &script).await.expect("started");
         assert_eq!(output.next().await.expect("a piece").expect("read").bytes, b"begun\n");
         bench.runtime().signal_exec(&id, signal).await.expect("sent");
         assert_eq!(output.next().await, None);
         assert_eq!(code(bench, &id).await, expected, "{signal:?}");
     }
+}
+
+async fn a_command_that_has_not_begun_is_not_taken_for_one_that_has_ended(bench: &impl Bench) {
+    let order = prepared(bench, Kind::Serves).await;
+    bench.runtime().run(&order).await.expect("started");
+    let script = exec(&["sh", "-c", "echo begun; sleep 1000; true"], false);
+    let id = bench.runtime().create_exec(order.attempt, &script).await.expect("made");
+    assert_eq!(bench.runtime().exec_state(&id).await, Ok(ExecState::Running));
+    let early = bench.runtime().signal_exec(&id, ExecSignal::HangUp).await;
+    assert!(matches!(early, Err(RuntimeError::Unreachable(_))), "{early:?}");
+    let Running { mut output, .. } = bench.runtime().start_exec(&id, &script).await.expect("started");
+    assert_eq!(output.next().await.expect("a piece").expect("read").bytes, b"begun\n");
+    bench.runtime().signal_exec(&id, ExecSignal::HangUp).await.expect("sent");
+    assert_eq!(code(bench, &id).await, 129);
 }
 
 async fn a_terminal_has_the_size_that_it_is_given(bench: &impl Bench) {
@@ -408,7 +427,7 @@ async fn a_terminal_has_the_size_that_it_is_given(bench: &impl Bench) {
     let size = TerminalSize { columns: 132, rows: 50 };
     // Its input is what keeps it from asking before the size is there.
     let script = Exec { terminal: Some(size), ..exec(&["sh", "-c", "read line; busybox stty size"], true) };
-    let Running { id, input, mut output } = bench.runtime().start_exec(order.attempt, &script).await.expect("started");
+    let (id, Running { input, mut output }) = started(bench, &order, &script).await.expect("started");
     until("the engine takes a size", || async { bench.runtime().resize_exec(&id, size).await.ok() }).await;
     let mut input = input.expect("an input");
     input.write_all(b"go\n").await.expect("taken");
@@ -426,11 +445,11 @@ async fn a_terminal_has_the_size_that_it_is_given(bench: &impl Bench) {
 
 async fn a_command_needs_a_container_that_runs(bench: &impl Bench) {
     let order = prepared(bench, Kind::Ends).await;
-    let absent = bench.runtime().start_exec(order.attempt, &exec(&["true"], false)).await.err();
+    let absent = started(bench, &order, &exec(&["true"], false)).await.err();
     assert!(matches!(absent, Some(RuntimeError::NotThere(_))), "{absent:?}");
     bench.runtime().run(&order).await.expect("started");
     ended(bench, &order).await;
-    let dead = bench.runtime().start_exec(order.attempt, &exec(&["true"], false)).await.err();
+    let dead = started(bench, &order, &exec(&["true"], false)).await.err();
     assert!(matches!(dead, Some(RuntimeError::NotThere(_))), "{dead:?}");
 }
 
@@ -544,6 +563,7 @@ contract! {
     a_command_that_cannot_be_found_is_said_so,
     a_command_is_ended_by_each_signal_with_its_code,
     a_terminal_has_the_size_that_it_is_given,
+    a_command_that_has_not_begun_is_not_taken_for_one_that_has_ended,
     a_command_needs_a_container_that_runs,
     a_connection_reaches_the_jobs_port_carries_ten_megabytes_and_ends_each_way_for_itself,
 }

@@ -1,6 +1,7 @@
 //! Streams between operators and jobs: commands in their containers, connections to their ports.
 
 use crate::bench::{Client, Controller, Heard, Node, Socket, WEB, exec, id, shop, until, with_web};
+use lapstrake_agent::runtime::fake::Hold;
 use lapstrake_api::tunnel::{FromOperator, SignalWord, ToOperator};
 use lapstrake_api::view;
 use lapstrake_core::node::seen::Attempt;
@@ -117,14 +118,14 @@ async fn an_operator_who_goes_away_while_the_command_takes_no_input_leaves_no_co
 #[tokio::test]
 async fn an_operator_who_goes_away_while_the_command_begins_leaves_no_command_behind() {
     let (controller, node) = shopping(1).await;
-    node.engine.set_answers_starts(false);
+    node.engine.hold_commands(Some(Hold::Begun));
     let socket = controller.client.socket(&exec(WEB, "input=true", &["sleep", "1000"])).await;
     until("the command runs", || async { (node.engine.commands().len() == 1).then_some(()) }).await;
     drop(socket);
     // Words to the node keep their order: when the next command runs there, the first one's operator is known to be gone.
     let next = controller.client.socket(&exec(WEB, "input=true", &["sleep", "1000"])).await;
     until("the next command runs", || async { (node.engine.commands().len() == 2).then_some(()) }).await;
-    node.engine.set_answers_starts(true);
+    node.engine.hold_commands(None);
     until("the first has ended", || async { (node.engine.commands().len() == 1).then_some(()) }).await;
     drop(next);
     no_command_runs(&node).await;

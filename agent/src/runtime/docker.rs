@@ -202,8 +202,11 @@ impl Runtime for DockerRuntime {
     fn exec<'a>(&'a self, attempt: Attempt, command: &'a [String], deadline: Duration) -> Outcome<'a, ExecEnd> {
         Box::pin(self.run_command(attempt, command, deadline))
     }
-    fn start_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, Running> {
-        Box::pin(self.begin_command(attempt, exec))
+    fn create_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, ExecId> {
+        Box::pin(self.create_command(attempt, exec))
+    }
+    fn start_exec<'a>(&'a self, id: &'a ExecId, exec: &'a Exec) -> Outcome<'a, Running> {
+        Box::pin(self.begin_command(id, exec))
     }
     fn resize_exec<'a>(&'a self, id: &'a ExecId, size: TerminalSize) -> Outcome<'a, ()> {
         Box::pin(self.resize_command(id, size))

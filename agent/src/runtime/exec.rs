@@ -11,8 +11,6 @@ pub struct ExecId(pub String);
 
 /// A command that was started.
 pub struct Running {
-    /// Names it.
-    pub id: ExecId,
     /// Its standard input; none if it has none. Shut down, the command reads an end, unless it has a terminal.
     pub input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
     /// What it writes. The stream ends when nobody can write any more; the command has ended then, or has closed its output.
@@ -47,7 +45,7 @@ pub enum ExecSignal {
 /// How a command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecState {
-    /// It runs.
+    /// It runs, or has not begun yet.
     Running,
     /// It has ended.
     Exited {

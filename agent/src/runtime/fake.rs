@@ -80,8 +80,19 @@ const NO_NODE: NodeId = NodeId(0);
 pub struct FakeRuntime {
     inner: Arc<Mutex<Inner>>,
     hints: broadcast::Sender<Hint>,
-    /// Whether starts of commands are answered.
-    answers_starts: Arc<watch::Sender<bool>>,
+    /// Where commands stop for now.
+    held: Arc<watch::Sender<Option<Hold>>>,
+}
+
+/// Where an engine with much to do lets a command stop for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It is made, and that is not answered.
+    Made,
+    /// Its start is accepted, and it does not begin.
+    Begin,
+    /// It has begun, and its start is not answered.
+    Begun,
 }
 
 #[derive(Default)]
@@ -103,8 +114,8 @@ struct Inner {
     panics: bool,
     mute: BTreeMap<Attempt, String>,
     done: Vec<(&'static str, Attempt)>,
-    /// Commands that somebody runs, and those that have ended.
-    programs: BTreeMap<ExecId, (Attempt, Program)>,
+    /// Commands that were made, with the program of those that were started, also when that has ended.
+    programs: BTreeMap<ExecId, (Attempt, Option<Program>)>,
     /// Connections that were opened, oldest first.
     connections: Vec<(Attempt, u16)>,
 }
@@ -139,8 +150,9 @@ impl Inner {
     }
 
     fn program(&self, id: &ExecId) -> Result<&Program, RuntimeError> {
-        let found = self.programs.get(id).map(|(_, program)| program);
-        found.ok_or_else(|| RuntimeError::NotThere("no such exec instance".into()))
+        let found = self.programs.get(id).map(|(_, program)| program.as_ref());
+        let made = found.ok_or_else(|| RuntimeError::NotThere("no such exec instance".into()))?;
+        made.ok_or_else(|| RuntimeError::Unreachable("the command has not begun".into()))
     }
 }
 
@@ -168,8 +180,8 @@ impl Written {
 
 impl Default for FakeRuntime {
     fn default() -> Self {
-        let answers_starts = Arc::new(watch::Sender::new(true));
-        FakeRuntime { inner: Arc::default(), hints: broadcast::channel(1024).0, answers_starts }
+        let held = Arc::new(watch::Sender::new(None));
+        FakeRuntime { inner: Arc::default(), hints: broadcast::channel(1024).0, held }
     }
 }
 
@@ -234,13 +246,30 @@ impl FakeRuntime {
 
     /// The commands that run now, with their jobs.
     pub fn commands(&self) -> Vec<Attempt> {
-        let runs = |(_, program): &&(Attempt, Program)| program.state() == ExecState::Running;
-        self.lock().programs.values().filter(runs).map(|(attempt, _)| *attempt).collect()
+        let runs = |program: &Option<Program>| {
+            program.as_ref().is_some_and(|program| program.state() == Some(ExecState::Running))
+        };
+        self.lock().programs.values().filter(|(_, program)| runs(program)).map(|(attempt, _)| *attempt).collect()
     }
 
-    /// Lets commands begin without it being answered, until it is set again.
-    pub fn set_answers_starts(&self, answers: bool) {
-        self.answers_starts.send_replace(answers);
+    /// How many commands were made, whether they were started or not.
+    pub fn made_commands(&self) -> usize {
+        self.lock().programs.len()
+    }
+
+    /// How many commands were started, whether they have begun or not.
+    pub fn started_commands(&self) -> usize {
+        self.lock().programs.values().filter(|(_, program)| program.is_some()).count()
+    }
+
+    /// Lets commands stop there from now on, and those that stand elsewhere go on.
+    pub fn hold_commands(&self, at: Option<Hold>) {
+        self.held.send_replace(at);
+    }
+
+    async fn passed(&self, place: Hold) {
+        // The sender lives as long as the engine.
+        let _ = self.held.subscribe().wait_for(|held| *held != Some(place)).await;
     }
 
     /// The connections that were opened, oldest first.
@@ -310,7 +339,7 @@ impl FakeRuntime {
         made.look = Look::Exited { code, out_of_memory, ran };
         // What runs in a container ends with it.
         let inside = inner.programs.values().filter(|(of, _)| *of == attempt);
-        inside.for_each(|(_, program)| program.signal(ExecSignal::Kill));
+        inside.filter_map(|(_, program)| program.as_ref()).for_each(|program| program.signal(ExecSignal::Kill));
         drop(inner);
         self.tell(attempt);
     }
@@ -560,18 +589,30 @@ impl Runtime for FakeRuntime {
             }
         })
     }
-    fn start_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, Running> {
+    fn create_exec<'a>(&'a self, attempt: Attempt, _exec: &'a Exec) -> Outcome<'a, ExecId> {
+        Box::pin(async move {
+            let id = ExecId(format!("{:032x}", mint::id()));
+            {
+                let mut inner = self.up()?;
+                inner.must_run(attempt)?;
+                inner.programs.insert(id.clone(), (attempt, None));
+            }
+            self.passed(Hold::Made).await;
+            Ok(id)
+        })
+    }
+    fn start_exec<'a>(&'a self, id: &'a ExecId, exec: &'a Exec) -> Outcome<'a, Running> {
         Box::pin(async move {
             let running = {
                 let mut inner = self.up()?;
+                let made = inner.programs.get(id).map(|(attempt, _)| *attempt);
+                let attempt = made.ok_or_else(|| RuntimeError::NotThere("no such exec instance".into()))?;
                 inner.must_run(attempt)?;
-                let id = ExecId(format!("{:032x}", mint::id()));
-                let (program, running) = Program::start(id.clone(), exec)?;
-                inner.programs.insert(id, (attempt, program));
+                let (program, running) = Program::start(exec, self.held.subscribe())?;
+                inner.programs.insert(id.clone(), (attempt, Some(program)));
                 running
             };
-            // The sender lives as long as the engine.
-            let _ = self.answers_starts.subscribe().wait_for(|answers| *answers).await;
+            self.passed(Hold::Begun).await;
             Ok(running)
         })
     }
@@ -585,15 +626,22 @@ impl Runtime for FakeRuntime {
         Box::pin(async move {
             let inner = self.up()?;
             let program = inner.program(id)?;
-            if program.state() != ExecState::Running {
-                return Err(RuntimeError::NotThere("the command has ended".into()));
+            match program.state() {
+                None => return Err(RuntimeError::Unreachable("the command has not begun".into())),
+                Some(ExecState::Exited { .. }) => return Err(RuntimeError::NotThere("the command has ended".into())),
+                Some(ExecState::Running) => program.signal(signal),
             }
-            program.signal(signal);
             Ok(())
         })
     }
     fn exec_state<'a>(&'a self, id: &'a ExecId) -> Outcome<'a, ExecState> {
-        Box::pin(async move { Ok(self.up()?.program(id)?.state()) })
+        Box::pin(async move {
+            match self.up()?.program(id) {
+                Ok(program) => Ok(program.state().unwrap_or(ExecState::Running)),
+                Err(RuntimeError::Unreachable(_)) => Ok(ExecState::Running),
+                Err(error) => Err(error),
+            }
+        })
     }
     fn connect(&self, attempt: Attempt, _address: IpAddr, port: u16) -> Outcome<'_, Box<dyn Connection>> {
         Box::pin(async move {

@@ -88,8 +88,12 @@ impl Runtime for Measured {
         self.timed(Call::Exec, self.inner.exec(attempt, command, deadline))
     }
 
-    fn start_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, Running> {
-        self.timed(Call::Exec, self.inner.start_exec(attempt, exec))
+    fn create_exec<'a>(&'a self, attempt: Attempt, exec: &'a Exec) -> Outcome<'a, ExecId> {
+        self.timed(Call::Exec, self.inner.create_exec(attempt, exec))
+    }
+
+    fn start_exec<'a>(&'a self, id: &'a ExecId, exec: &'a Exec) -> Outcome<'a, Running> {
+        self.timed(Call::Exec, self.inner.start_exec(id, exec))
     }
 
     fn resize_exec<'a>(&'a self, id: &'a ExecId, size: TerminalSize) -> Outcome<'a, ()> {

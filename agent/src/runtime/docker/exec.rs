@@ -40,47 +40,39 @@ const NOTED_WITHIN: Duration = Duration::from_millis(500);
 const ANSWER_BYTES: usize = 16 << 10;
 
 impl DockerRuntime {
-    pub(super) async fn begin_command(&self, attempt: Attempt, exec: &Exec) -> Result<Running, RuntimeError> {
+    pub(super) async fn create_command(&self, attempt: Attempt, exec: &Exec) -> Result<ExecId, RuntimeError> {
         let name = wire::container_name(attempt);
-        let with_terminal = exec.terminal.is_some();
         let options = CreateExecOptions {
             attach_stdin: Some(exec.input),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            tty: Some(with_terminal),
+            tty: Some(exec.terminal.is_some()),
             cmd: Some(exec.command.clone()),
             ..Default::default()
         };
-        let engine = self.engine().await?.clone();
-        let made = match within(ASK, "exec", engine.create_exec(&name, options)).await {
+        match within(ASK, "exec", self.engine().await?.create_exec(&name, options)).await {
             // The conflict is that it does not run.
-            Err(RuntimeError::NameTaken(said)) => return Err(RuntimeError::NotThere(said)),
-            other => other?,
-        };
+            Err(RuntimeError::NameTaken(said)) => Err(RuntimeError::NotThere(said)),
+            made => made.map(|made| ExecId(made.id)),
+        }
+    }
+
+    pub(super) async fn begin_command(&self, id: &ExecId, exec: &Exec) -> Result<Running, RuntimeError> {
+        let engine = self.engine().await?.clone();
+        let with_terminal = exec.terminal.is_some();
         let body = serde_json::json!({ "Detach": false, "Tty": with_terminal });
-        let path = format!("/exec/{}/start", made.id);
-        let id = ExecId(made.id);
-        let stream = match within(WORK, "exec", self.take_over(&path, body.to_string(), &exec.command)).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                // An engine that did not answer may have started it all the same, and nobody has its streams.
-                if matches!(error, RuntimeError::Unreachable(_)) {
-                    let _ = self.signal_command(&id, ExecSignal::Kill).await;
-                }
-                return Err(error);
-            }
-        };
+        let path = format!("/exec/{}/start", id.0);
+        let stream = within(WORK, "exec", self.take_over(&path, body.to_string(), &exec.command)).await?;
         let (read, write) = tokio::io::split(TokioIo::new(stream));
         if let Some(size) = exec.terminal {
             // Before the program has begun the engine has no terminal to resize; it gets the size again then.
-            let _ = self.resize_command(&id, size).await;
+            let _ = self.resize_command(id, size).await;
         }
         let program = exec.command.first().cloned().unwrap_or_default();
         let frames = Frames { read, raw: with_terminal, left: 0, to_stderr: false };
         Ok(Running {
             input: exec.input.then(|| Box::pin(write) as Pin<Box<dyn AsyncWrite + Send>>),
             output: told_apart(frames, program, engine, id.clone()),
-            id,
         })
     }
 
@@ -117,9 +109,11 @@ impl DockerRuntime {
     /// The engine has no call for this. The command leads a group of its own, which is the kernel's to signal.
     pub(super) async fn signal_command(&self, id: &ExecId, signal: ExecSignal) -> Result<(), RuntimeError> {
         let seen = begun(self.engine().await?, id).await?;
-        let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
-        let (true, Some(pid)) = (seen.running == Some(true), pid) else {
+        if let ExecState::Exited { .. } = state_of(&seen) {
             return Err(RuntimeError::NotThere("the command has ended".into()));
+        }
+        let Some(pid) = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1) else {
+            return Err(RuntimeError::Unreachable("the engine has not begun the command yet".into()));
         };
         let container = seen.container_id.unwrap_or_default();
         // A number that is another process's by now, or one of another machine's, is not to be signalled.
@@ -139,15 +133,15 @@ impl DockerRuntime {
     }
 
     pub(super) async fn state_of_command(&self, id: &ExecId) -> Result<ExecState, RuntimeError> {
-        let seen = self.inspect_command(id).await?;
-        Ok(match (seen.running, seen.exit_code) {
-            (Some(false), Some(code)) => ExecState::Exited { code },
-            _ => ExecState::Running,
-        })
+        Ok(state_of(&within(ASK, "inspect exec", self.engine().await?.inspect_exec(&id.0)).await?))
     }
+}
 
-    async fn inspect_command(&self, id: &ExecId) -> Result<ExecInspectResponse, RuntimeError> {
-        within(ASK, "inspect exec", self.engine().await?.inspect_exec(&id.0)).await
+/// An engine that was told to start a command, and has not done so yet, knows neither a process nor how it ended.
+const fn state_of(seen: &ExecInspectResponse) -> ExecState {
+    match (seen.running, seen.exit_code) {
+        (Some(false), Some(code)) => ExecState::Exited { code },
+        _ => ExecState::Running,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The few programs that are in every container of the engine in memory.
 
-use crate::runtime::{ExecId, ExecSignal, ExecState, PIECE_BYTES, Piece, Running, RuntimeError};
+use super::Hold;
+use crate::runtime::{ExecSignal, ExecState, PIECE_BYTES, Piece, Running, RuntimeError};
 use futures_util::StreamExt;
 use lapstrake_core::message::{Exec, TerminalSize};
 use std::pin::Pin;
@@ -14,9 +15,10 @@ const PIPE_BYTES: usize = 64 << 10;
 /// Pieces between a program and whoever reads it.
 const PIECES: usize = 2;
 
-/// A program that runs or has run.
+/// A program that was started, and begins when it may.
 pub(super) struct Program {
-    state: Arc<Mutex<ExecState>>,
+    /// None before it has begun.
+    state: Arc<Mutex<Option<ExecState>>>,
     signals: watch::Sender<Option<ExecSignal>>,
     size: watch::Sender<Option<TerminalSize>>,
 }
@@ -27,7 +29,10 @@ impl Program {
     /// Starts what is there: `cat`, `echo`, `true`, `false`, `sleep`, `stty size`, and `sh -c` with some of them one after
     /// the other, separated by `; `, each with ` >&2` behind it or not, `exit N`, `read` for a line of its
     /// input, and `resized`, which waits for another size.
-    pub(super) fn start(id: ExecId, exec: &Exec) -> Result<(Program, Running), RuntimeError> {
+    pub(super) fn start(
+        exec: &Exec,
+        mut held: watch::Receiver<Option<Hold>>,
+    ) -> Result<(Program, Running), RuntimeError> {
         let words: Vec<&str> = exec.command.iter().map(String::as_str).collect();
         let script: Vec<String> = match words.as_slice() {
             ["sh", "-c", script] => script.split("; ").map(str::to_owned).collect(),
@@ -40,7 +45,7 @@ impl Program {
         let (input, own_input) = duplex(PIPE_BYTES);
         let (output, written) = mpsc::channel(PIECES);
         let program = Program {
-            state: Arc::new(Mutex::new(ExecState::Running)),
+            state: Arc::new(Mutex::new((*held.borrow() != Some(Hold::Begin)).then_some(ExecState::Running))),
             signals: watch::Sender::new(None),
             size: watch::Sender::new(exec.terminal),
         };
@@ -56,18 +61,25 @@ impl Program {
                     None => std::future::pending().await,
                 }
             };
+            let set = |now| *state.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            let running = async {
+                // The sender lives as long as the engine.
+                let _ = held.wait_for(|held| *held != Some(Hold::Begin)).await;
+                set(ExecState::Running);
+                run(&script, own_input, &output, size).await
+            };
             let code = tokio::select! {
-                code = run(&script, own_input, &output, size) => code,
+                code = running => code,
                 code = killed => code,
             };
-            *state.lock().unwrap_or_else(PoisonError::into_inner) = ExecState::Exited { code };
+            set(ExecState::Exited { code });
             drop(output);
         });
         let input = exec.input.then(|| Box::pin(input) as Pin<Box<dyn AsyncWrite + Send>>);
-        Ok((program, Running { id, input, output: ReceiverStream::new(written).boxed() }))
+        Ok((program, Running { input, output: ReceiverStream::new(written).boxed() }))
     }
 
-    pub(super) fn state(&self) -> ExecState {
+    pub(super) fn state(&self) -> Option<ExecState> {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
