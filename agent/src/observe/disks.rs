@@ -47,9 +47,9 @@ impl Disks {
             let (disks, trouble) = self.look(root);
             view.trouble("disks", trouble);
             view.change(|seen| {
-                let differs = seen.disks != disks;
-                seen.disks = disks;
-                differs
+                let is_news = seen.disks != disks || seen.freed;
+                (seen.disks, seen.freed) = (disks, false);
+                is_news
             });
         }
     }
@@ -85,8 +85,9 @@ impl Disks {
             known.push(device);
             let before = self.before.entry(folder.clone()).or_default();
             *before = self.marks.read(*before, used);
-            let (folder, fullness) = (folder.display().to_string(), *before);
-            disks.push(Disk { folder, fullness, mark_percent: self.marks.of(fullness) });
+            let (fullness, holds_images) = (*before, self.root.as_ref() == Some(folder));
+            let (folder, mark_percent) = (folder.display().to_string(), self.marks.of(fullness));
+            disks.push(Disk { folder, fullness, mark_percent, holds_images });
         }
         disks
     }

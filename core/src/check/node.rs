@@ -362,7 +362,7 @@ fn action_is_allowed(found: &mut Findings, ledger: &Ledger, seen: &Seen, action:
             });
         }
         Action::RemoveImage { pinned, .. } => {
-            let is_garbage = ledger.brought.contains_key(pinned) && !images::is_needed(ledger, pinned);
+            let is_garbage = ledger.brought.contains_key(pinned) && !images::is_needed(ledger, seen, pinned);
             found.unless(is_garbage, number::ORDER, || {
                 format!("the image {pinned} shall go, and it is needed or not ours")
             });

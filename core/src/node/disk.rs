@@ -13,7 +13,7 @@ const MARGIN_PERCENT: u8 = 2;
 pub struct Marks {
     /// From here on images that nothing needs are removed at once.
     pub high_percent: u8,
-    /// From here on the node begins no new job.
+    /// From here on the node begins no new job, and images that stay for rollbacks alone go as well, the oldest first.
     pub critical_percent: u8,
 }
 
@@ -70,6 +70,8 @@ pub struct Disk {
     pub fullness: Fullness,
     /// The mark that it is above, in percent; 0 for none.
     pub mark_percent: u8,
+    /// Whether the engine keeps its images there.
+    pub holds_images: bool,
 }
 
 impl Disk {
@@ -134,7 +136,12 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_in_words() {
-        let disk = |fullness| Disk { folder: "/var/lib/docker".into(), fullness, mark_percent: MARKS.of(fullness) };
+        let disk = |fullness| Disk {
+            folder: "/var/lib/docker".into(),
+            fullness,
+            mark_percent: MARKS.of(fullness),
+            holds_images: true,
+        };
         assert_eq!(disk(Roomy).trouble(), None);
         assert_eq!(
             disk(High).trouble().unwrap(),

@@ -2,7 +2,9 @@
 //!
 //! Only what this agent itself has brought to the node is ever removed, and only by the name that it was brought by. An image
 //! that was there before, that somebody has tagged or that any container uses is not ours to judge. What a later
-//! deployment may go back to (`Ledger::kept_images`) stays, so that a rollback needs no registry where the revision has run.
+//! deployment may go back to (`Ledger::kept_images`) stays, so that a rollback needs no registry where the revision has run. A disk
+//! above its critical mark keeps the node from every new job, which is worse than a rollback that asks a registry: where nothing
+//! else can go, the oldest of those goes then, one for each look at the disk.
 
 use crate::assignment::BoundImage;
 use crate::node::disk::Fullness;
@@ -78,6 +80,7 @@ impl Seen {
         self.brought.remove(pinned);
         self.listing.iter_mut().for_each(|listing| listing.forget(name));
         self.not_removed.clear();
+        self.freed = true;
     }
 
     /// Forgets that an image is here, under all that it was asked for as, before it is removed: whoever comes to need it gets it
@@ -126,6 +129,8 @@ pub enum Garbage {
     Unneeded(Millis),
     /// Nothing needs it, and a disk is above its high mark.
     DiskFull,
+    /// It stayed for rollbacks alone, and the disk that holds it is above its critical mark.
+    GivenUp,
 }
 
 impl fmt::Display for Garbage {
@@ -133,6 +138,9 @@ impl fmt::Display for Garbage {
         match self {
             Garbage::Unneeded(span) => write!(f, "nothing has needed it for {span}"),
             Garbage::DiskFull => f.write_str("nothing needs it and the disk is nearly full"),
+            Garbage::GivenUp => f.write_str(
+                "it stayed for rollbacks alone, the disk is full and nothing else can go; a rollback to it asks its registry",
+            ),
         }
     }
 }
@@ -171,19 +179,30 @@ fn needed_by_jobs(ledger: &Ledger) -> BTreeSet<&str> {
     wanted.chain(here).map(BoundImage::pinned).map(digest).collect()
 }
 
-/// What a person is told where a disk keeps the node from beginning jobs and images are kept for rollbacks alone: which of them
-/// can be done without, nobody here knows.
-pub(super) fn trouble(ledger: &Ledger, seen: &Seen) -> Option<String> {
-    // Where nobody has said what is kept, everything stays, and for another reason.
-    needed(ledger)?;
-    let is_full = seen.disks.iter().flatten().any(|disk| disk.fullness == Fullness::Critical);
+/// The images that stay for rollbacks alone and that a registry has. None where nobody has said what is kept: everything stays
+/// there, for another reason. One that is kept by its id is the node's own, and nobody would have it again.
+fn spare(ledger: &Ledger) -> impl Iterator<Item = (&String, &Brought)> {
+    let kept = needed(ledger).and(ledger.kept_images.as_ref());
     let by_jobs = needed_by_jobs(ledger);
-    let is_spare = |(pinned, one): &(&String, &Brought)| one.unneeded_since.is_none() && !names(&by_jobs, pinned, one);
-    let spare = ledger.brought.iter().filter(is_spare).count();
-    (is_full && spare > 0).then(|| {
+    let is_spare = move |(pinned, one): &(&String, &Brought)| {
+        let has_a_registry = kept.is_some_and(|kept| !kept.contains(&one.id));
+        has_a_registry && one.unneeded_since.is_none() && !names(&by_jobs, pinned, one)
+    };
+    ledger.brought.iter().filter(is_spare)
+}
+
+/// Whether the disk that holds the images keeps the node from beginning jobs.
+fn is_critical(seen: &Seen) -> bool {
+    seen.disks.iter().flatten().any(|disk| disk.holds_images && disk.fullness == Fullness::Critical)
+}
+
+/// What a person is told where images that stay for rollbacks alone are given up.
+pub(super) fn trouble(ledger: &Ledger, seen: &Seen) -> Option<String> {
+    let left = spare(ledger).count();
+    (is_critical(seen) && left > 0).then(|| {
         alloc::format!(
-            "images that no job here uses and that stay for rollbacks: {spare}; they do not go by themselves. `docker image rm` those \
-             that you can do without: a rollback to one asks its registry"
+            "images that no job here uses and that stay for rollbacks: {left}; until there is room the oldest goes next, and a \
+             rollback to one that is gone asks its registry"
         )
     })
 }
@@ -231,19 +250,11 @@ pub(super) fn rebase(ledger: &mut Ledger, now: Tick) {
 pub fn judge(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Tick, pinned: &str) -> Verdict {
     let Some(one) = ledger.brought.get(pinned) else { return Verdict::Keep(Kept::NotSeen) };
     let Some(since) = one.unneeded_since else { return Verdict::Keep(Kept::Needed) };
-    let held = seen.listing.as_ref().filter(|_| seen.engine_answers).and_then(|listing| listing.images.get(&one.id));
-    let Some(held) = held.filter(|held| held.names.contains(&one.name)) else { return Verdict::Keep(Kept::NotSeen) };
-    if held.in_use {
-        return Verdict::Keep(Kept::InUse);
-    }
     // Another name of ours that is garbage as well is nobody's claim.
     let is_garbage =
         |name: &String| ledger.brought.values().any(|one| one.name == *name && one.unneeded_since.is_some());
-    if let Some(name) = held.names.iter().find(|name| !is_garbage(name)) {
-        return Verdict::Keep(Kept::Named(name.clone()));
-    }
-    if let Some(said) = seen.not_removed.get(&one.id) {
-        return Verdict::Keep(Kept::Refused(said.clone()));
+    if let Some(why) = held_back(seen, one, is_garbage) {
+        return Verdict::Keep(why);
     }
     if seen.disks.iter().flatten().any(|disk| disk.fullness >= Fullness::High) {
         return Verdict::Remove(Garbage::DiskFull);
@@ -254,6 +265,31 @@ pub fn judge(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Tick, pinne
     } else {
         Verdict::Remove(Garbage::Unneeded(now.since(since)))
     }
+}
+
+/// Why the engine or somebody else keeps an image here that could be done without. `is_ours` says which of its names are nobody
+/// else's claim.
+fn held_back(seen: &Seen, one: &Brought, is_ours: impl Fn(&String) -> bool) -> Option<Kept> {
+    let held = seen.listing.as_ref().filter(|_| seen.engine_answers).and_then(|listing| listing.images.get(&one.id));
+    let Some(held) = held.filter(|held| held.names.contains(&one.name)) else { return Some(Kept::NotSeen) };
+    if held.in_use {
+        return Some(Kept::InUse);
+    }
+    if let Some(name) = held.names.iter().find(|name| !is_ours(name)) {
+        return Some(Kept::Named(name.clone()));
+    }
+    seen.not_removed.get(&one.id).map(|said| Kept::Refused(said.clone()))
+}
+
+/// The one that is given up next, though a rollback may want it: the oldest. The disk is looked at after each.
+fn given_up<'a>(ledger: &'a Ledger, seen: &Seen) -> Option<(&'a str, &'a Brought, Garbage)> {
+    if !is_critical(seen) || seen.freed {
+        return None;
+    }
+    let spare: Vec<_> = spare(ledger).collect();
+    let is_ours = |name: &String| spare.iter().any(|(_, one)| one.name == *name);
+    let can_go = spare.iter().filter(|(_, one)| held_back(seen, one, is_ours).is_none());
+    can_go.min_by_key(|(_, one)| one.at).map(|(pinned, one)| (pinned.as_str(), *one, Garbage::GivenUp))
 }
 
 /// The one that goes next, by what the engine was asked for, with the reason: that which nothing has needed for longest. They go
@@ -268,7 +304,7 @@ pub(super) fn garbage<'a>(
         Verdict::Remove(why) => Some((pinned.as_str(), one, why)),
         Verdict::Keep(_) => None,
     });
-    garbage.min_by_key(|(_, one, _)| one.unneeded_since)
+    garbage.min_by_key(|(_, one, _)| one.unneeded_since).or_else(|| given_up(ledger, seen))
 }
 
 /// When the first of them is to go that time alone keeps here.
@@ -281,9 +317,11 @@ pub(super) fn wake(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Tick)
 }
 
 /// Whether an image of this name must stay, for the invariants.
-pub(crate) fn is_needed(ledger: &Ledger, pinned: &str) -> bool {
-    needed(ledger).is_none_or(|needed| {
-        let is_named = ledger.brought.get(pinned).is_some_and(|one| names(&needed, pinned, one));
-        is_named || needed.contains(digest(pinned))
-    })
+pub(crate) fn is_needed(ledger: &Ledger, seen: &Seen, pinned: &str) -> bool {
+    let is_given_up = is_critical(seen) && spare(ledger).any(|(one, _)| one == pinned);
+    !is_given_up
+        && needed(ledger).is_none_or(|needed| {
+            let is_named = ledger.brought.get(pinned).is_some_and(|one| names(&needed, pinned, one));
+            is_named || needed.contains(digest(pinned))
+        })
 }

@@ -62,6 +62,8 @@ pub struct Seen {
     pub listing: Option<Listing>,
     /// How full the disks are on which the node keeps something; none until they were looked at, and then no new job begins.
     pub disks: Option<Vec<Disk>>,
+    /// Whether an image was removed since the disks were looked at: what they say is older than the room that it has left.
+    pub freed: bool,
     /// Images that the engine refused to remove, by its ids, with what it said: it is not asked again until its list is another
     /// one.
     pub not_removed: BTreeMap<String, String>,

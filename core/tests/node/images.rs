@@ -31,8 +31,28 @@ fn held(world: &World) -> Vec<&str> {
     world.images.keys().map(String::as_str).collect()
 }
 
+/// Looks at the disk anew and finds it so full.
 fn fill(world: &mut World, fullness: Fullness) {
-    world.seen.disks = Some(vec![Disk { folder: "/var/lib/docker".into(), fullness, mark_percent: 95 }]);
+    let disk = Disk { folder: "/var/lib/docker".into(), fullness, mark_percent: 95, holds_images: true };
+    (world.seen.disks, world.seen.freed) = (Some(vec![disk]), false);
+}
+
+/// A node without a job any more, on which `good` ran first and then `stubborn`; a controller keeps these for rollbacks.
+fn with_a_past(keeps: &[&str]) -> World {
+    let mut world = World::default();
+    world.kept_images = kept(keeps);
+    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
+    world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
+    replace(&mut world);
+    world.accept(Vec::new());
+    world.until("job 2 is gone", |world| world.processes.is_empty());
+    world.accept(Vec::new());
+    assert_eq!(held(&world), ["good", "stubborn"]);
+    world
+}
+
+fn is_told(world: &World, said: &str) -> bool {
+    world.last_plan.as_ref().expect("a plan").report.troubles.iter().any(|trouble| trouble.contains(said))
 }
 
 #[test]
@@ -47,7 +67,7 @@ fn an_image_that_nothing_needs_goes_after_its_time_and_one_that_is_used_stays() 
 }
 
 #[test]
-fn the_images_of_kept_revisions_stay_also_on_a_full_disk_and_a_rollback_asks_no_registry() {
+fn the_images_of_kept_revisions_stay_also_above_the_high_mark_and_a_rollback_asks_no_registry() {
     let mut world = World::default();
     world.kept_images = kept(&["good"]);
     world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
@@ -174,29 +194,64 @@ fn a_full_disk_does_not_block_the_way_back_to_an_image_that_is_here() {
 }
 
 #[test]
-fn who_has_a_full_disk_is_told_that_images_stay_for_rollbacks_and_what_to_do() {
-    let mut world = World::default();
-    world.kept_images = kept(&["good"]);
-    world.accept(vec![assignment(slot(1, 1), 1, 1, Behaviour::Good)]);
-    world.until("job 1 runs", |world| world.phase(&slot(1, 1)) == Some(Phase::Done));
-    let told = |world: &World| {
-        let troubles = &world.last_plan.as_ref().expect("a plan").report.troubles;
-        troubles.iter().any(|said| said.contains("stay for rollbacks: 1;") && said.contains("docker image rm"))
-    };
+fn above_the_critical_mark_images_that_stay_for_rollbacks_go_the_oldest_first_one_for_each_look_and_that_is_told() {
+    let mut world = with_a_past(&["good", "stubborn"]);
+    fill(&mut world, Fullness::High);
+    world.pass(60_000);
+    assert_eq!(held(&world), ["good", "stubborn"], "new jobs still begin");
+    assert!(!is_told(&world, "rollback"));
     fill(&mut world, Fullness::Critical);
-    world.pass(100);
-    assert!(!told(&world), "its job uses it");
+    world.pass(60_000);
+    assert_eq!(held(&world), ["stubborn"], "there may be room already");
+    assert!(is_told(&world, "stay for rollbacks: 1; until there is room the oldest goes next"));
+    fill(&mut world, Fullness::Critical);
+    world.pass(60_000);
+    assert!(held(&world).is_empty());
+    assert!(!is_told(&world, "rollback"), "nothing is left to be given up");
+    // What it costs.
     fill(&mut world, Fullness::Roomy);
-    replace(&mut world);
-    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Stubborn)]);
-    world.pass(100);
-    assert!(!told(&world), "there is room");
+    world.registry_is_up = false;
+    world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good)]);
+    world.pass(10_000);
+    assert!(world.routed().is_empty(), "the way back waits for the registry");
+}
+
+#[test]
+fn an_image_that_stays_for_rollbacks_goes_only_when_nothing_else_can() {
+    let mut world = with_a_past(&["good"]);
     fill(&mut world, Fullness::Critical);
-    world.pass(100);
-    assert!(told(&world));
-    world.images.remove("good");
-    world.pass(1_000);
-    assert!(!told(&world), "somebody did so");
+    world.pass(60_000);
+    assert_eq!(held(&world), ["good"]);
+    fill(&mut world, Fullness::High);
+    world.pass(60_000);
+    assert_eq!(held(&world), ["good"], "that was enough");
+}
+
+#[test]
+fn an_image_that_a_job_uses_is_never_given_up() {
+    let mut world = replaced();
+    world.kept_images = kept(&["good", "stubborn"]);
+    world.accept(vec![assignment(slot(1, 1), 2, 2, Behaviour::Stubborn)]);
+    for _look in 0..3 {
+        fill(&mut world, Fullness::Critical);
+        world.pass(10_000);
+    }
+    assert_eq!(held(&world), ["stubborn"]);
+}
+
+#[test]
+fn an_image_that_stays_for_rollbacks_stays_when_its_going_would_make_no_room() {
+    let mut world = with_a_past(&["good", "stubborn"]);
+    let disk = Disk {
+        folder: "/var/lib/lapstrake".into(),
+        fullness: Fullness::Critical,
+        mark_percent: 95,
+        holds_images: false,
+    };
+    world.seen.disks = Some(vec![disk]);
+    world.pass(60_000);
+    assert_eq!(held(&world), ["good", "stubborn"]);
+    assert!(!is_told(&world, "rollback"));
 }
 
 #[test]

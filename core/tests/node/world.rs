@@ -419,6 +419,7 @@ impl World {
                 assert_eq!(self.images.get(pinned), Some(&None), "somebody else calls {pinned} otherwise");
                 self.seen.brought.remove(pinned);
                 self.seen.images.remove(pinned);
+                self.seen.freed = true;
                 self.engine_is_up && self.images.remove(pinned).is_some()
             }
             Action::Run { attempt, slot, address, run, .. } => self.run(*attempt, slot, *address, run),
