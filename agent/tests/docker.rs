@@ -2,12 +2,14 @@
 
 #[path = "support/node.rs"]
 mod node;
+#[path = "support/registry.rs"]
+mod registry;
 mod support;
 
 use lapstrake_agent::config::{Logs, Pool};
 use lapstrake_agent::identity::Identity;
 use lapstrake_agent::network::{Fence, nft::Nft};
-use lapstrake_agent::runtime::{Brief, RegistryLogin, Runtime, RuntimeError};
+use lapstrake_agent::runtime::{Brief, Got, RegistryLogin, Runtime, RuntimeError};
 use lapstrake_core::assignment::{Assignment, BoundImage};
 use lapstrake_core::ids::{EnvironmentId, JobId, ValueId};
 use lapstrake_core::node::seen::Attempt;
@@ -15,13 +17,14 @@ use lapstrake_core::report::{Health, NodeReport, ReplacementPhase};
 use lapstrake_core::spec::{ImageSource, Pull};
 use lapstrake_core::values::{Binding, Body, Clear, GivenValue, Place};
 use node::{Agent, Node, Peer, assignment, set};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use registry::{Registry, User};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{DockerBench, PORT, docker, fresh, host, order, subnet, until};
-use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -245,82 +248,23 @@ async fn a_job_finds_its_secrets_where_its_spec_wants_them_and_a_file_is_nowhere
     agent.stop().await;
 }
 
-const USER: &str = "ci";
-/// In the ordinary base 64 its JSON has `/` and `+`, which Docker does not read there.
-const PASSWORD: &str = "pass?????>>>>>word";
-/// The password as `htpasswd -B` writes it.
-const BCRYPT: &str = "$2y$05$abcdefghijklmnopqrstuuslMYm2UCa8pLzhjNZwCkp1eYfdqqxjC";
-
-/// A registry on loopback, which Docker takes without TLS, for one user.
-struct PrivateRegistry {
-    address: SocketAddr,
-    folder: TempDir,
-    process: Child,
-}
-
-impl PrivateRegistry {
-    /// `None`, with a message, where Debian's docker-registry is not installed.
-    async fn start() -> Option<PrivateRegistry> {
-        if !Path::new("/usr/bin/docker-registry").exists() {
-            eprintln!("SKIPPED: the Debian package docker-registry is not installed");
-            return None;
-        }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.expect("a free port");
-        let folder = tempfile::tempdir().expect("a folder");
-        let (root, users) = (folder.path().join("blobs"), folder.path().join("users"));
-        std::fs::write(&users, format!("{USER}:{BCRYPT}\n")).expect("written");
-        let config = format!(
-            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\nauth: {{ htpasswd: {{ realm: lapstrake, path: {} }} }}\n",
-            root.display(),
-            users.display()
-        );
-        let file = folder.path().join("registry.yml");
-        std::fs::write(&file, config).expect("written");
-        let mut registry = Command::new("/usr/bin/docker-registry");
-        registry.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = registry.spawn().expect("the registry starts");
-        let registry = PrivateRegistry { address, folder, process };
-        until("the registry answers", || async { TcpStream::connect(address).ok() }).await;
-        Some(registry)
-    }
-
-    fn name(&self) -> String {
-        format!("{}/hello:1", self.address)
-    }
-
-    /// Puts an image in, as its user; the engine forgets the name again.
-    fn push(&self, image: &str) {
-        // A folder of its own: the machine's logins stay as they are.
-        let folder = self.folder.path().join("login");
-        let folder = folder.to_str().expect("UTF-8");
-        docker(&["--config", folder, "login", "-u", USER, "-p", PASSWORD, &self.address.to_string()]);
-        docker(&["tag", image, &self.name()]);
-        let said = docker(&["--config", folder, "push", &self.name()]);
-        docker(&["rmi", &self.name()]);
-        assert!(said.contains("digest: sha256:"), "{said}");
-    }
-}
-
-impl Drop for PrivateRegistry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let own = format!("{}/hello", self.address);
-        let digests = docker(&["images", "--digests", "--format", "{{.Repository}}@{{.Digest}}", &own]);
-        digests.lines().for_each(|reference| drop(docker(&["rmi", reference])));
-    }
-}
+const USER: User = User {
+    name: "ci",
+    // In the ordinary base 64 its JSON has `/` and `+`, which Docker does not read there.
+    password: "pass?????>>>>>word",
+    // As `htpasswd -B` writes it.
+    bcrypt: "$2y$05$abcdefghijklmnopqrstuuslMYm2UCa8pLzhjNZwCkp1eYfdqqxjC",
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_private_registry_gives_its_image_for_the_right_credentials_only_and_the_refusal_has_no_password() {
     let Some(bench) = DockerBench::new() else { return };
-    let Some(registry) = PrivateRegistry::start().await else { return };
-    registry.push(bench.image.reference());
+    let Some(registry) = Registry::private(&USER).await else { return };
+    registry.push(bench.image.reference(), &USER);
     let runtime = bench.runtime();
     let image = ImageSource { reference: registry.name(), pull: Pull::Registry };
-    let right = RegistryLogin { user: USER.into(), password: PASSWORD.into() };
-    let wrong = RegistryLogin { user: USER.into(), password: "swordfish-4711".into() };
+    let right = RegistryLogin { user: USER.name.into(), password: USER.password.into() };
+    let wrong = RegistryLogin { user: USER.name.into(), password: "swordfish-4711".into() };
     let pinned = runtime.resolve(&image, Some(&right)).await.expect("resolved");
     assert!(pinned.starts_with(&format!("{}/hello@sha256:", registry.address)), "{pinned}");
     let bound = BoundImage::Digest { reference: registry.name(), pinned };
@@ -335,6 +279,30 @@ async fn a_private_registry_gives_its_image_for_the_right_credentials_only_and_t
     }
     runtime.pull(&bound, Some(&right)).await.expect("pulled");
     runtime.pull(&bound, None).await.expect("it is here now, and nobody is asked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_the_agent_has_pulled_from_two_repositories_goes_with_its_second_name() {
+    let Some(bench) = DockerBench::new() else { return };
+    let Some(registry) = Registry::start().await else { return };
+    let one = registry.push_new(&bench);
+    let images = [registry.push_again(&one), one];
+    let runtime = bench.runtime();
+    let mut brought = Vec::new();
+    for image in &images {
+        let Got::Brought { id, name } = runtime.pull(image, None).await.expect("pulled") else {
+            panic!("{} was here", image.pinned())
+        };
+        brought.push((id, name));
+    }
+    assert_eq!(brought[0].0, brought[1].0, "they are one image");
+    let names: BTreeSet<String> = brought.iter().map(|(_, name)| name.clone()).collect();
+    assert_eq!(runtime.images().await.expect("listed")[&brought[0].0].names, names, "each name is ours");
+    for (id, name) in &brought {
+        assert!(runtime.images().await.expect("listed").contains_key(id));
+        runtime.remove_image(name, id).await.expect("removed");
+    }
+    assert!(!runtime.images().await.expect("listed").contains_key(&brought[0].0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,7 +39,7 @@ impl DockerRuntime {
         match image {
             BoundImage::Id { id, .. } => Err(RuntimeError::NoSuchImage(format!("the node does not hold {id}"))),
             BoundImage::Digest { pinned, .. } => {
-                let before = self.image_ids().await?;
+                let before = self.image_names().await?;
                 match tokio::time::timeout(PULL, self.download(pinned, login)).await {
                     Ok(outcome) => outcome.map_err(|error| wire::refused_by_registry(error, login))?,
                     Err(_) => {
