@@ -8,6 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use support::{FakeController, code, lap, lap_at_home, run, stderr, stdout};
 
+fn answer_token(controller: &FakeController, token: &str) {
+    let answer = format!(r#"{{"token":"{token}","expires_ms":1,"address":"c:7401"}}"#);
+    controller.answer("POST /v1/node-tokens", 201, answer);
+}
+
 /// A controller that takes the spec, and the spec.
 fn controller(folder: &Path) -> (FakeController, String) {
     let controller = FakeController::start();
@@ -17,12 +22,12 @@ fn controller(folder: &Path) -> (FakeController, String) {
         summary: "is new".into(),
         changes: Vec::new(),
         warnings: Vec::new(),
+        release: None,
         deployment: None,
     };
     let changes = Changes { creates_application: None, services: vec![service], warnings: Vec::new(), tag: None };
     let changes = serde_json::to_string(&changes).expect("JSON");
     controller.answer("POST /v1/apply", 200, changes);
-    controller.answer("POST /v1/node-tokens", 201, r#"{"token":"lapj1_x","expires_ms":1,"address":"c:7401"}"#);
     controller.answer("POST /v1/envs/shop/production/nodes", 200, "{}");
     let service = r#"{"path":"shop/production/web","type":"web","state":"healthy","message":"m","image":"i","pinned":null,
         "revision":1,"scale":1,"healthy":1,"routes":["http://web.example/"],"jobs":[],"deployment":null}"#;
@@ -58,10 +63,12 @@ fn setup_applies_joins_gives_the_node_to_the_specs_environments_and_says_where_t
     let folder = tempfile::tempdir().expect("a folder");
     let (controller, file) = controller(folder.path());
     controller.answer("GET /v1/nodes", 200, "[]");
+    let token = controller.join_token();
+    answer_token(&controller, &token);
     agent(folder.path(), 0);
     let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert_eq!(told(folder.path()), "join lapj1_x\n");
+    assert_eq!(told(folder.path()), format!("join {token}\n"));
     let order = ["POST /v1/apply", "GET /v1/nodes", "POST /v1/node-tokens", "POST /v1/envs/shop/production/nodes"];
     assert_eq!(lines(&controller)[..4], order);
     let asked = controller.asked();
@@ -93,6 +100,7 @@ fn setup_ends_where_the_agent_cannot_join() {
     let folder = tempfile::tempdir().expect("a folder");
     let (controller, file) = controller(folder.path());
     controller.answer("GET /v1/nodes", 200, "[]");
+    answer_token(&controller, &controller.join_token());
     agent(folder.path(), 7);
     let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);
     assert_eq!(code(&output), 1);
@@ -103,6 +111,18 @@ fn setup_ends_where_the_agent_cannot_join() {
     let output = set_up(&controller, nobody.path(), &["-f", &file, "--name", "node-1"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("lapstrake-agent cannot be started"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_no_token_is_not_given_to_the_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (controller, file) = controller(folder.path());
+    controller.answer("GET /v1/nodes", 200, "[]");
+    answer_token(&controller, "--config=/tmp/other");
+    agent(folder.path(), 0);
+    let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);
+    assert_eq!((code(&output), told(folder.path())), (1, String::new()));
+    assert!(stderr(&output).contains("no join token"), "{}", stderr(&output));
 }
 
 #[test]

@@ -30,7 +30,7 @@ struct Start {
 }
 
 /// All of them.
-const STARTS: [Start; 3] = [
+const STARTS: [Start; 4] = [
     Start {
         file: "agent/src/network/nft.rs",
         program: "\"nft\"",
@@ -41,6 +41,12 @@ const STARTS: [Start; 3] = [
         file: "agent/src/units.rs",
         program: "\"systemctl\"",
         why: "`lapstrake-agent join` starts the units of agent and proxy. Its arguments are words of this file.",
+    },
+    Start {
+        file: "cli/src/commands/setup.rs",
+        program: "\"lapstrake-agent\"",
+        why: "`lap setup` makes this machine a node: that is the agent's own command, with its own rights and words. The argument that \
+              is not a word of this file is a join token, read as one before it is passed.",
     },
     Start {
         file: "proxy/src/main.rs",

@@ -9,6 +9,7 @@ use crate::error::LapError;
 use crate::output::printable;
 use crate::wait::wait_for;
 use lapstrake_api::view;
+use lapstrake_pki::token::Token;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -82,7 +83,10 @@ async fn become_node(session: &mut Session, setup: &Setup, environments: &[Envir
         step(session, &format!("lapstrake-agent join TOKEN --name {name}"));
         let ask = nodes::token_ask(None, None, Some(&name), None);
         let token: view::JoinToken = session.client.post("/v1/node-tokens", &ask).await?.read()?;
-        join(&token.token).await?;
+        // Nothing but a token becomes another program's argument, whoever answers.
+        let token = Token::join(&token.token)
+            .map_err(|error| LapError::Failed(format!("the controller's answer is no join token: {error}")))?;
+        join(&token.text()).await?;
     }
     for environment in environments {
         step(session, &format!("lap env attach-node {environment} {name}"));

@@ -126,6 +126,11 @@ impl FakeController {
         Token::mint(Kind::Operator, self.authority.cluster(), self.authority.fingerprint()).text()
     }
 
+    /// A join token of it.
+    pub fn join_token(&self) -> String {
+        Token::mint(Kind::Join, self.authority.cluster(), self.authority.fingerprint()).text()
+    }
+
     /// Cans an answer: `GET /v1/apps`.
     pub fn answer(&self, line: &str, status: u16, body: impl Into<String>) -> &Self {
         self.can(line, status, "application/json", body.into())
