@@ -37,22 +37,37 @@ fn controller(folder: &Path) -> (FakeController, String) {
     (controller, file.to_str().expect("UTF-8").to_owned())
 }
 
-/// An agent that writes down its words and ends so.
+/// An agent that writes down its words and, where it ends well, who it is.
 fn agent(folder: &Path, status: u8) {
     let program = folder.join("lapstrake-agent");
-    let words = folder.join("words").display().to_string();
-    fs::write(&program, format!("#!/bin/sh\necho \"$@\" >>{words}\nexit {status}\n")).expect("written");
+    let (words, identity) = (folder.join("words").display().to_string(), folder.join("identity.json"));
+    let identity = format!("[ {status} = 0 ] && echo '{IDENTITY}' >{}", identity.display());
+    fs::write(&program, format!("#!/bin/sh\necho \"$@\" >>{words}\n{identity}\nexit {status}\n")).expect("written");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
 }
+
+const IDENTITY: &str = r#"{"cluster":"1","node":"7","name":"node-1","controller":"c:7401"}"#;
 
 fn told(folder: &Path) -> String {
     fs::read_to_string(folder.join("words")).unwrap_or_default()
 }
 
 fn set_up(controller: &FakeController, path: &Path, words: &[&str]) -> std::process::Output {
-    let words: Vec<&str> = ["setup"].iter().chain(words).copied().collect();
+    let state = path.to_str().expect("UTF-8");
+    let words: Vec<&str> = ["setup", "--agent-state", state].iter().chain(words).copied().collect();
     run(lap(&words).env("LAP_URL", controller.url()).env("LAP_TOKEN", controller.token()).env("PATH", path))
 }
+
+/// A node that is called node-1.
+fn nodes(id: &str, liveness: &str) -> String {
+    format!(
+        r#"[{{"name":"node-1","id":"{id}","liveness":"{liveness}","silent_ms":0,"version":"0.1.0","architecture":"amd64",
+        "capacity":{{"cpu_milli":1,"memory_bytes":1}},"committed":{{"cpu_milli":0,"memory_bytes":0}},
+        "used":{{"cpu_milli":0,"memory_bytes":0}},"environments":[],"jobs":0,"troubles":[],"joined_ms":1}}]"#
+    )
+}
+
+const ATTACH: &str = "POST /v1/envs/shop/production/nodes";
 
 fn lines(controller: &FakeController) -> Vec<String> {
     controller.asked().into_iter().map(|asked| asked.line).collect()
@@ -62,17 +77,16 @@ fn lines(controller: &FakeController) -> Vec<String> {
 fn setup_applies_joins_gives_the_node_to_the_specs_environments_and_says_where_they_answer() {
     let folder = tempfile::tempdir().expect("a folder");
     let (controller, file) = controller(folder.path());
-    controller.answer("GET /v1/nodes", 200, "[]");
     let token = controller.join_token();
     answer_token(&controller, &token);
     agent(folder.path(), 0);
     let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert_eq!(told(folder.path()), format!("join {token}\n"));
-    let order = ["POST /v1/apply", "GET /v1/nodes", "POST /v1/node-tokens", "POST /v1/envs/shop/production/nodes"];
-    assert_eq!(lines(&controller)[..4], order);
+    assert_eq!(told(folder.path()), format!("join {token} --name=node-1 --controller=c:7401\n"));
+    let order = ["POST /v1/apply", "POST /v1/node-tokens", "POST /v1/envs/shop/production/nodes"];
+    assert_eq!(lines(&controller)[..3], order);
     let asked = controller.asked();
-    assert!(asked[2].body.contains(r#""node":"node-1""#), "the token is for this name: {}", asked[2].body);
+    assert!(asked[1].body.contains(r#""node":"node-1""#), "the token is for this name: {}", asked[1].body);
     assert!(stdout(&output).contains("shop/production/web answers at http://web.example/"), "{}", stdout(&output));
     assert!(stderr(&output).contains("==> lap env attach-node shop/production node-1"), "{}", stderr(&output));
 }
@@ -81,31 +95,38 @@ fn setup_applies_joins_gives_the_node_to_the_specs_environments_and_says_where_t
 fn a_machine_that_is_a_node_already_does_not_join_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let (controller, file) = controller(folder.path());
-    let node = r#"[{"name":"node-1","id":"1","liveness":"ready","silent_ms":0,"version":"0.1.0","architecture":"amd64",
-        "capacity":{"cpu_milli":1,"memory_bytes":1},"committed":{"cpu_milli":0,"memory_bytes":0},
-        "used":{"cpu_milli":0,"memory_bytes":0},"environments":[],"jobs":0,"troubles":[],"joined_ms":1}]"#;
-    controller.answer("GET /v1/nodes", 200, node);
+    fs::write(folder.path().join("identity.json"), IDENTITY).expect("written");
+    controller.answer("GET /v1/nodes", 200, nodes("7", "lost"));
     agent(folder.path(), 0);
-    let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);
+    let output = set_up(&controller, folder.path(), &["-f", &file]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(told(folder.path()), "");
-    assert!(
-        lines(&controller).contains(&"POST /v1/envs/shop/production/nodes".to_owned()),
-        "it is given to them all the same"
-    );
+    assert!(stderr(&output).contains("its agent is not heard"), "{}", stderr(&output));
+    assert!(lines(&controller).contains(&ATTACH.to_owned()), "it is given to them all the same");
+}
+
+#[test]
+fn another_machine_of_the_same_name_is_not_taken_for_this_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (controller, file) = controller(folder.path());
+    fs::write(folder.path().join("identity.json"), IDENTITY).expect("written");
+    controller.answer("GET /v1/nodes", 200, nodes("8", "ready"));
+    agent(folder.path(), 0);
+    let output = set_up(&controller, folder.path(), &["-f", &file]);
+    assert_eq!((code(&output), told(folder.path())), (3, String::new()), "{}", stderr(&output));
+    assert!(!lines(&controller).contains(&ATTACH.to_owned()));
 }
 
 #[test]
 fn setup_ends_where_the_agent_cannot_join() {
     let folder = tempfile::tempdir().expect("a folder");
     let (controller, file) = controller(folder.path());
-    controller.answer("GET /v1/nodes", 200, "[]");
     answer_token(&controller, &controller.join_token());
     agent(folder.path(), 7);
     let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("the agent did not join"), "{}", stderr(&output));
-    assert!(!lines(&controller).contains(&"POST /v1/envs/shop/production/nodes".to_owned()));
+    assert!(!lines(&controller).contains(&ATTACH.to_owned()));
 
     let nobody = tempfile::tempdir().expect("a folder");
     let output = set_up(&controller, nobody.path(), &["-f", &file, "--name", "node-1"]);
@@ -117,7 +138,6 @@ fn setup_ends_where_the_agent_cannot_join() {
 fn what_is_no_token_is_not_given_to_the_agent() {
     let folder = tempfile::tempdir().expect("a folder");
     let (controller, file) = controller(folder.path());
-    controller.answer("GET /v1/nodes", 200, "[]");
     answer_token(&controller, "--config=/tmp/other");
     agent(folder.path(), 0);
     let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);

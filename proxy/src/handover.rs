@@ -45,6 +45,13 @@ pub fn path_in(control_dir: &Path) -> PathBuf {
     control_dir.join("handover.sock")
 }
 
+/// Whether there is a process of this id.
+pub fn lives(pid: u32) -> bool {
+    let pid = i32::try_from(pid).map(nix::unistd::Pid::from_raw);
+    // No signal is sent; only whether it could be.
+    pid.is_ok_and(|pid| nix::sys::signal::kill(pid, None).is_ok())
+}
+
 /// What the door tells of the process that served last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtTheDoor {

@@ -246,11 +246,15 @@ impl Proxy {
         }
     }
 
-    /// The process that serves, whoever has followed whom.
-    pub fn who_serves(&self) -> Option<u32> {
+    /// Who is to be the unit's main process after this one: its successor, which watches over those that follow, or, if that has
+    /// ended by now, the process that serves. Never this one, whose door stands until the successor's has taken its place.
+    pub fn who_follows(&self, successor: u32) -> u32 {
+        if handover::lives(successor) {
+            return successor;
+        }
         match handover::at_the_door(&self.control_dir) {
-            AtTheDoor::Process(pid) => Some(pid),
-            AtTheDoor::Dead | AtTheDoor::Nobody => None,
+            AtTheDoor::Process(pid) if pid != std::process::id() => pid,
+            AtTheDoor::Process(_) | AtTheDoor::Dead | AtTheDoor::Nobody => successor,
         }
     }
 

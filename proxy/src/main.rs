@@ -114,7 +114,7 @@ async fn serve(config: Config, announce: bool) -> anyhow::Result<()> {
                     if is_replaced {
                         // The successor may have been followed by another, and have ended. A main process that is not there
                         // would not be taken by systemd, which would end the whole unit with this one.
-                        lapstrake_unit::main_process(proxy.who_serves().unwrap_or(successor));
+                        lapstrake_unit::main_process(proxy.who_follows(successor));
                         break;
                     }
                     lapstrake_unit::status(&serving);

@@ -242,6 +242,33 @@ async fn systemd_looks_after_the_process_that_serves_when_the_one_between_was_ki
     assert_eq!(ended(&mut three.first).await, Some(0));
 }
 
+#[tokio::test]
+async fn systemd_is_told_of_the_next_process_as_long_as_that_lives_and_watches_over_the_third() {
+    let place = Place::new("");
+    let systemd = UnixDatagram::bind(place.notify_socket()).unwrap();
+    let mut three = Three::start(place).await;
+    drop(three.with_first);
+    assert_eq!(main_process(&systemd).await, format!("MAINPID={}", three.second.0.id()));
+    assert_eq!(ended(&mut three.first).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_process_that_has_nobody_to_wait_for_names_its_successor_and_not_itself() {
+    let place = Place::new("");
+    let systemd = UnixDatagram::bind(place.notify_socket()).unwrap();
+    let job = Job::start(1).await;
+    place.write_table(&table(1, &[&job]));
+    let mut before = place.start();
+    // It ends at once, perhaps before its successor has the door. Each turn is another race of the two.
+    for turn in 1..=20 {
+        place.until_said(SERVING, turn).await;
+        let next = place.start();
+        assert_eq!(main_process(&systemd).await, format!("MAINPID={}", next.0.id()));
+        assert_eq!(ended(&mut before).await, Some(0));
+        before = next;
+    }
+}
+
 /// The next word on which process is the unit's main one.
 async fn main_process(systemd: &UnixDatagram) -> String {
     soon("a word to systemd", async {

@@ -35,7 +35,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// Of the 64 MiB of growth.
+/// Of the 64 MiB that a controller may grow by.
 const MOST_GROWTH_KIB: u64 = 64 << 10;
 /// Two heartbeats in a row are missing.
 const SUSPECT_MS: u64 = 4_000;
