@@ -54,7 +54,10 @@ pub(super) fn of_change(before: &Cluster, after: &Cluster) -> Vec<Violation> {
         if (was.job, was.node, &was.command, was.revision) != (one.job, one.node, &one.command, one.revision) {
             violations.push(broken(4, format!("{name} was changed")));
         }
-        if was.end.is_some() && was.end != one.end {
+        // That nobody knows how one ended may turn into a good end, when its node comes back.
+        let succeeded = one.end.as_ref().is_some_and(|end| end.how == Ending::Succeeded);
+        let is_known_now = was.end.as_ref().is_some_and(OneOffEnd::is_unknown) && succeeded;
+        if was.end.is_some() && was.end != one.end && !is_known_now {
             violations.push(broken(4, format!("{name} had ended and ended otherwise")));
         }
     }

@@ -138,8 +138,8 @@ impl Cluster {
     ) -> Result<Outcome, Refusal> {
         let node = self.node_named(name)?.clone();
         self.refuse_while_used(live, &node, None, force, cx)?;
-        let mut touched: Touched = self.slots_on(node.id).map(|slot| slot.id.service).collect();
-        touched.extend(self.one_offs_on(node.id).map(|one| one.service));
+        // Also of those that wait for what it has of them.
+        let touched = self.touched_by_node(live, node.id);
         let given: Vec<_> = self.all::<Allotment>().filter(|it| it.node == node.id).map(|it| it.environment).collect();
         for environment in given {
             self.remove::<Allotment>((environment, node.id));

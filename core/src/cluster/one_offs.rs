@@ -145,11 +145,14 @@ impl Cluster {
     /// Records how it went with a node's one-off jobs. Only what is said of the job itself is evidence: a node that lost its
     /// ledger may not know yet what it has.
     pub(crate) fn settle_one_offs(&mut self, node: NodeId, report: &NodeReport, cx: &Context<'_>) {
-        let open: Vec<OneOff> = self.one_offs_on(node).filter(|one| one.is_under_way()).cloned().collect();
+        // Of one that was given up with its node it is good to know still that it has ended well.
+        let is_open = |one: &&OneOff| one.end.as_ref().is_none_or(OneOffEnd::is_unknown);
+        let open: Vec<OneOff> = self.one_offs_on(node).filter(is_open).cloned().collect();
         for one in open {
             let told = report.jobs.iter().find(|told| told.job == one.job && told.slot == one.slot());
-            if let Some(how) = told.and_then(|told| ending(&one, told)) {
-                self.end_one_off(&one, how, cx);
+            match told.and_then(|told| ending(&one, told)) {
+                Some(how) if one.is_under_way() || how == Ending::Succeeded => self.end_one_off(&one, how, cx),
+                Some(_) | None => {}
             }
         }
     }

@@ -63,12 +63,14 @@ impl Cluster {
         live.forgotten.retain(|slot| self.get::<Slot>(slot).is_some_and(|slot| slot.node != node.id));
         if hello.report.generation.is_none() {
             self.lead_back(live, node.id);
-            // A machine that has just joined had nothing to forget.
-            if node.boot.is_some() {
-                live.unclear.insert(node.id);
-            }
         } else {
             self.mark_untold(live, node.id, &hello.report);
+        }
+        // A machine that has just joined had nothing to forget. One that has a set again may not have looked at its engine yet,
+        // and this process may not be the one that heard of its loss.
+        let has_forgotten = hello.report.generation.is_none() && node.boot.is_some();
+        if has_forgotten || hello.report.strays_unclear {
+            live.unclear.insert(node.id);
         }
         let known = live.node_mut(node.id);
         known.session = Some(session);

@@ -182,3 +182,43 @@ fn a_paused_service_to_be_alone_is_paused_when_what_its_node_has_forgotten_has_e
     let jobs = world.agents[&ONE].jobs.values();
     assert_eq!(jobs.filter(|job| job.phase == JobPhase::Running).count(), 1);
 }
+
+/// Two nodes; the second one says that a container of the slot that the service would get runs there.
+fn waiting_for_a_stray_on_node_2() -> World {
+    let mut world = World::with_nodes(2);
+    world.run(Command::CordonNode { node: "node-2".into(), reason: None }).unwrap();
+    let mut spec = web("hello:1", 1);
+    spec.deploy.strategy = Strategy::Recreate;
+    let service = world.apply("production", &[("web", spec)])[0].service.unwrap();
+    world.agents.get_mut(&TWO).unwrap().connected = false;
+    let mut told = world.agents[&TWO].report();
+    told.strays = vec![StrayReport { job: JobId(7), slot: SlotId { service, target: "web".into(), number: 1 } }];
+    world.take_report(TWO, world.agents[&TWO].session, told);
+    world.settle();
+    assert!(says(&world, "node-2 has not yet said that nothing of it runs there any more"), "{:?}", world.why(WEB));
+    world
+}
+
+#[test]
+fn a_slot_to_be_alone_is_filled_when_the_node_that_it_waits_for_is_removed() {
+    let mut world = waiting_for_a_stray_on_node_2();
+    world.run(Command::RemoveNode { node: "node-2".into(), force: false }).unwrap();
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1"]);
+}
+
+#[test]
+fn a_restarted_controller_waits_for_a_node_that_does_not_know_yet_what_it_has() {
+    let mut world = World::with_nodes(2);
+    world.run(Command::CordonNode { node: "node-2".into(), reason: None }).unwrap();
+    world.agents.get_mut(&TWO).unwrap().blind = true;
+    world.restart_controller();
+    let live = &world.live;
+    let id = SlotId { service: crate::ids::ServiceId(1), target: "web".into(), number: 1 };
+    assert!(live.may_have(TWO, &id) && !live.may_have(ONE, &id));
+    world.report(TWO);
+    assert!(world.live.may_have(TWO, &id), "it is blind still");
+    world.agents.get_mut(&TWO).unwrap().blind = false;
+    world.report(TWO);
+    assert!(!world.live.may_have(TWO, &id));
+}
