@@ -4,31 +4,13 @@
 //! job reads in `Forwarded` and `X-Forwarded-*` was written by this proxy.
 
 use crate::answer::Answer;
-use http::header::{self, HeaderName};
+use crate::client::Client;
+use crate::headers;
+use http::header;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
-use std::net::{IpAddr, SocketAddr};
 
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    // What an offer of `h2c` brings along.
-    HeaderName::from_static("http2-settings"),
-];
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub struct Client {
-    /// From where.
-    pub address: SocketAddr,
-    /// Over what: `http`.
-    pub scheme: &'static str,
-}
+/// Headers that a job gets in place of the client's, or beyond them: its host, and who asks.
+const CARRIED: usize = 5;
 
 /// Where a request wants to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,12 +73,8 @@ impl Asked {
 
     /// The headers that the job gets, made of those that the client sent.
     pub fn carry(&self, headers: &mut HeaderMap, client: &Client) {
-        strip_hop_by_hop(headers);
-        // The body is asked for when the job's connection takes it, and hyper then says 100 to the client.
-        headers.remove(header::EXPECT);
-        // The trailers do not go on, so they are not announced.
-        headers.remove(header::TRAILER);
-        strip_claims(headers);
+        headers::strip_request(headers);
+        headers.reserve(CARRIED);
         join_cookies(headers);
         headers.insert(header::HOST, self.authority.clone());
         if let Some(protocols) = &self.upgrade {
@@ -107,20 +85,7 @@ impl Asked {
             // Said explicitly, because hyper sends no body with GET and HEAD otherwise.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let address = client.address.ip().to_canonical();
-        if let Ok(value) = HeaderValue::try_from(address.to_string()) {
-            headers.insert("x-forwarded-for", value);
-        }
-        headers.insert("x-forwarded-proto", HeaderValue::from_static(client.scheme));
-        headers.insert("x-forwarded-host", self.authority.clone());
-        let node = match address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
-        };
-        let host = self.authority.to_str().unwrap_or(&self.host);
-        if let Ok(value) = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={}", client.scheme)) {
-            headers.insert(header::FORWARDED, value);
-        }
+        client.introduce(headers, &self.authority);
     }
 }
 
@@ -153,20 +118,6 @@ fn join_cookies(headers: &mut HeaderMap) {
 pub fn origin_form(uri: &Uri) -> Uri {
     let path = uri.path_and_query().filter(|path| !path.as_str().is_empty()).cloned();
     path.map_or_else(|| Uri::from_static("/"), Uri::from)
-}
-
-/// Removes what concerns one connection only, also what `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        headers.remove(name);
-    }
 }
 
 /// Whether a message asks or agrees to change the protocol, and to what.
@@ -203,21 +154,6 @@ pub fn ends_connection(asked: &Asked, version: Version) -> bool {
     asked.chunked || version == Version::HTTP_10
 }
 
-fn strip_claims(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            // Many programs behind a proxy take `_` in a name for `-`.
-            let name = name.as_str().replace('_', "-");
-            name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
-        })
-        .cloned()
-        .collect();
-    for name in claims {
-        headers.remove(name);
-    }
-}
-
 enum Coding {
     Plain,
     Chunked,
@@ -235,6 +171,17 @@ fn coding(headers: &HeaderMap) -> Coding {
 
 /// The host of an authority in lower case, without port and without the dot that may end it.
 fn host_of(authority: &str) -> Option<String> {
+    if is_plain_name(authority) { Some(authority.to_owned()) } else { parsed_host_of(authority) }
+}
+
+/// Whether an authority is its own host already, as nearly all are: then it need not be parsed.
+fn is_plain_name(authority: &str) -> bool {
+    !authority.is_empty()
+        && !authority.ends_with('.')
+        && authority.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+}
+
+fn parsed_host_of(authority: &str) -> Option<String> {
     let parsed: http::uri::Authority = authority.parse().ok()?;
     let host = parsed.host();
     if host.is_empty() || authority.contains('@') {
@@ -256,6 +203,8 @@ fn is_port(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::net::SocketAddr;
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
         let builder = Request::builder().uri(uri);
@@ -263,7 +212,7 @@ mod tests {
     }
 
     fn client() -> Client {
-        Client { address: SocketAddr::from(([192, 0, 2, 7], 4)), scheme: "http" }
+        Client::new(SocketAddr::from(([192, 0, 2, 7], 4)), "http")
     }
 
     fn host(uri: &str, headers: &[(&str, &str)]) -> Option<String> {
@@ -277,6 +226,13 @@ mod tests {
         assert_eq!(host("/", &[("host", "shop.example.com.")]).unwrap(), "shop.example.com");
         assert_eq!(host("/", &[("host", "[::1]:80")]).unwrap(), "[::1]");
         assert_eq!(host("http://a.example/x", &[("host", "b.example")]).unwrap(), "a.example");
+    }
+
+    proptest! {
+        #[test]
+        fn a_plain_name_is_the_host_that_a_parser_finds(authority in "[a-zA-Z0-9.:_@-]{0,12}") {
+            prop_assert_eq!(host_of(&authority), parsed_host_of(&authority));
+        }
     }
 
     #[test]

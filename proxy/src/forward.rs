@@ -10,9 +10,11 @@
 //! than that was taken, or any of it by a job of HTTP/1.1, there is no other try. Everything else is the client's to repeat.
 
 use crate::answer::{Answer, Form, is_grpc};
-use crate::asked::{self, Asked, Client};
+use crate::asked::{self, Asked};
 use crate::body::{Carriage, ClientBody, JobBody, ServedBody, Source};
+use crate::client::Client;
 use crate::config::Limits;
+use crate::headers;
 use crate::record::{Ledger, Record};
 use crate::switchboard::{NoWork, Switchboard, Work};
 use crate::target::{MAX_IDLE_TIME, Place, TargetKey};
@@ -128,20 +130,20 @@ impl Carrier<'_> {
         on_upgrade: Option<OnUpgrade>,
         record: &mut Record,
     ) -> Result<Response<ServedBody>, Failed> {
-        let path = draft.head.uri.path().to_owned();
+        let path = draft.head.uri.path();
         let mut tried: Vec<TargetKey> = Vec::new();
         let mut said: Option<Answer> = None;
         // One kept-alive connection that was closed under us speaks for the others: the next try makes a new one.
         let mut kept_alive_allowed = true;
         for number in 0..TRIES {
-            let work = match self.switchboard.begin(&draft.asked.host, &path, &tried) {
+            let work = match self.switchboard.begin(&draft.asked.host, path, &tried) {
                 Ok(work) => work,
                 Err(NoWork::AllTried) if said.is_some() => break,
                 Err(reason) => {
-                    if let Some(entry) = self.switchboard.entry(&draft.asked.host, &path) {
+                    if let Some(entry) = self.switchboard.entry(&draft.asked.host, path) {
                         record.of_service(&entry);
                     }
-                    return Err(Failed::Final(Answer::no_work(reason, &draft.asked.host, &path)));
+                    return Err(Failed::Final(Answer::no_work(reason, &draft.asked.host, path)));
                 }
             };
             record.at_job(&work);
@@ -319,8 +321,8 @@ impl Carrier<'_> {
         on_upgrade: Option<OnUpgrade>,
     ) -> Result<Response<ServedBody>, Answer> {
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let agreed = asked::upgrade_of(response.headers());
-        asked::strip_hop_by_hop(response.headers_mut());
+        let agreed = switching.then(|| asked::upgrade_of(response.headers())).flatten();
+        headers::strip_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         if !switching {
             return Ok(response.map(|body| JobBody::new(body, self.ledger.worker, carriage, work).into()));

@@ -1,7 +1,7 @@
 //! A client that speaks HTTP/1.1: one request at a time, and what it upgrades to.
 
-use crate::asked::Client;
 use crate::body::Source;
+use crate::client::Client;
 use crate::patience::Patience;
 use crate::tap::Tap;
 use crate::worker::Worker;
@@ -20,6 +20,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let patience = Arc::new(Patience::default());
+    let client = &client;
     let service = service_fn(|mut request: Request<Incoming>| {
         let worker = Arc::clone(&worker);
         let turn = patience.turn();
@@ -28,7 +29,7 @@ where
             let on_upgrade = hyper::upgrade::on(&mut request);
             // Where a stream would be reset the connection is closed: that is an error here.
             let mut response = worker
-                .respond(&client, request.map(Source::Http1), Some(on_upgrade), welcome)
+                .respond(client, request.map(Source::Http1), Some(on_upgrade), welcome)
                 .await
                 .map_err(h2::Error::from)?;
             if worker.shared.has_handed_over() && response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -3,8 +3,8 @@
 //! What h2 bounds and what is bounded here: see `frames`. A stream that its reader takes nothing from is reset alone; the
 //! others of its connection go on.
 
-use crate::asked::{self, Client};
 use crate::body::{ServedBody, Source};
+use crate::client::Client;
 use crate::frames::Frames;
 use crate::pipe::{self, Stopped};
 use crate::tap::Tap;
@@ -72,7 +72,12 @@ where
             event = next(&mut connection, &frames) => match event {
                 Event::Asked(request, respond) => {
                     idle_since = Instant::now();
-                    let stream = Stream { worker: Arc::clone(&worker), client, welcome, open: Open::new(&open) };
+                    let stream = Stream {
+                        worker: Arc::clone(&worker),
+                        client: client.clone(),
+                        welcome,
+                        open: Open::new(&open),
+                    };
                     tokio::spawn(stream.serve(*request, respond));
                     if !welcome && going.is_none() {
                         going = Some(Instant::now());
@@ -203,7 +208,9 @@ impl Stream {
 
     async fn send(&self, response: Response<ServedBody>, mut respond: SendResponse<Bytes>) {
         let (mut head, body) = response.into_parts();
-        asked::strip_hop_by_hop(&mut head.headers);
+        // What else concerns one connection only was taken off a job's answer before; this is what we ourselves say to clients
+        // of HTTP/1.1.
+        head.headers.remove(header::CONNECTION);
         if !head.headers.contains_key(header::DATE)
             && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
         {

@@ -4,8 +4,8 @@
 //! written, or the client or the job broke it off.
 
 use crate::access_log::{AccessLog, Line, harmless};
-use crate::asked::Client;
 use crate::body::ClientBody;
+use crate::client::Client;
 use crate::meters::ServiceMeters;
 use crate::switchboard::Work;
 use crate::table::{Entry, ServiceLoad};

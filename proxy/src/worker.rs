@@ -5,8 +5,8 @@
 
 use crate::access_log::AccessLog;
 use crate::answer::{Answer, Form};
-use crate::asked::Client;
 use crate::body::{ServedBody, Source};
+use crate::client::Client;
 use crate::config::{Config, Limits};
 use crate::forward::Carrier;
 use crate::listen::is_exhausted;
@@ -217,7 +217,7 @@ impl Worker {
             tracing::debug!(client = %address, %error, "a client left at once");
             return;
         }
-        let client = Client { address, scheme: "http" };
+        let client = Client::new(address, "http");
         let spoken = preface::listen(&mut stream, &self.shared.stop);
         match tokio::time::timeout(self.shared.limits.header_timeout, spoken).await {
             Ok(Ok((Spoken::Http1, read))) => http1::converse(self, stream, read, client, welcome).await,

@@ -1,0 +1,66 @@
+//! Which headers of a message go no further than this proxy.
+//!
+//! This is done for every message, and most have next to none of these headers: so a message's few names are looked through,
+//! and not each name that there could be looked up.
+
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+
+/// Whether a header concerns one connection only, whatever `Connection` says.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            // What an offer of `h2c` brings along.
+            | "http2-settings"
+    )
+}
+
+/// Whether a header says who asks, or for what: a job reads only what this proxy has written there. Many programs behind a
+/// proxy take `_` in a name for `-`.
+fn is_claim(name: &str) -> bool {
+    let begins = |with: &str| {
+        let alike = |(byte, wanted): (u8, u8)| byte == wanted || byte == b'_' && wanted == b'-';
+        name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
+    };
+    let is = |wanted: &str| name.len() == wanted.len() && begins(wanted);
+    begins("x-forwarded-") || is("forwarded") || is("x-real-ip")
+}
+
+/// Removes what concerns one connection only, also what `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip(headers, |_| false);
+}
+
+/// The same for a request on its way to a job, and what a client may not say to it.
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip(headers, |name| {
+        // The body is asked for when the job's connection takes it, and hyper then says 100 to the client. The trailers do not
+        // go on, so they are not announced.
+        name == header::EXPECT || name == header::TRAILER || is_claim(name.as_str())
+    });
+}
+
+fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    let named: Vec<&str> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| !is_hop_by_hop(name) && !name.eq_ignore_ascii_case("close"))
+        .collect();
+    let is_named = |name: &HeaderName| named.iter().any(|other| name.as_str().eq_ignore_ascii_case(other));
+    let ends_here = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || also(name) || is_named(name);
+    let names: Vec<HeaderName> = headers.keys().filter(ends_here).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
