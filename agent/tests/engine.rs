@@ -295,7 +295,7 @@ async fn a_job_to_be_alone_waits_for_a_container_of_its_slot_that_a_lost_ledger_
     agent.link.apply(set(2, vec![new])).await;
     let waits = |report: &NodeReport| {
         let why = report.replacements.first().and_then(|replacement| replacement.waits_for.as_deref());
-        why.is_some_and(|why| why.contains("has ended, which runs in this slot and of which the node has no record"))
+        why.is_some_and(|why| why.contains("has ended, which may run in this slot and of which the node has no record"))
     };
     agent.report("it says what it waits for", waits).await;
     let ended = |report: &NodeReport| is_healthy(report, NEW) && report.strays.is_empty();

@@ -308,6 +308,8 @@ pub struct Use {
 
 /// How the trouble begins that keeps a node from taking a newer set: what it takes it writes first.
 pub const LEDGER_TROUBLE: &str = "the ledger cannot be written";
+/// How the troubles begin that keep a node from telling what runs there.
+pub const ENGINE_TROUBLE: &str = "the container engine does not";
 
 impl NodeReport {
     /// Whether something may run in a slot of which the node's ledger knows nothing.
@@ -317,7 +319,16 @@ impl NodeReport {
 
     /// The troubles that keep the node from taking a newer set. It takes one whatever its engine and its disks are like.
     pub fn troubles_with_sets(&self) -> Vec<String> {
-        self.troubles.iter().filter(|said| said.starts_with(LEDGER_TROUBLE)).cloned().collect()
+        self.troubles_like(LEDGER_TROUBLE)
+    }
+
+    /// The troubles that keep the node from telling what runs there.
+    pub fn troubles_with_engine(&self) -> Vec<String> {
+        self.troubles_like(ENGINE_TROUBLE)
+    }
+
+    fn troubles_like(&self, beginning: &str) -> Vec<String> {
+        self.troubles.iter().filter(|said| said.starts_with(beginning)).cloned().collect()
     }
 }
 

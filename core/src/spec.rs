@@ -210,6 +210,13 @@ pub struct DeployPolicy {
     pub release: Option<ReleaseCommand>,
 }
 
+impl DeployPolicy {
+    /// Whether no two jobs of a slot may be up together, on whichever nodes they are.
+    pub fn is_alone(&self) -> bool {
+        self.strategy == Strategy::Recreate
+    }
+}
+
 /// A command that a deployment runs once before its jobs take any slot: most often what brings a database to the new version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReleaseCommand {

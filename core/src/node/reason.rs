@@ -1,7 +1,7 @@
 //! What a slot waits for. The sentence is the same for the operator, the log and the tests.
 
 use crate::ids::{JobId, SlotId};
-use crate::report::Failure;
+use crate::report::{ENGINE_TROUBLE, Failure};
 use crate::time::Millis;
 use alloc::string::String;
 use core::fmt;
@@ -153,9 +153,9 @@ impl fmt::Display for Left {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Engine { trouble: Some(trouble) } => write!(f, "the container engine does not answer: {trouble}"),
-            Reason::Engine { trouble: None } => f.write_str("the container engine does not answer"),
-            Reason::Unclear { said } => write!(f, "the container engine does not tell how the container is: {said}"),
+            Reason::Engine { trouble: Some(trouble) } => write!(f, "{ENGINE_TROUBLE} answer: {trouble}"),
+            Reason::Engine { trouble: None } => write!(f, "{ENGINE_TROUBLE} answer"),
+            Reason::Unclear { said } => write!(f, "{ENGINE_TROUBLE} tell how the container is: {said}"),
             Reason::CutOff => f.write_str("stopped until the controller answers again, as the spec says"),
             Reason::Room { short } => write!(f, "waits for room on the node: {short}"),
             Reason::Surge { limit } => {
@@ -170,7 +170,7 @@ impl fmt::Display for Reason {
             Reason::Stray { job, is_kept } => {
                 write!(
                     f,
-                    "waits until job {job} has ended, which runs in this slot and of which the node has no record"
+                    "waits until job {job} has ended, which may run in this slot and of which the node has no record"
                 )?;
                 match is_kept {
                     true => f.write_str(

@@ -415,16 +415,21 @@ fn a_replacement_keeps_when_its_new_job_was_good_first_and_what_it_answered_befo
     assert_eq!(told.bad_answer, one.bad_answer);
 }
 
-/// A node that has lost its ledger while the job 1 of the slot runs, which does not end on its stop signal, and is given the
-/// job 11 for it.
-fn overtaken_without_a_ledger(change: impl Fn(&mut Assignment)) -> World {
+/// A node that has lost its ledger while the job 1 of the slot runs.
+fn without_a_ledger(behaviour: Behaviour, change: impl Fn(&mut Assignment)) -> World {
     let mut world = World::default();
-    let mut old = assignment(slot(1, 1), 1, 1, Behaviour::Stubborn);
+    let mut old = assignment(slot(1, 1), 1, 1, behaviour);
     change(&mut old);
     world.accept(vec![old]);
     world.until("job 1 runs", |world| world.routed() == [1]);
     world.lose_ledger();
     world.set_number = 10;
+    world
+}
+
+/// Such a node that is given the job 11 for the slot; the job 1 does not end on its stop signal.
+fn overtaken_without_a_ledger(change: impl Fn(&mut Assignment)) -> World {
+    let mut world = without_a_ledger(Behaviour::Stubborn, &change);
     world.accept(next(1, Behaviour::Good, change));
     world
 }
@@ -436,7 +441,8 @@ fn recreate_starts_nothing_beside_a_container_that_a_lost_ledger_has_forgotten_a
     world.pass(2_000);
     assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
     let job = JobId(1);
-    let why = format!("waits until job {job} has ended, which runs in this slot and of which the node has no record");
+    let why =
+        format!("waits until job {job} has ended, which may run in this slot and of which the node has no record");
     assert_eq!(world.why(&slot(1, 1)), why);
     assert_eq!(world.replacement(&slot(1, 1)).phase, Phase::Pulling, "pull first");
     world.until("the new one serves", |world| world.routed() == [11]);
@@ -453,13 +459,7 @@ fn a_strategy_that_may_have_two_jobs_up_does_not_wait_for_what_a_lost_ledger_has
 
 #[test]
 fn recreate_waits_for_the_proxy_that_keeps_a_forgotten_container_from_being_stopped_and_names_it() {
-    let mut world = World::default();
-    let mut old = assignment(slot(1, 1), 1, 1, Behaviour::Good);
-    recreate(&mut old);
-    world.accept(vec![old]);
-    world.until("job 1 runs", |world| world.routed() == [1]);
-    world.lose_ledger();
-    world.set_number = 10;
+    let mut world = without_a_ledger(Behaviour::Good, recreate);
     world.proxies[0].stuck = true;
     world.accept(next(1, Behaviour::Good, recreate));
     world.pass(20_000);
@@ -472,19 +472,27 @@ fn recreate_waits_for_the_proxy_that_keeps_a_forgotten_container_from_being_stop
 
 #[test]
 fn recreate_waits_for_the_operator_where_a_restored_store_keeps_forgotten_containers_from_being_stopped() {
-    let mut world = World::default();
-    let mut old = assignment(slot(1, 1), 1, 1, Behaviour::Good);
-    recreate(&mut old);
-    world.accept(vec![old]);
-    world.until("job 1 runs", |world| world.routed() == [1]);
-    world.lose_ledger();
-    world.set_number = 10;
+    let mut world = without_a_ledger(Behaviour::Good, recreate);
     world.accept_with(next(1, Behaviour::Good, recreate), false);
     world.pass(20_000);
     assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
     assert!(world.why(&slot(1, 1)).ends_with("`lapstrake-controller accept-restored`"), "{}", world.why(&slot(1, 1)));
     world.accept_with(next(1, Behaviour::Good, recreate), true);
     world.until("the new one serves", |world| world.routed() == [11]);
+}
+
+#[test]
+fn a_job_that_is_given_up_because_a_forgotten_container_does_not_end_says_so() {
+    let mut world = without_a_ledger(Behaviour::Good, recreate);
+    world.accept_with(next(1, Behaviour::Good, recreate), false);
+    world.until("it is given up", |world| world.phase(&slot(1, 1)) == Some(Phase::Abandoned));
+    let Some(Failure::CannotStart { said }) = &world.replacement(&slot(1, 1)).failure else {
+        panic!("{:?}", world.replacement(&slot(1, 1)).failure)
+    };
+    let timeout = next(1, Behaviour::Good, recreate)[0].run.timeout();
+    let why = format!("after {timeout} it still waits until job {} has ended, which may run in this slot", JobId(1));
+    assert!(said.starts_with(&why), "{said}");
+    assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn replace(ledger: &mut Ledger, seen: &Seen, slot: &SlotId, (job, manner): (JobI
     let there = seen.attempts_of(job).map(|attempt| attempt.number + 1).max();
     fresh.attempt = fresh.attempt.max(there.unwrap_or(1));
     // Nobody has the slot, but a job that was given up may still be ending there.
-    fresh.alone = manner == Manner::Instead || fresh.assignment.run.spec.deploy.strategy == Strategy::Recreate;
+    fresh.alone = manner == Manner::Instead || fresh.assignment.run.spec.deploy.is_alone();
     if let Some(old) = old.and_then(|old| ledger.jobs.get_mut(&old)) {
         old.alone = manner == Manner::Instead;
     }
@@ -187,7 +187,7 @@ fn adoptable(ledger: &Ledger, seen: &Seen, job: JobId) -> Option<Attempt> {
 fn adopt(ledger: &mut Ledger, seen: &Seen, config: &NodeConfig, slot: &SlotId, attempt: Attempt, now: Now) {
     let Some(assignment) = ledger.wanted.get(slot).cloned() else { return };
     let Some(mut job) = adopted(ledger, seen, config, assignment, attempt, now) else { return };
-    job.alone = job.assignment.run.spec.deploy.strategy == Strategy::Recreate;
+    job.alone = job.assignment.run.spec.deploy.is_alone();
     if job.assignment.traffic == Traffic::Full {
         ledger.current.insert(slot.clone(), attempt.job);
     } else {

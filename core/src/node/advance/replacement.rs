@@ -13,6 +13,7 @@ use crate::node::routes;
 use crate::node::seen::{Now, Seen};
 use crate::report::{Failure, JobPhase, ReplacementPhase};
 use crate::time::{Millis, Tick, earlier};
+use alloc::format;
 
 /// One move of a replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,9 +267,14 @@ impl View<'_> {
         }
     }
 
-    /// The most telling reason: the last bad answer, else why the last attempt failed, else only that time is over.
+    /// The most telling reason: what kept it from starting, the last bad answer, else why the last attempt failed, else only that
+    /// time is over.
     fn abandon_late(&self, new: &Job) -> Next<Step> {
         let timeout: Millis = new.assignment.run.timeout();
+        if let Next::Wait(reason @ Reason::Stray { .. }, _) = job::next(self.ledger, self.seen, new, self.now) {
+            let said = format!("after {timeout} it still {reason}");
+            return Next::Go(Step::Abandon(Failure::CannotStart { said }));
+        }
         let failure = match (last_bad_answer(new, self.seen), &new.failure) {
             (Some(answered), _) => Failure::NotReadyInTime { timeout, answered: Some(answered) },
             (None, Some(failure)) => failure.clone(),

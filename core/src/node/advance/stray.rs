@@ -4,7 +4,6 @@ use crate::node::ledger::{Job, Ledger};
 use crate::node::reason::Reason;
 use crate::node::routes;
 use crate::node::seen::{Attempt, Container, Now, Seen};
-use crate::spec::Strategy;
 use crate::time::Millis;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -24,7 +23,7 @@ pub fn strays(ledger: &Ledger, seen: &Seen) -> BTreeSet<Attempt> {
 /// Why a job does not start that is to be alone in its slot: a stray may run there. One whose labels nobody has read yet may be
 /// of any slot.
 pub fn in_the_way(ledger: &Ledger, seen: &Seen, job: &Job) -> Option<Reason> {
-    let is_to_be_alone = job.alone || job.assignment.run.spec.deploy.strategy == Strategy::Recreate;
+    let is_to_be_alone = job.alone || job.assignment.run.spec.deploy.is_alone();
     if !is_to_be_alone {
         return None;
     }
