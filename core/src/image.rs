@@ -29,6 +29,11 @@ pub fn may_mean(image: &ImageSource, pinned: &str) -> bool {
     }
 }
 
+/// Whether an image may be another one tomorrow under the same reference.
+pub fn may_move(image: &ImageSource) -> bool {
+    image.pull == Pull::Local || !image.reference.contains('@')
+}
+
 fn is_digest(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
     text.strip_prefix(DIGEST).is_some_and(|hash| !hash.is_empty() && hash.bytes().all(is_plain))

@@ -13,7 +13,9 @@ use crate::cluster::redeployable::in_spite_of_mark;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Touched};
 use crate::ids::{EnvironmentId, ServiceId};
+use crate::image::may_move;
 use crate::policy::{ApplicationKind, JOBS_PER_SERVICE, Policy, why_not_a_name};
+use crate::quote::words;
 use crate::spec::{ServiceSpec, Strategy};
 use crate::time::{Millis, Wall};
 use alloc::collections::BTreeSet;
@@ -157,6 +159,10 @@ impl Cluster {
             ));
         }
         warnings.extend(self.warn_of_down_time(known, spec).map(|said| format!("{path}: {said}")));
+        let release = self.release_before(known, spec, change);
+        if release.is_none() {
+            warnings.extend(self.warn_of_release(spec, change).map(|said| format!("{path}: {said}")));
+        }
         if let Some(of) = environment.and_then(|id| self.get::<Environment>(&id)) {
             warnings.extend(self.warn_of_values(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
             warnings.extend(self.warn_of_places(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
@@ -167,7 +173,7 @@ impl Cluster {
             before: known.map(|known| known.spec.clone()),
             after: spec.clone(),
             change,
-            release: self.release_before(known, spec, change),
+            release,
             deployment: None,
             warnings,
         }
@@ -191,6 +197,21 @@ impl Cluster {
             }
         };
         spec.deploy.release.as_ref().filter(|_| is_due).map(|release| release.command.clone())
+    }
+
+    /// What is active already and is applied once more brings another image if its tag has moved, which nobody knows before a node
+    /// was asked.
+    fn warn_of_release(&self, spec: &ServiceSpec, change: Change) -> Option<String> {
+        let asks = match change {
+            Change::Retry { .. } | Change::AtResume | Change::Replace { .. } => true,
+            Change::None | Change::Create { .. } | Change::Scale { .. } => false,
+        };
+        let release = spec.deploy.release.as_ref().filter(|_| asks && may_move(&spec.image))?;
+        Some(format!(
+            "if {} means another image by now than the one that is active, its release command runs first, once: {}",
+            spec.image.reference,
+            words(&release.command)
+        ))
     }
 
     /// What is not there for a while when this spec takes the place of what runs: a deployment that ends jobs before it starts

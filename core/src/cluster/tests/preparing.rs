@@ -122,6 +122,26 @@ fn a_plan_says_which_release_command_runs_before_any_job_is_replaced() {
 }
 
 #[test]
+fn a_plan_says_that_a_release_command_runs_if_the_tag_of_what_is_active_means_another_image_by_now() {
+    let mut world = deployed(1, "ok");
+    world.apply("production", &[("web", releasing("hello:2", "fail"))]);
+    world.settle();
+    assert_eq!((phase(&world), starts(&world)), (DeploymentPhase::Failed, 2));
+    let warned = |world: &World, image: &str| {
+        let file = file("production", &[("web", releasing(image, "ok"))]);
+        world.cluster.plan(&ada(), &file, world.wall()).unwrap()[0].warnings.clone()
+    };
+    let warning = "shop/production/web: if hello:1 means another image by now than the one that is active, its release command \
+                   runs first, once: ok migrate";
+    assert_eq!(warned(&world, "hello:1"), [warning]);
+    assert_eq!(warned(&world, "hello:2"), [""; 0]);
+    world.images.insert("hello:1".into(), Ok("hello@sha256:7".into()));
+    world.apply("production", &[("web", releasing("hello:1", "ok"))]);
+    world.settle();
+    assert_eq!((phase(&world), starts(&world)), (DeploymentPhase::Complete, 3));
+}
+
+#[test]
 fn a_release_command_that_fails_leaves_the_old_jobs_untouched_and_says_why() {
     let mut world = deployed(2, "ok");
     let before = world.running();
