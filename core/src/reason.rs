@@ -68,6 +68,13 @@ pub enum Reason {
         /// What keeps the node from taking it, as it says itself.
         troubles: Vec<String>,
     },
+    /// A node knows of the newest set, and has forgotten what it has of the slot.
+    Untold {
+        /// The node.
+        node: String,
+        /// What keeps the node from telling, as it says itself.
+        troubles: Vec<String>,
+    },
     /// A node is silent, so that nothing can begin or end there.
     NodeSilent {
         /// The node.
@@ -76,6 +83,8 @@ pub enum Reason {
         silence: Millis,
         /// When its jobs are started elsewhere, if they will be.
         replaced_in: Option<Millis>,
+        /// When it is no longer waited for, where nothing is started for what it has.
+        given_up_in: Option<Millis>,
     },
     /// Waves go one node at a time.
     OtherNodeFirst {
@@ -148,8 +157,10 @@ pub enum Reason {
     Leftover {
         /// Where.
         node: String,
-        /// What keeps the node from ending it, or from telling what it has, as it says itself.
+        /// What keeps the node from telling what it has, as it says itself.
         troubles: Vec<String>,
+        /// When it is no longer waited for, unless it says that it has something.
+        given_up_in: Option<Millis>,
     },
 }
 
@@ -193,14 +204,17 @@ impl fmt::Display for Reason {
                 write!(f, "{node} has not yet said that it knows of the new job")?;
                 because(f, troubles)
             }
-            Reason::NodeSilent { node, silence, replaced_in: None } => {
-                write!(f, "{node} has been silent for {silence}")
+            Reason::Untold { node, troubles } => {
+                write!(f, "{node} has forgotten what it has of it, and has not yet found out")?;
+                because(f, troubles)
             }
-            Reason::NodeSilent { node, silence, replaced_in: Some(span) } => {
-                write!(
-                    f,
-                    "{node} has been silent for {silence}; unless it comes back, its jobs start elsewhere in {span}"
-                )
+            Reason::NodeSilent { node, silence, replaced_in, given_up_in } => {
+                write!(f, "{node} has been silent for {silence}")?;
+                match (replaced_in, given_up_in) {
+                    (Some(span), _) => write!(f, "; unless it comes back, its jobs start elsewhere in {span}"),
+                    (None, Some(span)) => write!(f, "; unless it comes back, it is waited for {span} more"),
+                    (None, None) => Ok(()),
+                }
             }
             Reason::OtherNodeFirst { node } => write!(f, "nodes take turns, and {node} is not done"),
             Reason::CanaryStep { step, steps, weight, left, held } => {
@@ -243,9 +257,10 @@ impl fmt::Display for Reason {
                  `lapstrake-controller accept-restored` lets them run again",
             ),
             Reason::Emptying { node } => write!(f, "its job on {node} is being stopped"),
-            Reason::Leftover { node, troubles } => {
+            Reason::Leftover { node, troubles, given_up_in } => {
                 write!(f, "{node} has not yet said that nothing of it runs there any more")?;
-                because(f, troubles)
+                because(f, troubles)?;
+                given_up_in.iter().try_for_each(|span| write!(f, "; unless it tells, it is waited for {span} more"))
             }
         }
     }

@@ -3,24 +3,43 @@
 //! A slot comes to a node only when none of its environment's other nodes says that it has something of it: a job that it was
 //! told to end, because it was lost for a while, or a container that its lost ledger has forgotten. What is believed is what
 //! nodes of the environment say, and of them only those that are heard: a node that is Lost is waited for as long as its jobs
-//! would be (`replace_after`), one that was removed not at all. A node that came back without its ledger says nothing before its
-//! engine has told it what runs.
+//! would be (`replace_after`), one that was removed not at all.
+//!
+//! A node that came back without its ledger says nothing before its engine has told it what runs. It can only have something of a
+//! service that was there when it came. What it has without the controller's knowing was taken from it while it was silent, for
+//! `replace_after` at least; so it is waited for no longer than that either, after the time that an engine takes to come up.
 
 use crate::cluster::live::Live;
+use crate::cluster::one_offs::TOLD_WITHIN;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
-use crate::ids::SlotId;
-use crate::liveness::Liveness;
+use crate::ids::{NodeId, SlotId};
 use crate::reason::Reason;
-use crate::spec::Strategy;
-use crate::time::earlier;
-use alloc::vec::Vec;
+use crate::report::NodeReport;
+use crate::time::{Millis, earlier};
 
 impl Cluster {
     /// Whether what a slot that is being emptied has next may not be up beside what it had.
     pub(crate) fn next_is_alone(&self, slot: &Slot) -> bool {
         let service = self.get::<Service>(&slot.id.service);
-        service.is_some_and(|it| !it.deleting && it.spec.deploy.strategy == Strategy::Recreate)
+        service.is_some_and(|it| !it.deleting && it.spec.deploy.is_alone())
+    }
+
+    /// Whether a slot that is being emptied waits for more than the end of its job: for the operator who restored the store, or for
+    /// what its node has forgotten.
+    pub(crate) fn is_left(&self, live: &Live, slot: &Slot) -> bool {
+        let may_run = live.report(slot.node).is_some_and(|report| report.may_have_stray(&slot.id));
+        (live.restored && live.says_it_has(slot.node, &slot.id)) || (may_run && self.next_is_alone(slot))
+    }
+
+    /// Why what a node that is heard has of a slot, or may have, is still waited for.
+    pub(crate) fn why_left(&self, live: &Live, node: NodeId, slot: &SlotId, given_up_in: Option<Millis>) -> Reason {
+        let (name, report) = (self.node_name(node), live.report(node));
+        if live.restored && live.says_it_has(node, slot) {
+            return Reason::Restored { node: name };
+        }
+        let troubles = report.map(NodeReport::troubles_with_engine).unwrap_or_default();
+        Reason::Leftover { node: name, troubles, given_up_in }
     }
 
     /// Whether a slot that is about to come to a node waits, with that reason, because another node has something of it. What the
@@ -34,32 +53,33 @@ impl Cluster {
         cx: &Context<'_>,
         follow: &mut Followup,
     ) -> bool {
-        if revision.spec.deploy.strategy != Strategy::Recreate {
+        if !revision.spec.deploy.is_alone() {
             return false;
         }
         let home = self.get::<Slot>(slot).map(|slot| slot.node);
-        let others: Vec<&Node> = self
-            .nodes_of(service.environment)
-            .filter(|node| Some(node.id) != home && live.may_have(node.id, slot))
-            .collect();
+        let replace_after = revision.spec.replace_after;
         let mut waits = false;
-        for node in others {
+        for node in self.nodes_of(service.environment).filter(|node| Some(node.id) != home) {
             let pulse = live.pulse(node.id);
-            let given_up = pulse.lost_at() + revision.spec.replace_after;
-            let is_lost = live.liveness(node.id, cx.tick) == Liveness::Lost;
-            if is_lost && cx.tick >= given_up {
+            let tells_by = match (live.says_it_has(node.id, slot), live.unclear_since(node.id, service.id)) {
+                (true, _) => None,
+                // A restored store does not know whether it had taken the slot from that node.
+                (false, Some(_)) if live.restored => None,
+                (false, Some(since)) => Some(since + TOLD_WITHIN + replace_after),
+                (false, None) => continue,
+            };
+            let is_silent = !live.is_reachable(node.id, cx.tick);
+            let until = earlier(tells_by, Some(pulse.lost_at() + replace_after).filter(|_| is_silent));
+            if until.is_some_and(|until| cx.tick >= until) {
                 continue;
             }
-            let name = node.name.clone();
-            let reason = if !live.is_reachable(node.id, cx.tick) {
-                follow.wake = earlier(follow.wake, Some(given_up));
-                let replaced_in = Some(given_up.since(cx.tick));
-                Reason::NodeSilent { node: name, silence: pulse.silence(cx.tick), replaced_in }
-            } else if live.restored {
-                Reason::Restored { node: name }
+            follow.wake = earlier(follow.wake, until);
+            let given_up_in = until.map(|until| until.since(cx.tick));
+            let reason = if is_silent {
+                let silence = pulse.silence(cx.tick);
+                Reason::NodeSilent { node: node.name.clone(), silence, replaced_in: None, given_up_in }
             } else {
-                let troubles = live.report(node.id).map(|report| report.troubles.clone()).unwrap_or_default();
-                Reason::Leftover { node: name, troubles }
+                self.why_left(live, node.id, slot, given_up_in)
             };
             follow.wait_slot(self.path_of(service), slot, reason);
             waits = true;

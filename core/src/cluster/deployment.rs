@@ -24,7 +24,6 @@ use crate::ids::{NodeId, SlotId};
 use crate::placement::place_at;
 use crate::policy::{DEPLOYMENTS_KEPT, REVISIONS_KEPT};
 use crate::reason::Reason;
-use crate::spec::Strategy;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -142,38 +141,39 @@ impl Cluster {
         if self.waits_for_moves(live, service, &wanted, &revision, cx, follow) {
             return false;
         }
-        if !self.fill(live, service, &wanted, &revision, &mut |cx| fresh_job(number, deployment, cx), cx, follow) {
+        let job = &mut |cx: &mut Context<'_>| fresh_job(number, deployment, cx);
+        if !self.fill(live, service, Fill { wanted: &wanted, revision: &revision, job, all: true }, cx, follow) {
             return false;
         }
         self.enter(service, deployment.number, DeploymentPhase::Rolling, cx)
     }
 
-    /// Finds a node for each of these slots that has no job, for all or for none. False if that has to wait.
-    #[allow(clippy::too_many_arguments)]
+    /// Finds a node for each slot without a job that has not to wait for what the last one has left: for all of those or for none.
+    /// False if nothing came of it.
     pub(crate) fn fill(
         &mut self,
         live: &Live,
         service: &Service,
-        wanted: &[SlotId],
-        revision: &Revision,
-        job: &mut dyn FnMut(&mut Context<'_>) -> SlotJob,
+        fill: Fill<'_>,
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
-        // Where no two jobs of a slot may be up together, the last one's end is confirmed before the next one gets a node.
-        let ends = |slot: &&Slot| slot.job.is_none() && revision.spec.deploy.strategy == Strategy::Recreate;
-        let ending: Vec<&Slot> = wanted.iter().filter_map(|id| self.get::<Slot>(id)).filter(ends).collect();
-        if !ending.is_empty() {
-            ending.into_iter().for_each(|slot| self.wait_for_slot(live, service, slot, cx, follow));
-            return false;
+        let Fill { wanted, revision, job, all } = fill;
+        let is_empty = |slot: &&SlotId| self.get::<Slot>(slot).is_none_or(|slot| slot.job.is_none());
+        let (mut missing, mut waits): (Vec<&SlotId>, bool) = (Vec::new(), false);
+        for id in wanted.iter().filter(is_empty) {
+            // Where no two jobs of a slot may be up together, the last one's end is confirmed before the next one gets a node.
+            let ending = self.get::<Slot>(id).filter(|_| revision.spec.deploy.is_alone());
+            if let Some(slot) = ending {
+                self.wait_for_slot(live, service, slot, cx, follow);
+                waits = true;
+            } else if self.waits_for_leftovers(live, service, id, revision, cx, follow) {
+                waits = true;
+            } else {
+                missing.push(id);
+            }
         }
-        let empty = |slot: &&SlotId| self.get::<Slot>(slot).is_none_or(|slot| slot.job.is_none());
-        let missing: Vec<&SlotId> = wanted.iter().filter(empty).collect();
-        let mut waits = false;
-        for slot in &missing {
-            waits |= self.waits_for_leftovers(live, service, slot, revision, cx, follow);
-        }
-        if waits {
+        if waits && (all || missing.is_empty()) {
             return false;
         }
         let candidates = self.candidates(live, service, Some(revision), cx);
@@ -279,7 +279,8 @@ impl Cluster {
         // One that had to end on its old node before it starts on the next.
         let left: Vec<SlotId> = wanted.iter().filter(|id| self.get::<Slot>(id).is_none()).cloned().collect();
         if let (Some(record), false) = (&record, left.is_empty()) {
-            return self.fill(live, service, &left, record, &mut |cx| fresh_job(revision, deployment, cx), cx, follow);
+            let job = &mut |cx: &mut Context<'_>| fresh_job(revision, deployment, cx);
+            return self.fill(live, service, Fill { wanted: &left, revision: record, job, all: false }, cx, follow);
         }
         let fits = |node: NodeId| record.as_ref().is_none_or(|record| self.unmet(record, node).is_none());
         let ready = |node: &NodeId| home(*node) && fits(*node) && live.is_reachable(*node, cx.tick);
@@ -292,7 +293,7 @@ impl Cluster {
         }
         // Those that stay where they are come first, so that they serve while the others move, one at a time. Where no second
         // job of the slot may be up, a node that is lost has its time to come back before another one gets it.
-        let is_instead = record.as_ref().is_some_and(|record| record.spec.deploy.strategy == Strategy::Recreate);
+        let is_instead = record.as_ref().is_some_and(|record| record.spec.deploy.is_alone());
         let is_waited_for = |slot: &Slot| is_instead && matches!(self.home(live, service, slot, cx), Home::LeavesAt(_));
         let moves = |slot: &&&Slot| slot.job.is_some() && home(slot.node) && !fits(slot.node) && !is_waited_for(slot);
         let moving = later.values().flatten().find(moves).map(|slot| (*slot).clone());
@@ -395,6 +396,18 @@ impl Cluster {
             self.remove::<Revision>((service.id, number));
         }
     }
+}
+
+/// Slots that shall have jobs.
+pub(crate) struct Fill<'a> {
+    /// Which; those that have one keep it.
+    pub wanted: &'a [SlotId],
+    /// What the jobs run.
+    pub revision: &'a Revision,
+    /// Makes one.
+    pub job: &'a mut dyn FnMut(&mut Context<'_>) -> SlotJob,
+    /// None gets one while any of them has to wait.
+    pub all: bool,
 }
 
 /// The slots that a deployment wants.

@@ -37,8 +37,8 @@ pub struct Live {
     /// Slots of nodes that came without a ledger and have not said since what they have of them. Until they do, another job
     /// would be started while theirs still runs and nobody knows it.
     pub(crate) forgotten: BTreeSet<SlotId>,
-    /// Nodes that came back without a ledger and have not said since what runs there.
-    pub(crate) unclear: BTreeSet<NodeId>,
+    /// Nodes that came back without a ledger, or before their engine had told anything, and have not said since what runs there.
+    pub(crate) unclear: BTreeMap<NodeId, Unclear>,
     /// The store was restored, and nobody has accepted that nodes stop what it does not name.
     pub restored: bool,
     /// Versions of values that the rim could not open when it last looked, and why.
@@ -70,6 +70,15 @@ pub struct LiveNode {
     pub clock_skew: i64,
 }
 
+/// A node of which nobody knows what runs there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unclear {
+    /// Since when, as this controller has noticed it.
+    pub since: Tick,
+    /// The services that there were when it came: it has nothing of a younger one that it does not know of.
+    pub services: BTreeSet<ServiceId>,
+}
+
 /// A question about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ask {
@@ -96,7 +105,7 @@ impl Live {
             one_offs_begun: BTreeMap::new(),
             one_offs_ended: BTreeMap::new(),
             forgotten: BTreeSet::new(),
-            unclear: BTreeSet::new(),
+            unclear: BTreeMap::new(),
             restored: false,
             unreadable: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -138,13 +147,27 @@ impl Live {
         self.nodes.get(&node).and_then(|live| live.session)
     }
 
-    /// Whether a node says that it has something of a slot, or has come back without knowing what it has.
-    pub(crate) fn may_have(&self, node: NodeId, slot: &SlotId) -> bool {
-        let has = |report: &NodeReport| {
+    /// Whether a node says that it has something of a slot.
+    pub(crate) fn says_it_has(&self, node: NodeId, slot: &SlotId) -> bool {
+        self.report(node).is_some_and(|report| {
             let has_job = report.jobs.iter().any(|job| job.slot == *slot && !job.phase.is_final());
             has_job || report.strays.iter().any(|stray| stray.slot == *slot)
-        };
-        self.unclear.contains(&node) || self.report(node).is_some_and(has)
+        })
+    }
+
+    /// Since when a node does not say whether it has something of a service that it can have had; none if it has said so.
+    pub(crate) fn unclear_since(&self, node: NodeId, service: ServiceId) -> Option<Tick> {
+        self.unclear.get(&node).filter(|unclear| unclear.services.contains(&service)).map(|unclear| unclear.since)
+    }
+
+    /// A node does not know what runs there. What it has forgotten with its ledger it can have begun until now; otherwise what
+    /// counts is when it was first not known.
+    pub(crate) fn note_unclear(&mut self, node: NodeId, services: BTreeSet<ServiceId>, forgets: bool, now: Tick) {
+        match self.unclear.get_mut(&node) {
+            Some(unclear) if forgets => unclear.services = services,
+            Some(_) => {}
+            None => drop(self.unclear.insert(node, Unclear { since: now, services })),
+        }
     }
 
     /// A node's newest picture of itself, however old.

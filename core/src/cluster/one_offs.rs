@@ -26,7 +26,7 @@ use alloc::vec::Vec;
 pub const ENDED_KEPT: Millis = Millis::secs(10 * 60);
 /// So many ended jobs of a service are kept at once; the oldest go first.
 pub const MOST_ENDED: usize = 16;
-/// A node that has to tell the end of a release command gets so long besides all that it may take.
+/// A node that has to tell the end of a release command, or what it has at all, gets so long besides all that it may take.
 pub const TOLD_WITHIN: Millis = Millis::secs(60);
 
 /// What a one-off job shall run, before it has a node.

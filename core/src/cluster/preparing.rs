@@ -168,7 +168,7 @@ impl Cluster {
         let node = self.node_name(one.node);
         if !live.is_reachable(one.node, cx.tick) {
             let silence = live.pulse(one.node).silence(cx.tick);
-            return Reason::NodeSilent { node, silence, replaced_in: None };
+            return Reason::NodeSilent { node, silence, replaced_in: None, given_up_in: None };
         }
         let told = live.report(one.node).and_then(|report| report.jobs.iter().find(|told| told.job == one.job));
         match told {

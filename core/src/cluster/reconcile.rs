@@ -1,7 +1,7 @@
 //! One look at one service: from what is, as far as it goes towards what is wanted.
 
 use crate::assignment::Traffic;
-use crate::cluster::deployment::{slots_up_to, wanted};
+use crate::cluster::deployment::{Fill, slots_up_to, wanted};
 use crate::cluster::event::EventKind;
 use crate::cluster::live::Live;
 use crate::cluster::paths::slot_word;
@@ -13,7 +13,7 @@ use crate::liveness::Liveness;
 use crate::placement::place;
 use crate::reason::Reason;
 use crate::report::{NodeReport, ReplacementPhase};
-use crate::spec::{Size, Strategy};
+use crate::spec::Size;
 use crate::time::{Tick, earlier};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -151,16 +151,18 @@ impl Cluster {
         let Some(active) = service.active else { return false };
         let Some(revision) = self.get::<Revision>(&(service.id, active.revision)).cloned() else { return false };
         let has_job = |id: &SlotId| slots.iter().any(|slot| slot.id == *id && slot.job.is_some());
-        if wanted.iter().all(has_job) {
-            for slot in slots.iter().filter(|slot| slot.outcome.is_none()) {
-                self.wait_for_slot(live, service, slot, cx, follow);
-            }
-            return self.retry(live, service, &wanted, cx, follow);
+        let fill =
+            Fill { wanted: &wanted, revision: &revision, job: &mut |cx| fresh_active_job(&active, cx), all: false };
+        if !wanted.iter().all(has_job) && self.fill(live, service, fill, cx, follow) {
+            return true;
         }
-        self.fill(live, service, &wanted, &revision, &mut |cx| fresh_active_job(&active, cx), cx, follow)
+        for slot in slots.iter().filter(|slot| slot.job.is_some() && slot.outcome.is_none()) {
+            self.wait_for_slot(live, service, slot, cx, follow);
+        }
+        self.retry(live, service, &wanted, cx, follow)
     }
 
-    /// A deployment waits before it has begun, and its predecessor has emptied slots for their move: they run what is active
+    /// A deployment waits, and slots are gone that it or its predecessor has emptied for their move: they run what is active
     /// meanwhile. Not after a pause, whose end may be for the sake of what is deployed now. True if anything changed.
     fn stand_in(
         &mut self,
@@ -170,19 +172,22 @@ impl Cluster {
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
-        let has_begun = matches!(deployment.phase, DeploymentPhase::Rolling | DeploymentPhase::Reverting);
-        let Some(active) = service.active.filter(|_| !has_begun && service.wanted == Wanted::Running) else {
-            return false;
-        };
+        let Some(active) = service.active.filter(|_| service.wanted == Wanted::Running) else { return false };
         let Some(revision) = self.get::<Revision>(&(service.id, active.revision)).cloned() else { return false };
         let (mut slots, wanted) = (self.slots_to_keep(service), wanted(service, deployment));
         slots.retain(|id| wanted.contains(id));
         let known: Vec<&Slot> = slots.iter().filter_map(|id| self.get::<Slot>(id)).collect();
         let ending = known.iter().filter(|slot| slot.job.is_none());
         ending.for_each(|slot| self.wait_for_slot(live, service, slot, cx, follow));
-        known.len() < slots.len()
-            && known.iter().all(|slot| slot.job.is_some())
-            && self.fill(live, service, &slots, &revision, &mut |cx| fresh_active_job(&active, cx), cx, follow)
+        let mut left: Vec<SlotId> = slots.iter().filter(|id| self.get::<Slot>(id).is_none()).cloned().collect();
+        // What is to be alone in the slot next comes in the place of what stands in, and asks nobody any more.
+        let next = deployment.revision.filter(|_| deployment.phase != DeploymentPhase::Reverting);
+        if let Some(next) = next.and_then(|next| self.get::<Revision>(&(service.id, next))) {
+            left.retain(|id| !self.waits_for_leftovers(live, service, id, next, cx, follow));
+        }
+        let fill =
+            Fill { wanted: &left, revision: &revision, job: &mut |cx| fresh_active_job(&active, cx), all: false };
+        !left.is_empty() && self.fill(live, service, fill, cx, follow)
     }
 
     /// A removed service: its slots are emptied, then it is gone with all that belongs to it.
@@ -297,7 +302,7 @@ impl Cluster {
     /// Whether the job that a slot has must have ended before its next one starts on another node, and its node is there to say
     /// that it has.
     pub(crate) fn ends_first(&self, live: &Live, next: &Revision, slot: &Slot, now: Tick) -> bool {
-        next.spec.deploy.strategy == Strategy::Recreate
+        next.spec.deploy.is_alone()
             && self.nodes.contains_key(&slot.node)
             && live.liveness(slot.node, now) != Liveness::Lost
     }
@@ -361,10 +366,11 @@ impl Cluster {
                 let troubles = report.map(NodeReport::troubles_with_sets).unwrap_or_default();
                 Reason::NotAcknowledged { node, troubles }
             }
-            (_, None) if live.restored => Reason::Restored { node },
-            (_, None) if report.is_some_and(|report| report.may_have_stray(&slot.id)) && self.next_is_alone(slot) => {
-                Reason::Leftover { node, troubles: report.map(|report| report.troubles.clone()).unwrap_or_default() }
+            (None, Some(_)) if live.forgotten.contains(&slot.id) => {
+                let troubles = report.map(NodeReport::troubles_with_engine).unwrap_or_default();
+                Reason::Untold { node, troubles }
             }
+            (_, None) if self.is_left(live, slot) => self.why_left(live, slot.node, &slot.id, None),
             (_, None) => Reason::Emptying { node },
             (Some(it), Some(_)) => {
                 Reason::Replacing { node, phase: it.phase.word(), agent_waits: it.waits_for.clone() }
@@ -376,14 +382,24 @@ impl Cluster {
 
     fn wait_for_silence(&self, live: &Live, service: &Service, slot: &Slot, cx: &Context<'_>, follow: &mut Followup) {
         let silence = live.pulse(slot.node).silence(cx.tick);
-        let moves_at = match (slot.job, self.home(live, service, slot, cx)) {
+        let gone_at = match (slot.job, self.home(live, service, slot, cx)) {
             (Some(_), Home::LeavesAt(at)) => Some(at),
             (None, Home::LeavesAt(_)) => Some(self.gives_way_at(live, service, slot)),
             (_, Home::Good | Home::Left) => None,
         };
-        let replaced_in = moves_at.map(|at| at.since(cx.tick));
-        let reason = Reason::NodeSilent { node: self.node_name(slot.node), silence, replaced_in };
+        let gone_in = gone_at.map(|at| at.since(cx.tick));
+        let (replaced_in, given_up_in) =
+            if self.is_wanted(service, &slot.id) { (gone_in, None) } else { (None, gone_in) };
+        let reason = Reason::NodeSilent { node: self.node_name(slot.node), silence, replaced_in, given_up_in };
         follow.wait_slot(self.path_of(service), &slot.id, reason);
+    }
+
+    /// Whether a slot shall have a job, here or elsewhere.
+    fn is_wanted(&self, service: &Service, slot: &SlotId) -> bool {
+        let runs = !service.deleting && service.wanted.pause().is_none();
+        let deployed = self.unfinished(service).filter(|it| it.phase != DeploymentPhase::Reverting);
+        let wanted = || deployed.map_or_else(|| self.slots_to_keep(service), |it| wanted(service, it));
+        runs && wanted().contains(slot)
     }
 
     /// Whether a node's newest picture is of a set that already said what the slot shall have.

@@ -70,7 +70,8 @@ impl Cluster {
         // and this process may not be the one that heard of its loss.
         let has_forgotten = hello.report.generation.is_none() && node.boot.is_some();
         if has_forgotten || hello.report.strays_unclear {
-            live.unclear.insert(node.id);
+            let services = self.services.keys().copied().collect();
+            live.note_unclear(node.id, services, has_forgotten, cx.tick);
         }
         let known = live.node_mut(node.id);
         known.session = Some(session);

@@ -141,8 +141,14 @@ impl Cluster {
     }
 
     /// What a node says of its slots it knows. So it does of those that it holds back because it has failed beside them: an agent
-    /// looks for what it has of them before it begins with any.
+    /// looks for what it has of them before it begins with any. And of those whose job it names as a container that it has, by a set
+    /// that wants the job: had its engine told how that container is, it would have taken it over. Nobody knows how long the engine
+    /// keeps silent about one, so that is not waited for; the agent ends it when it can, and starts nothing beside it that is to be
+    /// alone.
     pub(crate) fn unmark_told(&self, live: &mut Live, node: NodeId, report: &NodeReport) {
+        if live.forgotten.is_empty() {
+            return;
+        }
         let told = report.jobs.iter().map(|it| &it.slot).chain(report.replacements.iter().map(|it| &it.slot));
         let told: BTreeSet<&SlotId> = told.collect();
         let failed =
@@ -153,7 +159,12 @@ impl Cluster {
             let of = slot.job.map(|job| (slot.id.service, job.deployment));
             of.is_some_and(|of| failed.contains(&of)) && self.is_acknowledged(live, slot)
         };
-        let is_known = |slot: &Slot| slot.node == node && (told.contains(&slot.id) || is_held_back(slot));
+        let has = |slot: &Slot, job: SlotJob| report.strays.iter().any(|it| it.slot == slot.id && it.job == job.job);
+        let is_left = |slot: &Slot| {
+            !report.strays_unclear && slot.job.is_some_and(|job| has(slot, job)) && self.is_acknowledged(live, slot)
+        };
+        let is_known =
+            |slot: &Slot| slot.node == node && (told.contains(&slot.id) || is_held_back(slot) || is_left(slot));
         let known = live.forgotten.iter().filter(|id| self.get::<Slot>(id).is_some_and(is_known));
         let known: BTreeSet<SlotId> = known.cloned().collect();
         live.forgotten.retain(|id| !known.contains(id));

@@ -29,6 +29,8 @@ pub struct Agent {
     pub strays: BTreeMap<JobId, (SlotId, u32)>,
     /// Its engine has not told yet what runs.
     pub blind: bool,
+    /// Its engine does not answer: nothing changes there.
+    pub engine_down: bool,
     /// Images that it holds itself, and their ids.
     pub images_here: BTreeMap<String, String>,
     /// The disk that keeps it from beginning jobs; placement is what is asked here, so it takes them all the same.
@@ -80,6 +82,7 @@ impl Agent {
             capacity,
             strays: BTreeMap::new(),
             blind: false,
+            engine_down: false,
             images_here: BTreeMap::new(),
             full_disk: None,
         }
@@ -91,7 +94,12 @@ impl Agent {
             jobs: self.jobs.values().cloned().collect(),
             replacements: self.replacements.values().cloned().collect(),
             capacity: self.capacity,
-            troubles: vec![],
+            troubles: match self.engine_down {
+                true => {
+                    vec!["the container engine does not answer: no socket".into(), "its disk is nearly full".into()]
+                }
+                false => vec![],
+            },
             full_disk: self.full_disk.clone(),
             strays: self.strays().filter(|_| !self.blind).collect(),
             strays_unclear: self.blind,
@@ -184,6 +192,9 @@ impl Agent {
 
     /// One step of one slot. False when there is nothing to do.
     pub fn step(&mut self, broken: &BTreeSet<String>, wall: Wall) -> bool {
+        if self.engine_down {
+            return false;
+        }
         let sees = core::mem::take(&mut self.blind);
         if self.end_strays() | sees | self.step_once() {
             return true;

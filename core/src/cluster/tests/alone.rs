@@ -3,7 +3,6 @@
 use super::world::*;
 use crate::cluster::command::*;
 use crate::cluster::state::*;
-use crate::cluster::tests::wishing::label;
 use crate::ids::{JobId, NodeId, SlotId};
 use crate::report::{JobPhase, StrayReport};
 use crate::spec::{ServiceSpec, Strategy};
@@ -24,9 +23,7 @@ fn bound_to(zone: &str, strategy: Strategy) -> [(&'static str, ServiceSpec); 1] 
 
 /// Two nodes, each a zone of its own; the only job of the service runs on node-2.
 fn on_node_2(strategy: Strategy) -> World {
-    let mut world = World::with_nodes(2);
-    world.run(label(1, &[("zone", "a")], &[])).unwrap();
-    world.run(label(2, &[("zone", "b")], &[])).unwrap();
+    let mut world = World::with_zones();
     world.apply("production", &bound_to("b", strategy));
     world.settle();
     assert_eq!(world.running(), ["node-2: web.1=r1"]);
@@ -211,14 +208,97 @@ fn a_slot_to_be_alone_is_filled_when_the_node_that_it_waits_for_is_removed() {
 fn a_restarted_controller_waits_for_a_node_that_does_not_know_yet_what_it_has() {
     let mut world = World::with_nodes(2);
     world.run(Command::CordonNode { node: "node-2".into(), reason: None }).unwrap();
+    let service = world.apply("production", &bound_to("a", Strategy::Recreate))[0].service.unwrap();
     world.agents.get_mut(&TWO).unwrap().blind = true;
     world.restart_controller();
     let live = &world.live;
-    let id = SlotId { service: crate::ids::ServiceId(1), target: "web".into(), number: 1 };
-    assert!(live.may_have(TWO, &id) && !live.may_have(ONE, &id));
+    assert!(live.unclear_since(TWO, service).is_some() && live.unclear_since(ONE, service).is_none());
     world.report(TWO);
-    assert!(world.live.may_have(TWO, &id), "it is blind still");
+    assert!(world.live.unclear_since(TWO, service).is_some(), "it is blind still");
     world.agents.get_mut(&TWO).unwrap().blind = false;
     world.report(TWO);
-    assert!(!world.live.may_have(TWO, &id));
+    assert!(world.live.unclear_since(TWO, service).is_none());
+}
+
+fn recreated(scale: u32, replace_after: Millis) -> [(&'static str, ServiceSpec); 1] {
+    let mut spec = ServiceSpec { replace_after, ..web("hello:1", scale) };
+    spec.deploy.strategy = Strategy::Recreate;
+    [("web", spec)]
+}
+
+/// Two nodes, of which the second one gets nothing; the service is paused, and its slots are on no node.
+fn paused(scale: u32, replace_after: Millis) -> World {
+    let mut world = World::with_nodes(2);
+    world.run(Command::CordonNode { node: "node-2".into(), reason: None }).unwrap();
+    world.apply("production", &recreated(scale, replace_after));
+    world.settle();
+    world.run(Command::Pause { which: Which::Service(path(WEB)), reason: None }).unwrap();
+    world.settle();
+    assert_eq!(world.cluster.all::<Slot>().count(), 0);
+    world
+}
+
+fn resume(world: &mut World) {
+    world.run(Command::Resume { which: Which::Service(path(WEB)) }).unwrap();
+    world.settle();
+}
+
+/// The node comes back without its ledger, and its engine does not answer.
+fn loses_everything(world: &mut World, number: u128) {
+    world.agents.get_mut(&NodeId(number)).unwrap().engine_down = true;
+    world.lose_ledger(number);
+}
+
+#[test]
+fn a_node_that_cannot_tell_what_it_has_does_not_hold_up_a_service_that_came_after_it() {
+    let mut world = World::with_nodes(2);
+    world.run(Command::CordonNode { node: "node-2".into(), reason: None }).unwrap();
+    loses_everything(&mut world, 2);
+    world.cut(2);
+    world.apply("production", &recreated(1, Millis(0)));
+    world.connect(2);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1"], "{:?}", world.why(WEB));
+}
+
+#[test]
+fn a_node_that_cannot_tell_what_it_has_is_waited_for_a_minute_longer_than_a_lost_one() {
+    for replace_after in [Millis(0), Millis::secs(60)] {
+        let mut world = paused(1, replace_after);
+        loses_everything(&mut world, 2);
+        resume(&mut world);
+        world.wait(Millis(50_000 + replace_after.0));
+        assert_eq!(world.running(), [""; 0]);
+        world.look(world.service(WEB).id);
+        let why = "node-2 has not yet said that nothing of it runs there any more: the container engine does not answer: no \
+                   socket; unless it tells, it is waited for 10 s more";
+        assert!(world.why(WEB).iter().any(|said| said.ends_with(why)), "{:?}", world.why(WEB));
+        world.wait(Millis::secs(15));
+        assert_eq!(world.running(), ["node-1: web.1=r1"], "{:?}", world.why(WEB));
+    }
+}
+
+#[test]
+fn a_restored_store_waits_for_a_node_that_cannot_tell_what_it_has_and_does_not_say_that_a_job_runs_there() {
+    let mut world = paused(1, Millis(0));
+    world.live.restored = true;
+    loses_everything(&mut world, 2);
+    resume(&mut world);
+    world.wait(Millis::secs(600));
+    assert_eq!(world.running(), [""; 0]);
+    assert!(says(&world, "node-2 has not yet said that nothing of it runs there any more"), "{:?}", world.why(WEB));
+    assert!(!says(&world, "is not stopped"), "{:?}", world.why(WEB));
+}
+
+#[test]
+fn a_slot_that_waits_for_what_another_node_has_of_it_does_not_hold_up_the_others() {
+    let mut world = paused(2, Millis(0));
+    let service = world.service(WEB).id;
+    world.agents.get_mut(&TWO).unwrap().connected = false;
+    let mut told = world.agents[&TWO].report();
+    told.strays = vec![StrayReport { job: JobId(7), slot: SlotId { service, target: "web".into(), number: 1 } }];
+    world.take_report(TWO, world.agents[&TWO].session, told);
+    resume(&mut world);
+    assert_eq!(world.running(), ["node-1: web.2=r1"]);
+    assert!(says(&world, "web.1 waits: node-2 has not yet said that nothing of it runs"), "{:?}", world.why(WEB));
 }

@@ -6,7 +6,7 @@ use crate::cluster::status::ServiceState;
 use crate::cluster::tests::agent::crash;
 use crate::cluster::trial::Steer;
 use crate::ids::{JobId, NodeId};
-use crate::report::{Health, ReplacementPhase, ReplacementReport};
+use crate::report::{Health, NodeReport, ReplacementPhase, ReplacementReport, StrayReport};
 use crate::spec::{CanaryStep, ServiceSpec, Strategy};
 use crate::time::Millis;
 use alloc::format;
@@ -506,6 +506,36 @@ fn what_goes_back_waits_until_a_node_without_a_ledger_has_said_what_it_has() {
     assert!(world.live.forgotten.contains(&untold.id));
     world.report(NodeId(2));
     assert!(!world.live.forgotten.contains(&untold.id));
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Cancelled);
+    assert_eq!(world.running(), ALL_OLD);
+}
+
+#[test]
+fn what_goes_back_says_what_keeps_a_node_from_telling_what_it_has_and_does_not_wait_for_one_container_only() {
+    let mut world = showing();
+    let untold = world.cluster.slots_on(NodeId(2)).next().unwrap().clone();
+    world.live.forgotten.insert(untold.id.clone());
+    let agent = world.agents.get_mut(&NodeId(2)).unwrap();
+    agent.connected = false;
+    let (session, mut told) = (agent.session, agent.report());
+    let job = untold.job.unwrap().job;
+    told.jobs.retain(|it| it.slot != untold.id);
+    told.replacements.retain(|it| it.slot != untold.id);
+    let engine = String::from("the container engine does not answer: no socket");
+    let blind =
+        NodeReport { strays_unclear: true, troubles: vec![engine, "its disk is nearly full".into()], ..told.clone() };
+    world.take_report(NodeId(2), session, blind);
+    steer(&mut world, Steer::Cancel).unwrap();
+    world.look(untold.id.service);
+    assert_eq!(world.cluster.get::<Slot>(&untold.id).unwrap().job, untold.job);
+    let why = "web.2 waits: node-2 has forgotten what it has of it, and has not yet found out: the container engine does not \
+               answer: no socket";
+    assert!(world.why(WEB).iter().any(|said| said.ends_with(why)), "{:?}", world.why(WEB));
+    // Its engine answers, and tells nothing of that one container.
+    told.strays = vec![StrayReport { job, slot: untold.id.clone() }];
+    world.take_report(NodeId(2), session, told);
+    world.agents.get_mut(&NodeId(2)).unwrap().connected = true;
     world.settle();
     assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Cancelled);
     assert_eq!(world.running(), ALL_OLD);

@@ -1,7 +1,7 @@
 //! Cordons, labels, constraints and quotas.
 
 use super::world::*;
-use crate::cluster::command::{Answer, Command};
+use crate::cluster::command::{Answer, Command, Which};
 use crate::cluster::state::{DeploymentPhase, Node, Slot};
 use crate::ids::NodeId;
 use crate::quota::Good;
@@ -37,9 +37,7 @@ fn recreated(constraint: &str, tag: &str, replace_after: Millis) -> [(&'static s
 
 /// Two nodes in the zones `a` and `b`, and such a job in the second one.
 fn on_the_second_of_two_nodes(replace_after: Millis) -> World {
-    let mut world = World::with_nodes(2);
-    world.run(label(1, &[("zone", "a")], &[])).unwrap();
-    world.run(label(2, &[("zone", "b")], &[])).unwrap();
+    let mut world = World::with_zones();
     world.apply("production", &recreated("zone == b", "hello:1", replace_after));
     world.settle();
     assert_eq!(world.running(), ["node-2: web.1=r1"]);
@@ -125,9 +123,7 @@ fn a_label_that_changes_moves_nothing_and_says_what_no_longer_fits() {
 
 #[test]
 fn a_revision_that_asks_for_other_nodes_moves_its_slots_one_after_the_other_and_plan_says_so() {
-    let mut world = World::with_nodes(2);
-    world.run(label(1, &[("zone", "a")], &[])).unwrap();
-    world.run(label(2, &[("zone", "b")], &[])).unwrap();
+    let mut world = World::with_zones();
     world.apply("production", &[("web", web("hello:1", 2))]);
     world.settle();
     assert_eq!(world.running(), ["node-1: web.1=r1", "node-2: web.2=r1"]);
@@ -218,14 +214,17 @@ fn a_revision_that_no_node_fits_changes_nothing_and_plan_warns() {
 
 #[test]
 fn a_recreated_slot_that_was_emptied_for_its_move_runs_what_is_active_until_a_newer_deployment_begins() {
-    for phase in [DeploymentPhase::Queued, DeploymentPhase::Resolving, DeploymentPhase::Preparing] {
+    use DeploymentPhase::{Placing, Preparing, Queued, Resolving};
+    for phase in [Queued, Resolving, Preparing, Placing] {
         let mut world = on_the_second_of_two_nodes(Millis(0));
         world.apply("production", &recreated("zone == a", "hello:2", Millis(0)));
         let is_empty = |world: &World| world.cluster.all::<Slot>().all(|slot| slot.job.is_none());
         while !is_empty(&world) {
             assert!(world.turn(), "{:?}", world.why("shop/production/web"));
         }
-        let mut newer = recreated("zone == a", "hello:3", Millis(0));
+        // Nobody is in the zone `c`.
+        let zone = if phase == Placing { "zone == c" } else { "zone == a" };
+        let mut newer = recreated(zone, "hello:3", Millis(0));
         let spec = &mut newer[0].1;
         match phase {
             DeploymentPhase::Queued => drop(spec.secrets.insert("KEY".into(), "api-key".into())),
@@ -250,6 +249,37 @@ fn a_recreated_slot_that_was_emptied_for_its_move_runs_what_is_active_until_a_ne
             assert_eq!(world.running(), ["node-1: web.1=r3"]);
         }
     }
+}
+
+#[test]
+fn a_recreated_slot_whose_next_place_is_taken_while_it_ends_runs_what_is_active_until_there_is_one() {
+    let mut world = on_the_second_of_two_nodes(Millis(0));
+    world.apply("production", &recreated("zone == a", "hello:2", Millis(0)));
+    while world.cluster.all::<Slot>().any(|slot| slot.job.is_some()) {
+        assert!(world.turn(), "{:?}", world.why("shop/production/web"));
+    }
+    world.run(cordon(1, None)).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment("shop/production/web").phase, DeploymentPhase::Rolling);
+    assert_eq!(world.running(), ["node-2: web.1=r1"]);
+    let why = world.why("shop/production/web");
+    assert!(why.iter().any(|said| said.contains("no node of shop/production can take it")), "{why:?}");
+    world.run(Command::UncordonNode { node: "node-1".into() }).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment("shop/production/web").phase, DeploymentPhase::Complete);
+    assert_eq!(world.running(), ["node-1: web.1=r2"]);
+}
+
+#[test]
+fn of_a_lost_node_whose_slot_is_not_wanted_any_more_it_is_not_said_that_its_jobs_start_elsewhere() {
+    let mut world = on_the_second_of_two_nodes(Millis::secs(60));
+    world.run(Command::Pause { which: Which::Service(path("shop/production/web")), reason: None }).unwrap();
+    world.look(world.service("shop/production/web").id);
+    world.cut(2);
+    world.wait(Millis::secs(10));
+    let why = world.why("shop/production/web");
+    assert!(why.iter().any(|said| said.contains("unless it comes back, it is waited for")), "{why:?}");
+    assert!(!why.iter().any(|said| said.contains("start elsewhere")), "{why:?}");
 }
 
 #[test]

@@ -123,6 +123,16 @@ impl World {
         world
     }
 
+    /// Two nodes of which each is a zone of its own: `a` and `b`.
+    pub fn with_zones() -> World {
+        let mut world = World::with_nodes(2);
+        for (number, zone) in [(1, "a"), (2, "b")] {
+            let set = [(String::from("zone"), String::from(zone))].into();
+            world.run(Command::LabelNode { node: format!("node-{number}"), set, remove: BTreeSet::new() }).unwrap();
+        }
+        world
+    }
+
     pub fn empty() -> World {
         let mut cluster = Cluster::default();
         cluster.put(Meta {
