@@ -52,16 +52,37 @@ impl Cluster {
     /// environment's any more.
     fn assignment(&self, slot: &Slot, values: &mut BTreeMap<ValueId, GivenValue>) -> Option<Assignment> {
         let job = slot.job?;
-        let service = self.get::<Service>(&slot.id.service)?;
+        let revision = self.get::<Revision>(&(slot.id.service, job.revision))?;
+        Some(Assignment {
+            slot: slot.id.clone(),
+            job: job.job,
+            deployment: job.deployment,
+            run: self.run_on(slot.node, revision, job.bound_by, |_| true, values)?,
+            traffic: slot.traffic,
+            once: None,
+        })
+    }
+
+    /// A revision as a node is told to run it with the values of a deployment, of which it has these, and the values. None if the
+    /// node is not the environment's any more.
+    pub(crate) fn run_on(
+        &self,
+        node: NodeId,
+        revision: &Revision,
+        bound_by: u32,
+        has: impl Fn(&Bound) -> bool,
+        values: &mut BTreeMap<ValueId, GivenValue>,
+    ) -> Option<RunSpec> {
+        let service = self.get::<Service>(&revision.service)?;
         let environment = self.get::<Environment>(&service.environment)?;
-        if !self.is_allotted(environment.id, slot.node) {
+        if !self.is_allotted(environment.id, node) {
             return None;
         }
-        let revision = self.get::<Revision>(&(service.id, job.revision))?;
-        let mut bound = self.bindings_of(service.id, job.bound_by).to_vec();
+        let mut bound = self.bindings_of(service.id, bound_by).to_vec();
         bound.extend(self.login_for(service, &revision.spec));
+        bound.retain(has);
         values.extend(bound.iter().map(|one| (one.binding().value, self.given(one))));
-        let run = RunSpec {
+        Some(RunSpec {
             environment: environment.id,
             application: environment.application,
             path: self.path_of(service),
@@ -70,14 +91,6 @@ impl Cluster {
             spec: revision.spec.clone(),
             hosts: revision.hosts.clone(),
             values: bound.iter().map(Bound::binding).collect(),
-        };
-        Some(Assignment {
-            slot: slot.id.clone(),
-            job: job.job,
-            deployment: job.deployment,
-            run,
-            traffic: slot.traffic,
-            once: None,
         })
     }
 

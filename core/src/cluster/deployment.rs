@@ -130,13 +130,10 @@ impl Cluster {
         follow: &mut Followup,
     ) -> bool {
         let Some(revision) = self.kept_or_fail(service, deployment, number, cx) else { return true };
-        if let Some(said) = self.without_image(service, deployment, &revision) {
-            return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
+        if let Some(failure) = self.why_it_cannot_be_placed(service, deployment, &revision) {
+            return self.fail(service, deployment.number, failure, cx);
         }
         let wanted = wanted(service, deployment);
-        if let Some(said) = self.outgrows_its_nodes(service, deployment, &revision, &wanted) {
-            return self.fail(service, deployment.number, DeploymentFailure::Values { said }, cx);
-        }
         self.begin_trial(service, deployment, number);
         if self.waits_for_moves(live, service, &wanted, &revision, cx, follow) {
             return false;
@@ -191,13 +188,22 @@ impl Cluster {
         true
     }
 
-    /// A slot keeps its node; one that does not hold an image that comes from nowhere else cannot go on.
-    pub(crate) fn without_image(
+    /// Why a deployment fails before it has begun, whatever nodes there are.
+    pub(crate) fn why_it_cannot_be_placed(
         &self,
         service: &Service,
         deployment: &Deployment,
         revision: &Revision,
-    ) -> Option<String> {
+    ) -> Option<DeploymentFailure> {
+        let image = self.without_image(service, deployment, revision).map(|said| DeploymentFailure::Image { said });
+        image.or_else(|| {
+            let said = self.outgrows_its_nodes(service, deployment, revision, &wanted(service, deployment))?;
+            Some(DeploymentFailure::Values { said })
+        })
+    }
+
+    /// A slot keeps its node; one that does not hold an image that comes from nowhere else cannot go on.
+    fn without_image(&self, service: &Service, deployment: &Deployment, revision: &Revision) -> Option<String> {
         let wanted = wanted(service, deployment);
         let slot = self.slots_of(service.id).find(|slot| {
             let stays = slot.job.is_some_and(|job| !self.is_new(&job, deployment, revision.number))

@@ -105,27 +105,11 @@ impl Cluster {
         one: &OneOff,
         values: &mut BTreeMap<ValueId, GivenValue>,
     ) -> Option<Assignment> {
-        let service = self.get::<Service>(&one.service)?;
-        let environment = self.get::<Environment>(&service.environment)?;
-        if !self.is_allotted(environment.id, one.node) {
-            return None;
-        }
         let revision = self.get::<Revision>(&(one.service, one.revision))?;
-        let mut bound = self.bindings_of(one.service, one.bound_by).to_vec();
-        bound.extend(self.login_for(service, &revision.spec));
         // What was said for this one job comes before what the service has.
-        bound.retain(|bound| !is_variable_in(bound, &one.env));
-        values.extend(bound.iter().map(|bound| (bound.binding().value, self.given(bound))));
-        let run = RunSpec {
-            environment: environment.id,
-            application: environment.application,
-            path: self.path_of(service),
-            revision: revision.number,
-            image: revision.image.clone(),
-            spec: spec_of(&revision.spec, one),
-            hosts: Vec::new(),
-            values: bound.iter().map(Bound::binding).collect(),
-        };
+        let has = |bound: &Bound| !is_variable_in(bound, &one.env);
+        let run = self.run_on(one.node, revision, one.bound_by, has, values)?;
+        let run = RunSpec { spec: spec_of(&revision.spec, one), hosts: Vec::new(), ..run };
         let once = Once {
             timeout: one.timeout,
             start_timeout: revision.spec.deploy.timeout,

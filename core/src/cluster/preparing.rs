@@ -7,7 +7,6 @@
 //! It is given to a node once per deployment. Whatever other end than exit code 0 it comes to fails the deployment, and so
 //! does the loss of its node: it may have had effects, and is not silently repeated.
 
-use crate::cluster::deployment::wanted;
 use crate::cluster::live::Live;
 use crate::cluster::one_offs::Errand;
 use crate::cluster::state::*;
@@ -16,7 +15,6 @@ use crate::ids::DeploymentId;
 use crate::placement::place;
 use crate::reason::Reason;
 use crate::report::NodeReport;
-use crate::spec::ReleaseCommand;
 use alloc::collections::BTreeMap;
 
 impl Cluster {
@@ -60,12 +58,10 @@ impl Cluster {
         follow: &mut Followup,
     ) -> bool {
         let Some(revision) = self.kept_or_fail(service, deployment, number, cx) else { return true };
-        let Some(release) = revision.spec.deploy.release.clone() else {
-            return self.enter(service, deployment.number, DeploymentPhase::Placing, cx);
-        };
-        match deployment.release {
-            None => self.begin_release(live, service, deployment, (&revision, release), cx, follow),
-            Some(one) => self.follow_release(live, service, deployment, one, cx, follow),
+        match (&revision.spec.deploy.release, deployment.release) {
+            (None, _) => self.enter(service, deployment.number, DeploymentPhase::Placing, cx),
+            (Some(_), None) => self.begin_release(live, service, deployment, &revision, cx, follow),
+            (Some(_), Some(one)) => self.follow_release(live, service, deployment, one, cx, follow),
         }
     }
 
@@ -74,16 +70,14 @@ impl Cluster {
         live: &Live,
         service: &Service,
         deployment: &Deployment,
-        (revision, release): (&Revision, ReleaseCommand),
+        revision: &Revision,
         cx: &mut Context<'_>,
         follow: &mut Followup,
     ) -> bool {
+        let Some(release) = revision.spec.deploy.release.clone() else { return false };
         // What would fail anyway fails before the command has effects.
-        if let Some(said) = self.without_image(service, deployment, revision) {
-            return self.fail(service, deployment.number, DeploymentFailure::Image { said }, cx);
-        }
-        if let Some(said) = self.outgrows_its_nodes(service, deployment, revision, &wanted(service, deployment)) {
-            return self.fail(service, deployment.number, DeploymentFailure::Values { said }, cx);
+        if let Some(failure) = self.why_it_cannot_be_placed(service, deployment, revision) {
+            return self.fail(service, deployment.number, failure, cx);
         }
         if let Some(reason) = self.why_no_release_yet(live, service) {
             follow.wait(self.path_of(service), reason);

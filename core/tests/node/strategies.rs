@@ -483,16 +483,22 @@ fn recreate_waits_for_the_operator_where_a_restored_store_keeps_forgotten_contai
 
 #[test]
 fn a_job_that_is_given_up_because_a_forgotten_container_does_not_end_says_so() {
-    let mut world = without_a_ledger(Behaviour::Good, recreate);
-    world.accept_with(next(1, Behaviour::Good, recreate), false);
-    world.until("it is given up", |world| world.phase(&slot(1, 1)) == Some(Phase::Abandoned));
-    let Some(Failure::CannotStart { said }) = &world.replacement(&slot(1, 1)).failure else {
-        panic!("{:?}", world.replacement(&slot(1, 1)).failure)
-    };
     let timeout = next(1, Behaviour::Good, recreate)[0].run.timeout();
-    let why = format!("after {timeout} it still waits until job {} has ended, which may run in this slot", JobId(1));
-    assert!(said.starts_with(&why), "{said}");
-    assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
+    for stuck in [false, true] {
+        let mut world = without_a_ledger(Behaviour::Good, recreate);
+        world.proxies[0].stuck = stuck;
+        world.accept_with(next(1, Behaviour::Good, recreate), stuck);
+        world.until("it is given up", |world| world.phase(&slot(1, 1)) == Some(Phase::Abandoned));
+        let Some(Failure::CannotStart { said }) = &world.replacement(&slot(1, 1)).failure else {
+            panic!("{:?}", world.replacement(&slot(1, 1)).failure)
+        };
+        let why = match stuck {
+            true => format!("after {timeout} it still waits for proxy 100 to acknowledge route table"),
+            false => format!("after {timeout} it still waits until job {} has ended, which may run in", JobId(1)),
+        };
+        assert!(said.starts_with(&why), "{said}");
+        assert_eq!((world.is_up(1), world.is_up(11)), (true, false));
+    }
 }
 
 #[test]

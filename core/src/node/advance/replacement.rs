@@ -5,7 +5,7 @@
 
 use crate::assignment::Traffic;
 use crate::ids::SlotId;
-use crate::node::advance::{Next, begin, cut_off, job, room};
+use crate::node::advance::{Next, begin, cut_off, in_the_way, job, room};
 use crate::node::health::{any_bad_answer, failed_check, good_since, health, is_gone, last_bad_answer, ready_at, runs};
 use crate::node::ledger::{Job, Ledger, Manner, Replacement};
 use crate::node::reason::Reason;
@@ -271,7 +271,9 @@ impl View<'_> {
     /// time is over.
     fn abandon_late(&self, new: &Job) -> Next<Step> {
         let timeout: Millis = new.assignment.run.timeout();
-        if let Next::Wait(reason @ Reason::Stray { .. }, _) = job::next(self.ledger, self.seen, new, self.now) {
+        if let Next::Wait(reason, _) = job::next(self.ledger, self.seen, new, self.now)
+            && in_the_way(self.ledger, self.seen, new).as_ref() == Some(&reason)
+        {
             let said = format!("after {timeout} it still {reason}");
             return Next::Go(Step::Abandon(Failure::CannotStart { said }));
         }
