@@ -270,7 +270,7 @@ impl Parts {
     /// Notes that the image is one that this agent has brought, and that the last list of images is older than it.
     fn came(&self, pinned: &str, got: Got) {
         let Got::Brought { id, name } = got else { return };
-        let one = Brought { id, name, at: self.clock.tick(), unneeded_since: None };
+        let one = Brought { id, name, at: self.clock.tick(), order: 0, unneeded_since: None };
         self.view.change(|seen| seen.brought.insert(pinned.to_owned(), one).is_none());
     }
 

@@ -398,7 +398,7 @@ impl World {
                 if returned == Returned::Done && matches!(image, BoundImage::Digest { .. }) {
                     // The engine's id of it, and what the engine calls it.
                     let (id, name) = (pinned.clone(), pinned.clone());
-                    let brought = Brought { id, name, at: tick, unneeded_since: None };
+                    let brought = Brought { id, name, at: tick, order: 0, unneeded_since: None };
                     agent.seen.brought.insert(pinned.clone(), brought);
                 }
                 match returned {

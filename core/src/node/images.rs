@@ -26,6 +26,9 @@ pub struct Brought {
     pub name: String,
     /// When it had come; 0 when that was before the machine's last start.
     pub at: Tick,
+    /// Which of those that the ledger knows came first: it counts up, also over the machine's starts. 0 before the ledger has it.
+    #[serde(default)]
+    pub order: u64,
     /// Since when nothing has needed it; none while something does.
     pub unneeded_since: Option<Tick>,
 }
@@ -198,8 +201,8 @@ fn is_critical(seen: &Seen) -> bool {
 
 /// What a person is told where images that stay for rollbacks alone are given up.
 pub(super) fn trouble(ledger: &Ledger, seen: &Seen) -> Option<String> {
-    let left = spare(ledger).count();
-    (is_critical(seen) && left > 0).then(|| {
+    let left = can_be_given_up(ledger, seen).len();
+    (left > 0).then(|| {
         alloc::format!(
             "images that no job here uses and that stay for rollbacks: {left}; until there is room the oldest goes next, and a \
              rollback to one that is gone asks its registry"
@@ -218,11 +221,14 @@ pub(super) fn step(ledger: &mut Ledger, seen: &Seen, now: Tick) {
     // comes again without us, it is not ours.
     let is_gone =
         |one: &Brought| seen.listing.as_ref().is_some_and(|listing| listing.asked > one.at && !listing.holds(one));
-    for (pinned, one) in &seen.brought {
-        let is_news = ledger.brought.get(pinned).is_none_or(|known| known.at < one.at);
-        if is_news && !is_gone(one) {
-            ledger.brought.insert(pinned.clone(), one.clone());
-        }
+    let is_news = |(pinned, one): &(&String, &Brought)| {
+        !is_gone(one) && ledger.brought.get(*pinned).is_none_or(|known| known.at < one.at)
+    };
+    let mut news: Vec<_> = seen.brought.iter().filter(is_news).collect();
+    news.sort_by_key(|(_, one)| one.at);
+    let newest = ledger.brought.values().map(|one| one.order).max().unwrap_or(0);
+    for ((pinned, one), order) in news.into_iter().zip(newest + 1..) {
+        ledger.brought.insert(pinned.clone(), Brought { order, ..one.clone() });
     }
     ledger.brought.retain(|_, one| !is_gone(one));
     let unneeded: Vec<String> = match needed(ledger) {
@@ -281,15 +287,17 @@ fn held_back(seen: &Seen, one: &Brought, is_ours: impl Fn(&String) -> bool) -> O
     seen.not_removed.get(&one.id).map(|said| Kept::Refused(said.clone()))
 }
 
-/// The one that is given up next, though a rollback may want it: the oldest. The disk is looked at after each.
-fn given_up<'a>(ledger: &'a Ledger, seen: &Seen) -> Option<(&'a str, &'a Brought, Garbage)> {
-    if !is_critical(seen) || seen.freed {
-        return None;
-    }
-    let spare: Vec<_> = spare(ledger).collect();
+/// Those that may be given up though a rollback may want them: none while the disk has room, and none that would stay anyway.
+fn can_be_given_up<'a>(ledger: &'a Ledger, seen: &Seen) -> Vec<(&'a String, &'a Brought)> {
+    let spare: Vec<_> = if is_critical(seen) { spare(ledger).collect() } else { Vec::new() };
     let is_ours = |name: &String| spare.iter().any(|(_, one)| one.name == *name);
-    let can_go = spare.iter().filter(|(_, one)| held_back(seen, one, is_ours).is_none());
-    can_go.min_by_key(|(_, one)| one.at).map(|(pinned, one)| (pinned.as_str(), *one, Garbage::GivenUp))
+    spare.iter().copied().filter(|(_, one)| held_back(seen, one, is_ours).is_none()).collect()
+}
+
+/// The one of them that goes next: the oldest. The disk is looked at after each.
+fn given_up<'a>(ledger: &'a Ledger, seen: &Seen) -> Option<(&'a str, &'a Brought, Garbage)> {
+    let can_go = can_be_given_up(ledger, seen).into_iter().filter(|_| !seen.freed);
+    can_go.min_by_key(|(_, one)| (one.order, one.at)).map(|(pinned, one)| (pinned.as_str(), one, Garbage::GivenUp))
 }
 
 /// The one that goes next, by what the engine was asked for, with the reason: that which nothing has needed for longest. They go

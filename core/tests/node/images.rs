@@ -240,6 +240,35 @@ fn an_image_that_a_job_uses_is_never_given_up() {
 }
 
 #[test]
+fn after_a_reboot_the_image_that_is_given_up_first_is_still_the_one_that_came_first() {
+    let mut world = World::default();
+    world.kept_images = kept(&["good", "stubborn"]);
+    for (job, behaviour) in [(1, Behaviour::Stubborn), (2, Behaviour::Good)] {
+        world.accept(vec![assignment(slot(1, 1), job, job, behaviour)]);
+        world.until("it runs alone", |world| world.routed() == [job] && world.processes.len() == 1);
+    }
+    world.accept(Vec::new());
+    world.until("job 2 is gone", |world| world.processes.is_empty());
+    world.reboot();
+    world.accept(Vec::new());
+    fill(&mut world, Fullness::Critical);
+    world.pass(60_000);
+    assert_eq!(held(&world), ["good"]);
+}
+
+#[test]
+fn nobody_is_told_that_images_are_given_up_that_cannot_go() {
+    let mut world = with_a_past(&["good", "stubborn"]);
+    for name in ["good", "stubborn"] {
+        world.images.insert(name.into(), Some(format!("mine/{name}:latest")));
+    }
+    fill(&mut world, Fullness::Critical);
+    world.pass(60_000);
+    assert_eq!(held(&world), ["good", "stubborn"]);
+    assert!(!is_told(&world, "rollback"));
+}
+
+#[test]
 fn an_image_that_stays_for_rollbacks_stays_when_its_going_would_make_no_room() {
     let mut world = with_a_past(&["good", "stubborn"]);
     let disk = Disk {

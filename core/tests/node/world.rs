@@ -403,6 +403,7 @@ impl World {
                         id: id_of(image.pinned()),
                         name: image.pinned().into(),
                         at: Tick(self.now),
+                        order: 0,
                         unneeded_since: None,
                     };
                     self.seen.brought.insert(image.pinned().into(), brought);
