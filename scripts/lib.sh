@@ -34,6 +34,10 @@ fi
 # shellcheck disable=SC2034 # for the scripts that source this
 readonly BOLD DIM RED GREEN PLAIN
 
+# How a script ends that could test nothing here, for a reason that it has said: neither passed nor failed.
+# shellcheck disable=SC2034 # for the scripts that source this
+readonly SKIPPED=77
+
 step() { printf '\n%s==> %s%s\n' "$BOLD" "$*" "$PLAIN"; }
 note() { printf '%s    %s%s\n' "$DIM" "$*" "$PLAIN"; }
 warn() { printf '%swarning:%s %s\n' "$RED" "$PLAIN" "$*" >&2; }
