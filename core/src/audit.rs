@@ -179,12 +179,15 @@ fn plain_up_to(text: &str, longest: usize) -> String {
 }
 
 fn without_tokens(text: &str) -> String {
+    let begins = |text: &str| TOKENS.iter().filter_map(|beginning| text.find(beginning)).min();
     let (mut said, mut rest) = (String::new(), text);
-    while let Some(at) = TOKENS.iter().filter_map(|beginning| rest.find(beginning)).min() {
+    while let Some(at) = begins(rest) {
         let (before, beginning_on) = rest.split_at(at);
         let (beginning, parts) = beginning_on.split_at(TOKENS[0].len());
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        let length = parts.bytes().take(OPEN_CHARS + SECRET_CHARS).take_while(is_part).count();
+        // Where another one begins, this one was cut off: what follows is the other one's.
+        let end = begins(parts).unwrap_or(parts.len()).min(OPEN_CHARS + SECRET_CHARS);
+        let length = parts.bytes().take(end).take_while(is_part).count();
         said.push_str(before);
         // One that was cut off before its secret has none, and neither has another word that begins so.
         if length > OPEN_CHARS {

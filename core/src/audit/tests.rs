@@ -147,3 +147,14 @@ fn a_token_that_lacks_its_end_or_has_a_slip_in_it_is_no_more_repeated_than_a_who
         assert_eq!(Deed::of_line("exec", "shop/production/web", &text).detail, "(a token)", "{text}");
     }
 }
+
+#[test]
+fn a_token_that_follows_one_that_was_cut_off_hides_itself_too() {
+    let whole = token("lapo1_");
+    for kept in 0..whole.len() {
+        let cut = &whole[..kept];
+        let detail = Deed::of_line("exec", "shop/production/web", &format!("{cut}{}", token("lapj1_"))).detail;
+        let shown = if kept > 6 + OPEN_CHARS { "(a token)" } else { cut };
+        assert_eq!(detail, format!("{shown}(a token)"), "{kept}");
+    }
+}
