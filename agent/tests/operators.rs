@@ -64,11 +64,12 @@ async fn a_command_that_the_engine_begins_after_its_operator_has_left_is_ended()
     assert_eq!(entered.words.recv().await, Some(FromJob::Started));
     drop(entered.asks);
     entered.end.await.expect("no panic");
-    // What ends commands has looked for this one by now: it runs on the only thread before this test does again.
-    tokio::task::yield_now().await;
+    until("its end is asked for too early", || async { (job.engine.early_signals() > 0).then_some(()) }).await;
     job.engine.hold_commands(None);
     job.commands.ended().await;
     assert!(job.engine.commands().is_empty(), "nobody reads it");
+    // Asked once, it would not have heard that, and would have been killed two seconds later.
+    assert_eq!(job.engine.exit_codes(), [129], "it ends by SIGHUP");
 }
 
 #[tokio::test]

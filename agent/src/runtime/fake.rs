@@ -98,6 +98,7 @@ pub enum Hold {
 #[derive(Default)]
 struct Inner {
     scripts: BTreeMap<String, Script>,
+    early_signals: usize,
     images: BTreeSet<String>,
     /// What somebody else calls them.
     tags: BTreeMap<String, String>,
@@ -260,6 +261,20 @@ impl FakeRuntime {
     /// How many commands were started, whether they have begun or not.
     pub fn started_commands(&self) -> usize {
         self.lock().programs.values().filter(|(_, program)| program.is_some()).count()
+    }
+
+    /// How the commands that have ended did so.
+    pub fn exit_codes(&self) -> Vec<i64> {
+        let code = |program: &Program| match program.state() {
+            Some(ExecState::Exited { code }) => Some(code),
+            Some(ExecState::Running) | None => None,
+        };
+        self.lock().programs.values().filter_map(|(_, program)| program.as_ref().and_then(code)).collect()
+    }
+
+    /// How many signals were for commands that had not begun, and were refused.
+    pub fn early_signals(&self) -> usize {
+        self.lock().early_signals
     }
 
     /// Lets commands stop there from now on, and those that stand elsewhere go on.
@@ -624,10 +639,13 @@ impl Runtime for FakeRuntime {
     }
     fn signal_exec<'a>(&'a self, id: &'a ExecId, signal: ExecSignal) -> Outcome<'a, ()> {
         Box::pin(async move {
-            let inner = self.up()?;
+            let mut inner = self.up()?;
             let program = inner.program(id)?;
             match program.state() {
-                None => return Err(RuntimeError::Unreachable("the command has not begun".into())),
+                None => {
+                    inner.early_signals += 1;
+                    return Err(RuntimeError::Unreachable("the command has not begun".into()));
+                }
                 Some(ExecState::Exited { .. }) => return Err(RuntimeError::NotThere("the command has ended".into())),
                 Some(ExecState::Running) => program.signal(signal),
             }
