@@ -8,6 +8,7 @@ use lapstrake_agent::config::{Config, ConfigError};
 use lapstrake_agent::doctor;
 use lapstrake_agent::identity::Identity;
 use lapstrake_agent::join::{Join, JoinError, join};
+use std::io::{BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +17,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Where the configuration is looked for when none is named; it need not be there.
 const USUAL_CONFIG: &str = "/etc/lapstrake/agent.toml";
+
+/// Many times as long as a token is.
+const LONGEST_LINE: u64 = 4096;
 
 /// The exit code for a wrong command line or configuration, as clap's own.
 const WRONG: u8 = 2;
@@ -46,7 +50,7 @@ enum Verb {
     /// Join a cluster with a token from `lap node token create`, and start the units of agent and proxy.
     #[command(after_help = "Example: lapstrake-agent join TOKEN --controller controller.example.com:7401")]
     Join {
-        /// The token.
+        /// The token, or `-` for the first line of stdin: what is an argument can be read by everybody on the machine.
         token: String,
         /// Where the controller's agents' port is. The token says whose it must be, so asking a wrong one tells it nothing.
         #[arg(long, value_name = "HOST:PORT", default_value = "localhost:7401")]
@@ -135,6 +139,7 @@ fn act(verb: Verb) -> Result<()> {
             // The units read the usual configuration: a node of another one is not theirs.
             let start = !no_start && config.is_usual() && units::can_start();
             let config = config.load()?;
+            let token = given(token)?;
             let identity = become_a_node(&config, &token, &controller, name.as_deref(), replace)?;
             println!("this machine is the node {} now", identity.name);
             if !start {
@@ -155,6 +160,17 @@ fn examine(config: &Config) -> Result<()> {
     let failed = findings.iter().filter(|finding| finding.verdict == doctor::Verdict::Fail).count();
     anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
     Ok(())
+}
+
+/// The token, from wherever it comes.
+fn given(token: String) -> Result<String> {
+    if token != "-" {
+        return Ok(token);
+    }
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(LONGEST_LINE).read_line(&mut line);
+    read.context("the token cannot be read from stdin")?;
+    Ok(line)
 }
 
 fn become_a_node(

@@ -37,12 +37,13 @@ fn controller(folder: &Path) -> (FakeController, String) {
     (controller, file.to_str().expect("UTF-8").to_owned())
 }
 
-/// An agent that writes down its words and, where it ends well, who it is.
+/// An agent that writes down its words and the line that it reads and, where it ends well, who it is.
 fn agent(folder: &Path, status: u8) {
     let program = folder.join("lapstrake-agent");
     let (words, identity) = (folder.join("words").display().to_string(), folder.join("identity.json"));
     let identity = format!("[ {status} = 0 ] && echo '{IDENTITY}' >{}", identity.display());
-    fs::write(&program, format!("#!/bin/sh\necho \"$@\" >>{words}\n{identity}\nexit {status}\n")).expect("written");
+    fs::write(&program, format!("#!/bin/sh\nread -r line\necho \"$@ <$line\" >>{words}\n{identity}\nexit {status}\n"))
+        .expect("written");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
 }
 
@@ -82,7 +83,7 @@ fn setup_applies_joins_gives_the_node_to_the_specs_environments_and_says_where_t
     agent(folder.path(), 0);
     let output = set_up(&controller, folder.path(), &["-f", &file, "--name", "node-1"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert_eq!(told(folder.path()), format!("join {token} --name=node-1 --controller=c:7401\n"));
+    assert_eq!(told(folder.path()), format!("join - --name=node-1 --controller=c:7401 <{token}\n"));
     let order = ["POST /v1/apply", "POST /v1/node-tokens", "POST /v1/envs/shop/production/nodes"];
     assert_eq!(lines(&controller)[..3], order);
     let asked = controller.asked();

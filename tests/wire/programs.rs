@@ -45,8 +45,8 @@ const STARTS: [Start; 4] = [
     Start {
         file: "cli/src/commands/setup.rs",
         program: "\"lapstrake-agent\"",
-        why: "`lap setup` makes this machine a node: that is the agent's own command, with its own rights and words. The argument that \
-              is not a word of this file is a join token, read as one before it is passed.",
+        why: "`lap setup` makes this machine a node: that is the agent's own command, with its own rights and words. The join \
+              token goes to its stdin, read as one before it is passed.",
     },
     Start {
         file: "proxy/src/main.rs",

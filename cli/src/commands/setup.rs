@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use tokio::io::AsyncWriteExt as _;
 
 /// Where the controller of this machine answers, unless its `api_listen` says otherwise.
 const CONTROLLER: &str = "https://localhost:7400";
@@ -141,7 +142,7 @@ async fn become_node(session: &mut Session, setup: &Setup, is_local: bool) -> Re
 async fn join(session: &mut Session, setup: &Setup, is_local: bool) -> Result<(), LapError> {
     let ask = nodes::token_ask(None, None, setup.name.as_ref(), None);
     let answer: view::JoinToken = session.client.post("/v1/node-tokens", &ask).await?.read()?;
-    // Nothing but a token becomes another program's argument, whoever answers.
+    // Nothing but a token goes to another program, whoever answers.
     let token = Token::join(&answer.token)
         .map_err(|error| LapError::Failed(format!("the controller's answer is no join token: {error}")))?;
     let mut words = Vec::new();
@@ -154,7 +155,17 @@ async fn join(session: &mut Session, setup: &Setup, is_local: bool) -> Result<()
     }
     step(session, format!("lapstrake-agent join TOKEN {}", words.join(" ")).trim_end());
     let mut agent = tokio::process::Command::new("lapstrake-agent");
-    let joined = agent.arg("join").arg(token.text()).args(&words).stdin(Stdio::null()).status().await;
+    // Arguments can be read by everybody on the machine.
+    let joined = match agent.args(["join", "-"]).args(&words).stdin(Stdio::piped()).spawn() {
+        Ok(mut agent) => {
+            if let Some(mut stdin) = agent.stdin.take() {
+                // One that ended before it had read it says why.
+                let _ = stdin.write_all(format!("{}\n", token.text()).as_bytes()).await;
+            }
+            agent.wait().await
+        }
+        Err(error) => Err(error),
+    };
     match joined {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
