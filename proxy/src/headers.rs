@@ -64,3 +64,62 @@ fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
         headers.remove(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    /// Those of these headers that are left.
+    fn left(strip: fn(&mut HeaderMap), names: &[&'static str], connection: &[&'static str]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for name in names {
+            headers.append(*name, HeaderValue::from_static("1"));
+            headers.append(*name, HeaderValue::from_static("2"));
+        }
+        for value in connection {
+            headers.append(header::CONNECTION, HeaderValue::from_static(value));
+        }
+        strip(&mut headers);
+        headers.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_concerns_one_connection_goes_no_further_either_way() {
+        let names = [
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+            "http2-settings",
+            "x-first",
+            "x-second",
+            "x-third",
+        ];
+        let connection = ["close, X-First", " x-second ,keep-alive,,"];
+        assert_eq!(left(strip_hop_by_hop, &names, &connection), ["x-third"]);
+        assert_eq!(left(strip_request, &names, &connection), ["x-third"]);
+    }
+
+    #[test]
+    fn claims_are_taken_off_requests_alone_however_their_names_are_written() {
+        let names = [
+            "forwarded",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-forwarded_port",
+            "x-real-ip",
+            "x_real-ip",
+            "expect",
+            "trailer",
+            "x-forwarded",
+            "forwarded-by",
+            "x-real-ips",
+        ];
+        assert_eq!(left(strip_request, &names, &[]), ["x-forwarded", "forwarded-by", "x-real-ips"]);
+        assert_eq!(left(strip_hop_by_hop, &names, &[]).len(), names.len());
+    }
+}
