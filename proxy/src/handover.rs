@@ -10,7 +10,9 @@
 //! Each is a line of JSON. The connection stays open as long as both live: if it ends before `Accepting`, the old one goes on as
 //! if nothing had been. If it ends after `Released`, the old one looks at the door, `handover.sock`, where whoever serves
 //! answers (`at_the_door`): somebody does if the new one has had a successor itself, and nobody need come back then; the door is
-//! gone if who served last has ended in order; else that one died, and the old one accepts again. So of any number in a row each
+//! gone if who served last has ended in order; else that one died, and the old one accepts again, after a second look a moment
+//! later: a third one may have been about to put its door there. For the same reason one that has handed over ends only when its
+//! successor answers at the door. So of any number in a row each
 //! watches over the next one only, and the last one's death brings back the one before it that still lives. The sockets are
 //! never bound anew, so a connection that the kernel has completed waits in the same queue whoever takes it.
 //!

@@ -79,6 +79,9 @@ use tokio::task::JoinHandle;
 pub use tokio_util::sync::CancellationToken;
 use worker::{Phase, Shared};
 
+/// Between two looks at who answers at the door, for a process that has nothing else to do.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Why the proxy does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -260,8 +263,8 @@ impl Proxy {
         }
     }
 
-    /// After a handover: waits until everything that this process has is finished, at most for the configured grace. False
-    /// when the successor died meanwhile and this process serves again.
+    /// After a handover: waits until everything that this process has is finished, at most for the configured grace, and until
+    /// its successor can be asked who serves. False when the successor died meanwhile and this process serves again.
     pub async fn retire(&self) -> bool {
         let mut phase = self.shared.phase.subscribe();
         let finished = async {
@@ -269,10 +272,22 @@ impl Proxy {
                 self.shared.left.notified().await;
             }
         };
+        let over = async {
+            // Either is an end.
+            let _ = tokio::time::timeout(self.grace, finished).await;
+            self.door_is_taken().await;
+        };
         tokio::select! {
             _ = phase.wait_for(|phase| *phase == Phase::Serving) => false,
-            () = finished => true,
-            () = tokio::time::sleep(self.grace) => true,
+            () = over => true,
+        }
+    }
+
+    /// The successor takes connections a moment before it has the door. If this process ended between, the one before it would
+    /// find nobody at the door and accept again, beside the successor.
+    async fn door_is_taken(&self) {
+        while handover::at_the_door(&self.control_dir) == AtTheDoor::Process(std::process::id()) {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

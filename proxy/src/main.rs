@@ -88,7 +88,7 @@ async fn serve(config: Config, announce: bool) -> anyhow::Result<()> {
     let mut is_replaced = false;
     {
         tokio::pin!(telling);
-        'serving: loop {
+        loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -100,17 +100,15 @@ async fn serve(config: Config, announce: bool) -> anyhow::Result<()> {
                 successor = proxy.handed_over() => {
                     let retiring = proxy.retire();
                     tokio::pin!(retiring);
-                    loop {
+                    // Told to end it does not wait any longer, and is replaced all the same.
+                    is_replaced = loop {
                         tokio::select! {
-                            _ = terminate.recv() => break 'serving,
-                            _ = interrupt.recv() => break 'serving,
+                            _ = terminate.recv() => break true,
+                            _ = interrupt.recv() => break true,
                             _ = reopen.recv() => proxy.reopen_log(),
-                            is_over = retiring.as_mut() => {
-                                is_replaced = is_over;
-                                break;
-                            }
+                            is_over = retiring.as_mut() => break is_over,
                         }
-                    }
+                    };
                     if is_replaced {
                         // The successor may have been followed by another, and have ended. A main process that is not there
                         // would not be taken by systemd, which would end the whole unit with this one.

@@ -19,6 +19,10 @@ use tokio_util::sync::CancellationToken;
 /// How long a successor may take from the offer to its first accept: it may wait for the agent's table meanwhile.
 const SUCCESSOR_MAY_TAKE: Duration = Duration::from_secs(30);
 
+/// How long a process waits that has found its successor dead, before it accepts again: one that was just taking over from the
+/// successor has the door a moment later. New connections wait in the kernel's queue.
+const DOOR_MAY_TAKE: Duration = Duration::from_millis(200);
+
 /// How long accepting waits after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,7 +92,10 @@ impl Door {
                         // A thread of its own: it ends with the process, whatever the successor does.
                         let spawned = std::thread::Builder::new().name("handover".to_owned()).spawn(move || {
                             let spoken = stream.into_std().and_then(|stream| {
-                                if converse(&stream, pid, &shared, &sockets, &asked_by)? {
+                                let has_taken_over = converse(&stream, pid, &shared, &sockets, &asked_by)?;
+                                // A stopped process closes its sockets, and may watch for as long as its grace lasts.
+                                drop(sockets);
+                                if has_taken_over {
                                     watch_over(stream, pid, &control_dir, &shared);
                                 }
                                 Ok(())
@@ -187,13 +194,20 @@ fn watch_over(mut stream: UnixStream, pid: u32, control_dir: &Path, shared: &Sha
     if let Err(error) = stream.set_read_timeout(None).and_then(|()| io::copy(&mut stream, &mut io::sink())) {
         tracing::debug!(pid, %error, "the successor is not heard any more");
     }
-    match handover::at_the_door(control_dir) {
+    let mut serves = handover::at_the_door(control_dir);
+    if serves == AtTheDoor::Dead {
+        std::thread::sleep(DOOR_MAY_TAKE);
+        serves = handover::at_the_door(control_dir);
+    }
+    match serves {
         AtTheDoor::Process(other) if other != pid && other != std::process::id() => {
             tracing::info!(pid, other, "the successor is gone; its own serves on");
             // This process would not notice that one's death: let systemd look after it.
             lapstrake_unit::main_process(other);
         }
         AtTheDoor::Nobody => tracing::info!(pid, "the successor ended"),
+        // A process that was told to end does not come back.
+        AtTheDoor::Process(_) | AtTheDoor::Dead if shared.stop.is_cancelled() => {}
         AtTheDoor::Process(_) | AtTheDoor::Dead => {
             tracing::error!(pid, "the successor is gone; accepting again");
             shared.enter(Phase::Serving);

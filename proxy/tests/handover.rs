@@ -269,6 +269,89 @@ async fn a_process_that_has_nobody_to_wait_for_names_its_successor_and_not_itsel
     }
 }
 
+/// Takes over from the process that serves, up to the moment before it has the door.
+fn take_over(place: &Place) -> std::os::unix::net::UnixStream {
+    let mut stream = std::os::unix::net::UnixStream::connect(place.control_dir().join("handover.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut heard = BufReader::new(stream.try_clone().unwrap());
+    for (says, hears) in [("{\"format\":2,\"version\":\"test\",\"pid\":1}", "offer"), ("\"accepting\"", "released")] {
+        writeln!(stream, "{says}").unwrap();
+        let mut line = String::new();
+        heard.read_line(&mut line).unwrap();
+        assert!(line.contains(hears), "{line}");
+    }
+    stream
+}
+
+/// Takes the door; it answers until the listener is dropped.
+fn take_door(place: &Place) -> std::os::unix::net::UnixListener {
+    let own = place.control_dir().join("own");
+    let door = std::os::unix::net::UnixListener::bind(&own).unwrap();
+    std::fs::rename(own, place.control_dir().join("handover.sock")).unwrap();
+    door
+}
+
+#[tokio::test]
+async fn a_relieved_process_does_not_end_before_its_successor_can_be_asked_who_serves() {
+    let place = Place::new("");
+    let mut relieved = place.start();
+    place.until_said(SERVING, 1).await;
+    let _successor = take_over(&place);
+    place.until_said("handed over; finishing", 1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(relieved.0.try_wait().unwrap().is_none(), "the one before it would come back: {}", place.said());
+    let _door = take_door(&place);
+    assert_eq!(ended(&mut relieved).await, Some(0));
+}
+
+#[tokio::test]
+async fn the_first_does_not_come_back_when_the_second_dies_a_moment_before_the_third_has_the_door() {
+    let job = Job::start(1).await;
+    let (place, elsewhere) = (Place::new(""), Place::new(""));
+    place.write_table(&table(1, &[&job]));
+    let mut first = place.start();
+    place.until_said(SERVING, 1).await;
+    let (with_first, _) = socket(place.address).await;
+    let _third = elsewhere.start();
+    let door_of_third = elsewhere.control_dir().join("handover.sock");
+    elsewhere.until_said(SERVING, 1).await;
+    until_there(&door_of_third).await;
+    let second = take_over(&place);
+    drop(take_door(&place));
+    drop(second);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    std::fs::rename(door_of_third, place.control_dir().join("handover.sock")).unwrap();
+    place.until_said("its own serves on", 1).await;
+    drop(with_first);
+    assert_eq!(ended(&mut first).await, Some(0));
+    assert!(!place.said().contains("accepting again"), "{}", place.said());
+}
+
+#[tokio::test]
+async fn a_relieved_process_that_is_told_to_end_names_its_successor_and_does_not_end_the_unit() {
+    let place = Place::new("shutdown_grace = \"100ms\"");
+    let systemd = UnixDatagram::bind(place.notify_socket()).unwrap();
+    let job = Job::start(1).await;
+    place.write_table(&table(1, &[&job]));
+    let mut relieved = place.start();
+    place.until_said(SERVING, 1).await;
+    let (_held, _) = socket(place.address).await;
+    let successor = place.start();
+    place.until_said(SERVING, 2).await;
+    place.until_said("handed over; finishing", 1).await;
+    let pid = nix::unistd::Pid::from_raw(relieved.0.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(ended(&mut relieved).await, Some(0));
+    let mut told = String::new();
+    let mut message = vec![0; 4096];
+    while let Ok(length) = systemd.try_recv(&mut message) {
+        told += std::str::from_utf8(&message[..length]).unwrap();
+        told.push('\n');
+    }
+    assert!(told.contains(&format!("MAINPID={}", successor.0.id())), "{told}");
+    assert!(!told.contains("STOPPING=1"), "{told}");
+}
+
 /// The next word on which process is the unit's main one.
 async fn main_process(systemd: &UnixDatagram) -> String {
     soon("a word to systemd", async {
@@ -298,10 +381,12 @@ async fn a_successor_may_listen_in_more_places_and_in_no_fewer() {
         (config.replace("127.0.0.1:", "0.0.0.0:"), "cannot listen on 0.0.0.0:"),
         (config.replace(&first, &second), "which the configuration does not name any more"),
     ];
-    for (text, why) in refusals {
+    for (times, (text, why)) in (1..).zip(refusals) {
         std::fs::write(place.config(), text).unwrap();
         let mut refused = place.start();
         assert_eq!(ended(&mut refused).await, Some(1));
+        // Until it has noticed that, the next one is refused for another reason.
+        place.until_said("the handover came to nothing", times).await;
         assert!(place.said().contains(why), "{}", place.said());
         assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1", "nothing has changed");
     }
