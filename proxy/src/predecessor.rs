@@ -21,7 +21,7 @@ const SUCCESSOR_MAY_TAKE: Duration = Duration::from_secs(30);
 
 /// How long a process waits that has found its successor dead, before it accepts again: one that was just taking over from the
 /// successor has the door a moment later. New connections wait in the kernel's queue.
-const DOOR_MAY_TAKE: Duration = Duration::from_millis(200);
+const DOOR_MAY_TAKE: Duration = Duration::from_millis(500);
 
 /// How long accepting waits after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
