@@ -7,6 +7,7 @@ use crate::assignment::Generation;
 use crate::ids::{DeploymentId, JobId, SlotId};
 use crate::spec::Size;
 use crate::time::{Millis, Wall};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -311,6 +312,11 @@ pub const LEDGER_TROUBLE: &str = "the ledger cannot be written";
 /// How the troubles begin that keep a node from telling what runs there.
 pub const ENGINE_TROUBLE: &str = "the container engine does not";
 
+/// How the trouble begins that the engine lists a container of a job and tells nothing more about it.
+pub fn trouble_with_container(job: JobId) -> String {
+    format!("{ENGINE_TROUBLE} tell how the container of job {job} is")
+}
+
 impl NodeReport {
     /// Whether something may run in a slot of which the node's ledger knows nothing.
     pub fn may_have_stray(&self, slot: &SlotId) -> bool {
@@ -325,6 +331,12 @@ impl NodeReport {
     /// The troubles that keep the node from telling what runs there.
     pub fn troubles_with_engine(&self) -> Vec<String> {
         self.troubles_like(ENGINE_TROUBLE)
+    }
+
+    /// Whether the node has a container in a slot of which its engine does not tell how it is, so that its job cannot be taken over.
+    pub fn cannot_tell_of(&self, slot: &SlotId, job: JobId) -> bool {
+        let is_there = self.strays.iter().any(|stray| stray.slot == *slot && stray.job == job);
+        is_there && !self.troubles_like(&trouble_with_container(job)).is_empty()
     }
 
     fn troubles_like(&self, beginning: &str) -> Vec<String> {

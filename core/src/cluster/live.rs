@@ -122,6 +122,7 @@ impl Live {
             return;
         }
         self.started = now;
+        self.unclear.values_mut().for_each(|unclear| unclear.since = now);
         for known in self.nodes.values_mut().filter(|known| known.pulse.read(before) != Liveness::Lost) {
             known.pulse = Pulse::unheard(now);
         }
@@ -160,13 +161,18 @@ impl Live {
         self.unclear.get(&node).filter(|unclear| unclear.services.contains(&service)).map(|unclear| unclear.since)
     }
 
-    /// A node does not know what runs there. What it has forgotten with its ledger it can have begun until now; otherwise what
-    /// counts is when it was first not known.
+    /// A node that begins a session does not know what runs there. What it has forgotten with its ledger it can have begun until now;
+    /// otherwise what counts is when it was first not known. It has its time again only after it was lost.
     pub(crate) fn note_unclear(&mut self, node: NodeId, services: BTreeSet<ServiceId>, forgets: bool, now: Tick) {
-        match self.unclear.get_mut(&node) {
-            Some(unclear) if forgets => unclear.services = services,
-            Some(_) => {}
-            None => drop(self.unclear.insert(node, Unclear { since: now, services })),
+        let was_lost = self.liveness(node, now) == Liveness::Lost;
+        let fresh = Unclear { since: now, services: BTreeSet::new() };
+        let is_new = !self.unclear.contains_key(&node);
+        let unclear = self.unclear.entry(node).or_insert(fresh);
+        if was_lost {
+            unclear.since = now;
+        }
+        if forgets || is_new {
+            unclear.services = services;
         }
     }
 

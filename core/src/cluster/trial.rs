@@ -159,9 +159,9 @@ impl Cluster {
             let of = slot.job.map(|job| (slot.id.service, job.deployment));
             of.is_some_and(|of| failed.contains(&of)) && self.is_acknowledged(live, slot)
         };
-        let has = |slot: &Slot, job: SlotJob| report.strays.iter().any(|it| it.slot == slot.id && it.job == job.job);
         let is_left = |slot: &Slot| {
-            !report.strays_unclear && slot.job.is_some_and(|job| has(slot, job)) && self.is_acknowledged(live, slot)
+            let is_there = slot.job.is_some_and(|job| report.cannot_tell_of(&slot.id, job.job));
+            is_there && self.is_acknowledged(live, slot)
         };
         let is_known =
             |slot: &Slot| slot.node == node && (told.contains(&slot.id) || is_held_back(slot) || is_left(slot));

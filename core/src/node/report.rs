@@ -10,7 +10,7 @@ use crate::node::plan::waits;
 use crate::node::reason::Reason;
 use crate::node::routes::all_bad;
 use crate::node::seen::{Attempt, Container, Now, Seen};
-use crate::report::{ENGINE_TROUBLE, Health, JobReport, NodeReport, ReplacementReport, StrayReport};
+use crate::report::{Health, JobReport, NodeReport, ReplacementReport, StrayReport, trouble_with_container};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -89,9 +89,7 @@ fn troubles(ledger: &Ledger, seen: &Seen) -> Vec<String> {
         troubles.push(Reason::Engine { trouble: seen.engine_trouble.clone() }.to_string());
     }
     let unclear = seen.unclear.iter().filter(|_| seen.engine_answers);
-    troubles.extend(unclear.map(|(attempt, said)| {
-        alloc::format!("{ENGINE_TROUBLE} tell how the container of job {} is: {said}", attempt.job)
-    }));
+    troubles.extend(unclear.map(|(attempt, said)| alloc::format!("{}: {said}", trouble_with_container(attempt.job))));
     troubles.extend(seen.troubles.iter().cloned());
     troubles.extend(seen.disks.iter().flatten().filter_map(Disk::trouble));
     troubles.extend(images::trouble(ledger, seen));

@@ -279,6 +279,20 @@ fn a_node_that_cannot_tell_what_it_has_is_waited_for_a_minute_longer_than_a_lost
 }
 
 #[test]
+fn a_controller_that_was_away_gives_a_node_that_cannot_tell_what_it_has_its_whole_time_again() {
+    let mut world = paused(1, Millis(0));
+    loses_everything(&mut world, 2);
+    resume(&mut world);
+    world.tick = world.tick + Millis::secs(120);
+    world.pass_time();
+    world.wait(Millis::secs(50));
+    assert_eq!(world.running(), [""; 0]);
+    assert!(says(&world, "node-2 has not yet said that nothing of it runs there any more"), "{:?}", world.why(WEB));
+    world.wait(Millis::secs(15));
+    assert_eq!(world.running(), ["node-1: web.1=r1"], "{:?}", world.why(WEB));
+}
+
+#[test]
 fn a_restored_store_waits_for_a_node_that_cannot_tell_what_it_has_and_does_not_say_that_a_job_runs_there() {
     let mut world = paused(1, Millis(0));
     world.live.restored = true;

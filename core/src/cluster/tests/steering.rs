@@ -6,7 +6,7 @@ use crate::cluster::status::ServiceState;
 use crate::cluster::tests::agent::crash;
 use crate::cluster::trial::Steer;
 use crate::ids::{JobId, NodeId};
-use crate::report::{Health, NodeReport, ReplacementPhase, ReplacementReport, StrayReport};
+use crate::report::{Health, NodeReport, ReplacementPhase, ReplacementReport, StrayReport, trouble_with_container};
 use crate::spec::{CanaryStep, ServiceSpec, Strategy};
 use crate::time::Millis;
 use alloc::format;
@@ -533,6 +533,7 @@ fn what_goes_back_says_what_keeps_a_node_from_telling_what_it_has_and_does_not_w
                answer: no socket";
     assert!(world.why(WEB).iter().any(|said| said.ends_with(why)), "{:?}", world.why(WEB));
     // Its engine answers, and tells nothing of that one container.
+    told.troubles = vec![format!("{}: no such file", trouble_with_container(job))];
     told.strays = vec![StrayReport { job, slot: untold.id.clone() }];
     world.take_report(NodeId(2), session, told);
     world.agents.get_mut(&NodeId(2)).unwrap().connected = true;
