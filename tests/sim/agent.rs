@@ -165,8 +165,11 @@ impl World {
         if mute {
             self.broken(0, format!("node-{} waits and does not say why", home.machine));
         }
-        for _ in &plan.waits {
+        for (_, why) in &plan.waits {
             self.coverage.count("promise", "a wait had a reason");
+            if let lapstrake_core::node::reason::Reason::Stray { .. } = why {
+                self.coverage.count("wait", "stray");
+            }
         }
         if !self.execute(home, plan.actions) {
             return;

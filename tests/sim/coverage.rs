@@ -154,6 +154,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "machine joins again",
         ],
     ),
+    ("wait", &["leftover", "stray", "untold"]),
     (
         "promise",
         &[

@@ -17,6 +17,7 @@ use lapstrake_core::ids::{JobId, NodeId, ServiceId, SlotId};
 use lapstrake_core::liveness::LOST_AFTER;
 use lapstrake_core::node::ledger::{Job, Ledger, Manner};
 use lapstrake_core::node::seen::{Attempt, Now, Seen};
+use lapstrake_core::reason::Reason;
 use lapstrake_core::report::{Failure, JobPhase};
 use lapstrake_core::spec::{Strategy, WhenCutOff};
 use lapstrake_core::time::Tick;
@@ -406,6 +407,11 @@ impl World {
         for wait in &follow.waits {
             if wait.to_string().len() <= wait.what.len() + " waits: ".len() {
                 return self.broken(0, format!("{} waits and nobody knows why", wait.what));
+            }
+            match wait.reason {
+                Reason::Leftover { .. } => self.coverage.count("wait", "leftover"),
+                Reason::Untold { .. } => self.coverage.count("wait", "untold"),
+                _ => {}
             }
         }
         if unfinished && follow.waits.is_empty() && follow.asks.is_empty() {
