@@ -11,10 +11,10 @@
 //! if nothing had been. If it ends after `Released`, the old one looks at the door, `handover.sock`, where whoever serves
 //! answers (`at_the_door`): somebody does if the new one has had a successor itself, and nobody need come back then; the door is
 //! gone if who served last has ended in order; else that one died, and the old one accepts again, after a second look a moment
-//! later: a third one may have been about to put its door there. For the same reason one that has handed over ends only when its
-//! successor answers at the door. So of any number in a row each
-//! watches over the next one only, and the last one's death brings back the one before it that still lives. The sockets are
-//! never bound anew, so a connection that the kernel has completed waits in the same queue whoever takes it.
+//! later: a third one may have been about to put its door there. For the same reason one that has handed over does not end, unless
+//! it is told to, before somebody else answers at the door or has ended in order. So of any number in a row each watches over the
+//! next one only, and the last one's death brings back the one before it that still lives. The sockets are never bound anew, so a
+//! connection that the kernel has completed waits in the same queue whoever takes it.
 //!
 //! The new one's configuration may name further addresses, which it binds. One that it names no more, or one that cannot be
 //! bound because the old one has a socket that overlaps with it, ends the new one before anything has changed.
@@ -63,6 +63,8 @@ pub enum AtTheDoor {
     Dead,
     /// The door is gone: it has ended in order.
     Nobody,
+    /// This process cannot look, for want of a descriptor perhaps.
+    Unclear,
 }
 
 /// Looks who serves.
@@ -71,11 +73,15 @@ pub fn at_the_door(control_dir: &Path) -> AtTheDoor {
     let answers = UnixStream::connect(path_in(control_dir)).and_then(|stream| Ok(socket_peercred(stream)?));
     match answers {
         Ok(credentials) => AtTheDoor::Process(credentials.pid.as_raw_pid().unsigned_abs()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => AtTheDoor::Nobody,
-        Err(error) => {
-            tracing::debug!(%error, "nobody answers at the handover socket");
-            AtTheDoor::Dead
-        }
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => AtTheDoor::Nobody,
+            // Reset: it died while it was asked.
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => AtTheDoor::Dead,
+            _ => {
+                tracing::warn!(%error, "cannot look who serves");
+                AtTheDoor::Unclear
+            }
+        },
     }
 }
 

@@ -49,17 +49,16 @@ pub fn strip_request(headers: &mut HeaderMap) {
 }
 
 fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
-    let named: Vec<&str> = headers
+    let named = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .filter(|name| !is_hop_by_hop(name) && !name.eq_ignore_ascii_case("close"))
-        .collect();
-    let is_named = |name: &HeaderName| named.iter().any(|other| name.as_str().eq_ignore_ascii_case(other));
-    let ends_here = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || also(name) || is_named(name);
-    let names: Vec<HeaderName> = headers.keys().filter(ends_here).cloned().collect();
+        .filter(|name| !is_hop_by_hop(name))
+        .filter_map(|name| name.parse().ok());
+    let ends_here = headers.keys().filter(|name| is_hop_by_hop(name.as_str()) || also(name)).cloned();
+    let names: Vec<HeaderName> = named.chain(ends_here).collect();
     for name in names {
         headers.remove(name);
     }
@@ -81,7 +80,9 @@ mod tests {
             headers.append(header::CONNECTION, HeaderValue::from_static(value));
         }
         strip(&mut headers);
-        headers.keys().map(ToString::to_string).collect()
+        let mut left: Vec<String> = headers.keys().map(ToString::to_string).collect();
+        left.sort();
+        left
     }
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
             "forwarded-by",
             "x-real-ips",
         ];
-        assert_eq!(left(strip_request, &names, &[]), ["x-forwarded", "forwarded-by", "x-real-ips"]);
+        assert_eq!(left(strip_request, &names, &[]), ["forwarded-by", "x-forwarded", "x-real-ips"]);
         assert_eq!(left(strip_hop_by_hop, &names, &[]).len(), names.len());
     }
 }

@@ -21,7 +21,7 @@
 //!
 //! # Room for later
 //! TLS, names and node-to-node connections come next: `worker` is where a client's protocol is chosen, by its first bytes
-//! today and by ALPN then; `http1` and `http2` speak it over any stream; `asked` knows the client's scheme and address.
+//! today and by ALPN then; `http1` and `http2` speak it over any stream; `client` is told the scheme.
 #![forbid(unsafe_code)]
 
 mod access_log;
@@ -80,7 +80,7 @@ pub use tokio_util::sync::CancellationToken;
 use worker::{Phase, Shared};
 
 /// Between two looks at who answers at the door, for a process that has nothing else to do.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why the proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -259,7 +259,7 @@ impl Proxy {
         }
         match handover::at_the_door(&self.control_dir) {
             AtTheDoor::Process(pid) if pid != std::process::id() => pid,
-            AtTheDoor::Process(_) | AtTheDoor::Dead | AtTheDoor::Nobody => successor,
+            AtTheDoor::Process(_) | AtTheDoor::Dead | AtTheDoor::Nobody | AtTheDoor::Unclear => successor,
         }
     }
 
@@ -275,7 +275,7 @@ impl Proxy {
         let over = async {
             // Either is an end.
             let _ = tokio::time::timeout(self.grace, finished).await;
-            self.door_is_taken().await;
+            self.somebody_follows().await;
         };
         tokio::select! {
             _ = phase.wait_for(|phase| *phase == Phase::Serving) => false,
@@ -283,11 +283,16 @@ impl Proxy {
         }
     }
 
-    /// The successor takes connections a moment before it has the door. If this process ended between, the one before it would
-    /// find nobody at the door and accept again, beside the successor.
-    async fn door_is_taken(&self) {
-        while handover::at_the_door(&self.control_dir) == AtTheDoor::Process(std::process::id()) {
-            tokio::time::sleep(LOOK_EVERY).await;
+    /// The successor takes connections a moment before it has the door: if this process ended between, the one before it would
+    /// find nobody there and accept again, beside the successor. And where the successor has died, this process is about to come
+    /// back (`watch_over`).
+    async fn somebody_follows(&self) {
+        loop {
+            match handover::at_the_door(&self.control_dir) {
+                AtTheDoor::Process(pid) if pid != std::process::id() => return,
+                AtTheDoor::Nobody => return,
+                AtTheDoor::Process(_) | AtTheDoor::Dead | AtTheDoor::Unclear => tokio::time::sleep(LOOK_EVERY).await,
+            }
         }
     }
 

@@ -90,10 +90,8 @@ async fn serve(config: Config, announce: bool) -> anyhow::Result<()> {
         tokio::pin!(telling);
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = telling.as_mut() => {}
-                _ = reopen.recv() => proxy.reopen_log(),
+                // A handover first: whoever is told to end after it has happened ends as one that has been replaced.
+                biased;
                 // From here on the successor's words are those that systemd is to hear: what this process said of its own end
                 // or its own life would be taken for the unit's. It stays the main process until it has finished: a successor
                 // that dies before that ends itself and not the unit, and this process serves again.
@@ -117,6 +115,10 @@ async fn serve(config: Config, announce: bool) -> anyhow::Result<()> {
                     }
                     lapstrake_unit::status(&serving);
                 }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = reopen.recv() => proxy.reopen_log(),
+                () = telling.as_mut() => {}
             }
         }
     }

@@ -188,18 +188,29 @@ fn converse(
     Ok(true)
 }
 
+/// Looks until it is clear who serves, and twice where nobody seems to.
+fn who_serves(successor: u32, control_dir: &Path) -> AtTheDoor {
+    let mut seemed_dead = false;
+    loop {
+        match handover::at_the_door(control_dir) {
+            AtTheDoor::Unclear => {}
+            AtTheDoor::Dead if !seemed_dead => {
+                tracing::info!(successor, "nobody answers at the door; looking once more");
+                seemed_dead = true;
+            }
+            clear => return clear,
+        }
+        std::thread::sleep(DOOR_MAY_TAKE);
+    }
+}
+
 /// Waits for the end of the successor, and comes back if it is missed.
 fn watch_over(mut stream: UnixStream, pid: u32, control_dir: &Path, shared: &Shared) {
     // It says nothing more: what ends the connection is its own end. An error on it is no sign of life either.
     if let Err(error) = stream.set_read_timeout(None).and_then(|()| io::copy(&mut stream, &mut io::sink())) {
         tracing::debug!(pid, %error, "the successor is not heard any more");
     }
-    let mut serves = handover::at_the_door(control_dir);
-    if serves == AtTheDoor::Dead {
-        std::thread::sleep(DOOR_MAY_TAKE);
-        serves = handover::at_the_door(control_dir);
-    }
-    match serves {
+    match who_serves(pid, control_dir) {
         AtTheDoor::Process(other) if other != pid && other != std::process::id() => {
             tracing::info!(pid, other, "the successor is gone; its own serves on");
             // This process would not notice that one's death: let systemd look after it.
@@ -207,8 +218,8 @@ fn watch_over(mut stream: UnixStream, pid: u32, control_dir: &Path, shared: &Sha
         }
         AtTheDoor::Nobody => tracing::info!(pid, "the successor ended"),
         // A process that was told to end does not come back.
-        AtTheDoor::Process(_) | AtTheDoor::Dead if shared.stop.is_cancelled() => {}
-        AtTheDoor::Process(_) | AtTheDoor::Dead => {
+        _ if shared.stop.is_cancelled() => {}
+        AtTheDoor::Process(_) | AtTheDoor::Dead | AtTheDoor::Unclear => {
             tracing::error!(pid, "the successor is gone; accepting again");
             shared.enter(Phase::Serving);
         }

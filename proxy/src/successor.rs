@@ -108,7 +108,7 @@ impl Inheritance {
         let told = handover::send(&self.stream, &Progress::Accepting, &[]);
         match told.and_then(|()| handover::receive::<Reply>(&self.stream)) {
             Ok(Some((Reply::Released, _))) => tracing::info!("took over"),
-            other if matches!(handover::at_the_door(control_dir), AtTheDoor::Process(_)) => {
+            other if !matches!(handover::at_the_door(control_dir), AtTheDoor::Dead | AtTheDoor::Nobody) => {
                 let said = match other {
                     Ok(Some((reply, _))) => format!("said {reply:?}"),
                     Ok(None) => "ended the handover".to_owned(),

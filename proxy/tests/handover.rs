@@ -145,6 +145,25 @@ async fn the_old_proxy_accepts_again_when_the_new_one_dies_after_it_took_over() 
     assert_eq!(ended(&mut old).await, Some(0));
 }
 
+#[tokio::test]
+async fn an_old_proxy_that_has_nothing_left_to_do_comes_back_when_the_new_one_has_died() {
+    let job = Job::start(1).await;
+    let place = Place::new("");
+    place.write_table(&table(1, &[&job]));
+    let mut old = place.start();
+    place.until_said(SERVING, 1).await;
+    let (held, _) = socket(place.address).await;
+    let mut new = place.start();
+    place.until_said(SERVING, 2).await;
+    new.0.kill().unwrap();
+    ended(&mut new).await;
+    place.until_said("looking once more", 1).await;
+    drop(held);
+    place.until_said("accepting again", 1).await;
+    assert_eq!(Client::connect(place.address).await.get("/").await.1, "job 1");
+    assert!(old.0.try_wait().unwrap().is_none(), "{}", place.said());
+}
+
 /// Processes that followed one another, of which the first two have a client each.
 struct Three {
     place: Place,
@@ -319,7 +338,7 @@ async fn the_first_does_not_come_back_when_the_second_dies_a_moment_before_the_t
     let second = take_over(&place);
     drop(take_door(&place));
     drop(second);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    place.until_said("looking once more", 1).await;
     std::fs::rename(door_of_third, place.control_dir().join("handover.sock")).unwrap();
     place.until_said("its own serves on", 1).await;
     drop(with_first);
