@@ -179,15 +179,18 @@ fn plain_up_to(text: &str, longest: usize) -> String {
 }
 
 fn without_tokens(text: &str) -> String {
-    let begins = |text: &str| TOKENS.iter().filter_map(|beginning| text.find(beginning)).min();
+    const LONGEST: usize = OPEN_CHARS + SECRET_CHARS;
+    // By what both beginnings begin with, so that a long text is looked through once and not once for each token in it.
+    let is_token = |text: &str| TOKENS.iter().any(|beginning| text.starts_with(beginning));
+    let begins = |text: &str| text.match_indices("lap").map(|(at, _)| at).find(|at| is_token(&text[*at..]));
     let (mut said, mut rest) = (String::new(), text);
     while let Some(at) = begins(rest) {
         let (before, beginning_on) = rest.split_at(at);
         let (beginning, parts) = beginning_on.split_at(TOKENS[0].len());
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let near = parts.bytes().take(LONGEST + TOKENS[0].len()).take_while(is_part).count();
         // Where another one begins, this one was cut off: what follows is the other one's.
-        let end = begins(parts).unwrap_or(parts.len()).min(OPEN_CHARS + SECRET_CHARS);
-        let length = parts.bytes().take(end).take_while(is_part).count();
+        let length = begins(&parts[..near]).unwrap_or(near).min(LONGEST);
         said.push_str(before);
         // One that was cut off before its secret has none, and neither has another word that begins so.
         if length > OPEN_CHARS {

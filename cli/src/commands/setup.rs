@@ -153,7 +153,7 @@ async fn join(session: &mut Session, setup: &Setup, is_local: bool) -> Result<()
     if !is_local {
         words.push(format!("--controller={}", answer.address));
     }
-    step(session, format!("lapstrake-agent join TOKEN {}", words.join(" ")).trim_end());
+    step(session, format!("lapstrake-agent join - {}", words.join(" ")).trim_end());
     let mut agent = tokio::process::Command::new("lapstrake-agent");
     // Arguments can be read by everybody on the machine.
     let joined = match agent.args(["join", "-"]).args(&words).stdin(Stdio::piped()).spawn() {
