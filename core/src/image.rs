@@ -31,7 +31,7 @@ pub fn may_mean(image: &ImageSource, pinned: &str) -> bool {
 
 /// Whether an image may be another one tomorrow under the same reference.
 pub fn may_move(image: &ImageSource) -> bool {
-    image.pull == Pull::Local || !image.reference.contains('@')
+    !is_digest(image.reference.rsplit('@').next().unwrap_or_default())
 }
 
 fn is_digest(text: &str) -> bool {

@@ -97,7 +97,7 @@ impl World {
         (self.listens_since, self.controller_away_until) = (self.at, self.at);
         self.controller = Some(Controller {
             process,
-            live: Live::new(tick),
+            live: cluster.unheard(tick),
             ids: Ids::from_base(base),
             sessions: BTreeMap::new(),
             touched: cluster.all::<Service>().map(|service| service.id).collect(),

@@ -103,7 +103,7 @@ impl Writer {
         pulse: Pulse,
         metrics: Arc<Metrics>,
     ) -> Writer {
-        let mut live = Live::new(clock::tick());
+        let mut live = cluster.unheard(clock::tick());
         live.restored = store.is_restored();
         Writer {
             live,

@@ -7,18 +7,31 @@
 //!
 //! A node that came back without its ledger says nothing before its engine has told it what runs. It can only have something of a
 //! service that was there when it came. What it has without the controller's knowing was taken from it while it was silent, for
-//! `replace_after` at least; so it is waited for no longer than that either, after the time that an engine takes to come up.
+//! `replace_after` at least; so it is waited for no longer than that either, after the time that an engine takes to come up. The same
+//! is true of nodes that a controller has not heard yet since it started.
 
 use crate::cluster::live::Live;
 use crate::cluster::one_offs::TOLD_WITHIN;
 use crate::cluster::state::*;
 use crate::cluster::{Cluster, Context, Followup};
-use crate::ids::{NodeId, SlotId};
+use crate::ids::{NodeId, ServiceId, SlotId};
 use crate::reason::Reason;
 use crate::report::NodeReport;
-use crate::time::{Millis, earlier};
+use crate::spec::ServiceSpec;
+use crate::time::{Millis, Tick, earlier};
+use alloc::collections::BTreeSet;
 
 impl Cluster {
+    /// What a controller knows that has heard nobody since it started: of no machine that has been a node before, what runs there.
+    pub fn unheard(&self, started: Tick) -> Live {
+        let mut live = Live::new(started);
+        let services: BTreeSet<ServiceId> = self.services.keys().copied().collect();
+        for node in self.nodes.values().filter(|node| node.boot.is_some()) {
+            live.note_unclear(node.id, services.clone(), false, started);
+        }
+        live
+    }
+
     /// Whether what a slot that is being emptied has next may not be up beside what it had.
     pub(crate) fn next_is_alone(&self, slot: &Slot) -> bool {
         let service = self.get::<Service>(&slot.id.service);
@@ -49,15 +62,15 @@ impl Cluster {
         live: &Live,
         service: &Service,
         slot: &SlotId,
-        revision: &Revision,
+        next: &ServiceSpec,
         cx: &Context<'_>,
         follow: &mut Followup,
     ) -> bool {
-        if !revision.spec.deploy.is_alone() {
+        if !next.deploy.is_alone() {
             return false;
         }
         let home = self.get::<Slot>(slot).map(|slot| slot.node);
-        let replace_after = revision.spec.replace_after;
+        let replace_after = next.replace_after;
         let mut waits = false;
         for node in self.nodes_of(service.environment).filter(|node| Some(node.id) != home) {
             let pulse = live.pulse(node.id);

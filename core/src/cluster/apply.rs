@@ -161,7 +161,7 @@ impl Cluster {
         warnings.extend(self.warn_of_down_time(known, spec).map(|said| format!("{path}: {said}")));
         let release = self.release_before(known, spec, change);
         if release.is_none() {
-            warnings.extend(self.warn_of_release(spec, change).map(|said| format!("{path}: {said}")));
+            warnings.extend(self.warn_of_release(known, spec, change).map(|said| format!("{path}: {said}")));
         }
         if let Some(of) = environment.and_then(|id| self.get::<Environment>(&id)) {
             warnings.extend(self.warn_of_values(known, of, spec).into_iter().map(|said| format!("{path}: {said}")));
@@ -201,9 +201,11 @@ impl Cluster {
 
     /// What is active already and is applied once more brings another image if its tag has moved, which nobody knows before a node
     /// was asked.
-    fn warn_of_release(&self, spec: &ServiceSpec, change: Change) -> Option<String> {
+    fn warn_of_release(&self, known: Option<&Service>, spec: &ServiceSpec, change: Change) -> Option<String> {
         let asks = match change {
-            Change::Retry { .. } | Change::AtResume | Change::Replace { .. } => true,
+            Change::Retry { .. } | Change::Replace { .. } => true,
+            // The end of a pause deploys what is active once more only if there is another number of jobs.
+            Change::AtResume => known.and_then(|known| known.active).is_some_and(|active| active.scale != spec.scale),
             Change::None | Change::Create { .. } | Change::Scale { .. } => false,
         };
         let release = spec.deploy.release.as_ref().filter(|_| asks && may_move(&spec.image))?;

@@ -164,7 +164,7 @@ impl Cluster {
             if let Some(slot) = ending {
                 self.wait_for_slot(live, service, slot, cx, follow);
                 waits = true;
-            } else if self.waits_for_leftovers(live, service, id, revision, cx, follow) {
+            } else if self.waits_for_leftovers(live, service, id, &revision.spec, cx, follow) {
                 waits = true;
             } else {
                 missing.push(id);

@@ -138,6 +138,11 @@ impl Live {
         self.liveness(node, now) == Liveness::Ready && self.session(node).is_some()
     }
 
+    /// Whether a node has not been heard since the controller started, and may be yet.
+    pub(crate) fn is_awaited(&self, node: NodeId, now: Tick) -> bool {
+        self.report(node).is_none() && self.liveness(node, now) != Liveness::Lost
+    }
+
     /// A node's signs of life.
     pub fn pulse(&self, node: NodeId) -> Pulse {
         self.nodes.get(&node).map_or(Pulse::unheard(self.started), |live| live.pulse)

@@ -59,7 +59,7 @@ impl Cluster {
         cx: &Context<'_>,
         follow: &mut Followup,
     ) -> bool {
-        if self.waits_for_leftovers(live, service, &slot.id, revision, cx, follow) {
+        if self.waits_for_leftovers(live, service, &slot.id, &revision.spec, cx, follow) {
             return false;
         }
         let candidates = self.candidates(live, service, Some(revision), cx);

@@ -181,9 +181,8 @@ impl Cluster {
         ending.for_each(|slot| self.wait_for_slot(live, service, slot, cx, follow));
         let mut left: Vec<SlotId> = slots.iter().filter(|id| self.get::<Slot>(id).is_none()).cloned().collect();
         // What is to be alone in the slot next comes in the place of what stands in, and asks nobody any more.
-        let next = deployment.revision.filter(|_| deployment.phase != DeploymentPhase::Reverting);
-        if let Some(next) = next.and_then(|next| self.get::<Revision>(&(service.id, next))) {
-            left.retain(|id| !self.waits_for_leftovers(live, service, id, next, cx, follow));
+        if deployment.phase != DeploymentPhase::Reverting {
+            left.retain(|id| !self.waits_for_leftovers(live, service, id, &deployment.spec, cx, follow));
         }
         let fill =
             Fill { wanted: &left, revision: &revision, job: &mut |cx| fresh_active_job(&active, cx), all: false };
@@ -268,7 +267,7 @@ impl Cluster {
             return true;
         };
         let Some(revision) = self.get::<Revision>(&(service.id, job.revision)).cloned() else { return false };
-        if self.waits_for_leftovers(live, service, &slot.id, &revision, cx, follow) {
+        if self.waits_for_leftovers(live, service, &slot.id, &revision.spec, cx, follow) {
             return false;
         }
         let mut candidates = self.candidates(live, service, Some(&revision), cx);
@@ -398,8 +397,10 @@ impl Cluster {
     fn is_wanted(&self, service: &Service, slot: &SlotId) -> bool {
         let runs = !service.deleting && service.wanted.pause().is_none();
         let deployed = self.unfinished(service).filter(|it| it.phase != DeploymentPhase::Reverting);
-        let wanted = || deployed.map_or_else(|| self.slots_to_keep(service), |it| wanted(service, it));
-        runs && wanted().contains(slot)
+        // What is active keeps its slots until a deployment has places for its own.
+        let keeps = deployed.is_none_or(|it| it.phase < DeploymentPhase::Rolling);
+        let is_kept = || keeps && self.slots_to_keep(service).contains(slot);
+        runs && (is_kept() || deployed.is_some_and(|it| wanted(service, it).contains(slot)))
     }
 
     /// Whether a node's newest picture is of a set that already said what the slot shall have.

@@ -316,3 +316,32 @@ fn a_slot_that_waits_for_what_another_node_has_of_it_does_not_hold_up_the_others
     assert_eq!(world.running(), ["node-1: web.2=r1"]);
     assert!(says(&world, "web.1 waits: node-2 has not yet said that nothing of it runs"), "{:?}", world.why(WEB));
 }
+
+#[test]
+fn a_restarted_controller_waits_for_a_node_that_it_has_not_heard_yet() {
+    let mut world = paused(1, Millis::secs(60));
+    world.agents.get_mut(&TWO).unwrap().connected = false;
+    world.restart_controller();
+    resume(&mut world);
+    assert_eq!(world.running(), [""; 0], "who knows what runs on node-2?");
+    assert!(says(&world, "node-2"), "{:?}", world.why(WEB));
+    world.connect(2);
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r1"], "{:?}", world.why(WEB));
+}
+
+#[test]
+fn a_slot_does_not_leave_a_node_that_had_its_job_and_cannot_tell_whether_it_ended() {
+    let mut world = on_node_2(Strategy::Recreate);
+    world.agents.get_mut(&TWO).unwrap().engine_down = true;
+    world.apply("production", &bound_to("a", Strategy::Recreate));
+    world.settle();
+    world.lose_ledger(2);
+    world.wait(Millis(600_000));
+    assert!(!world.running().iter().any(|job| job.starts_with("node-1")), "{:?}", world.running());
+    assert!(says(&world, "node-2 has not yet said that nothing of it runs there any more"), "{:?}", world.why(WEB));
+    let agent = world.agents.get_mut(&TWO).unwrap();
+    agent.engine_down = false;
+    world.settle();
+    assert_eq!(world.running(), ["node-1: web.1=r2"], "{:?}", world.why(WEB));
+}

@@ -297,7 +297,7 @@ impl World {
         let newest = self.numbers.values().max().copied().unwrap_or(0);
         self.cluster.number(self.numbers.clone(), newest);
         self.before = self.cluster.clone();
-        self.live = Live::new(self.tick);
+        self.live = self.cluster.unheard(self.tick);
         (self.asks, self.wakes) = (vec![], BTreeMap::new());
         self.queue = self.cluster.all::<Service>().map(|service| service.id).collect();
         self.pass_time();
