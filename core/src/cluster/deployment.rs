@@ -145,8 +145,8 @@ impl Cluster {
         self.enter(service, deployment.number, DeploymentPhase::Rolling, cx)
     }
 
-    /// Finds a node for each slot without a job that has not to wait for what the last one has left: for all of those or for none.
-    /// False if nothing came of it.
+    /// Finds a node for each slot without a job that has not to wait for what the last one has left: for all of those or for none, and
+    /// for none if `all` is asked for and any slot has to wait. False if something was missing and nothing came of it.
     pub(crate) fn fill(
         &mut self,
         live: &Live,
