@@ -345,3 +345,28 @@ fn a_slot_does_not_leave_a_node_that_had_its_job_and_cannot_tell_whether_it_ende
     world.settle();
     assert_eq!(world.running(), ["node-1: web.1=r2"], "{:?}", world.why(WEB));
 }
+
+#[test]
+fn what_stands_in_for_a_slot_to_be_alone_does_not_start_beside_what_a_node_says_that_it_has_of_it() {
+    // What runs may have two jobs up, and what is on its way may not.
+    let mut world = on_node_2(Strategy::Rolling);
+    world.apply("production", &bound_to("a", Strategy::Recreate));
+    let id = slot(&world);
+    while world.cluster.get::<Slot>(&id).is_some() {
+        assert!(world.turn(), "{:?}", world.why(WEB));
+    }
+    let [(name, mut spec)] = bound_to("a", Strategy::Recreate);
+    spec.image.reference = "hello:2".into();
+    world.apply("production", &[(name, spec)]);
+    let mut told = world.agents[&ONE].report();
+    told.strays = vec![StrayReport { job: JobId(7), slot: id.clone() }];
+    world.take_report(ONE, world.agents[&ONE].session, told);
+    world.look(id.service);
+    world.lose_questions();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Resolving, "nobody knows its revision yet");
+    assert_eq!(world.cluster.get::<Slot>(&id), None);
+    assert!(says(&world, "web.1 waits: node-1 has not yet said that nothing of it runs"), "{:?}", world.why(WEB));
+    world.report(ONE);
+    world.look(id.service);
+    assert_eq!(world.cluster.get::<Slot>(&id).map(|slot| slot.node), Some(TWO), "what is active stands in");
+}

@@ -1,12 +1,12 @@
 //! Release commands: once, before anything else, and fatal for the deployment when they fail.
 
-use crate::cluster::command::Command;
+use crate::cluster::command::{Change, Command, Which};
 use crate::cluster::standing::StandingCommand;
 use crate::cluster::state::*;
 use crate::cluster::tests::world::*;
 use crate::cluster::trial::Steer;
 use crate::ids::NodeId;
-use crate::spec::{ReleaseCommand, ServiceSpec};
+use crate::spec::{ImageSource, Pull, ReleaseCommand, ServiceSpec};
 use crate::time::Millis;
 use alloc::string::String;
 use alloc::vec;
@@ -142,6 +142,50 @@ fn a_plan_says_that_a_release_command_runs_if_the_tag_of_what_is_active_means_an
 }
 
 #[test]
+fn a_plan_says_of_an_image_that_is_always_the_same_one_that_no_release_command_runs() {
+    let warned = |image: ImageSource| {
+        let mut world = World::with_nodes(1);
+        world.images.insert("hello@sha256:1".into(), Ok("hello@sha256:1".into()));
+        let agent = world.agents.get_mut(&NodeId(1)).unwrap();
+        agent.images_here.extend(["sha256:aa", "mine:1"].map(|name| (name.into(), "sha256:aa".into())));
+        let spec = |command| ServiceSpec { image: image.clone(), ..releasing("", command) };
+        for command in ["ok", "fail"] {
+            world.apply("production", &[("web", spec(command))]);
+            world.settle();
+        }
+        assert_eq!(phase(&world), DeploymentPhase::Failed);
+        let file = file("production", &[("web", spec("ok"))]);
+        world.cluster.plan(&ada(), &file, world.wall()).unwrap()[0].warnings.len()
+    };
+    let (registry, local) = (Pull::Registry, Pull::Local);
+    let of = |reference: &str, pull| ImageSource { reference: reference.into(), pull };
+    let named_by_tag = [of("hello:1", registry), of("mine:1", local)].map(warned);
+    let named_by_digest = [of("hello@sha256:1", registry), of("sha256:aa", local)].map(warned);
+    assert_eq!((named_by_tag, named_by_digest), ([1, 1], [0, 0]));
+}
+
+#[test]
+fn a_plan_of_a_paused_service_warns_of_a_release_command_only_where_its_end_deploys() {
+    for (scale, runs) in [(2, 0), (3, 1)] {
+        let mut world = deployed(1, "ok");
+        world.apply("production", &[("web", releasing("hello:2", "fail"))]);
+        world.settle();
+        let which = || Which::Service(service());
+        world.run(Command::Pause { which: which(), reason: None }).unwrap();
+        world.settle();
+        world.images.insert("hello:1".into(), Ok("hello@sha256:7".into()));
+        let before = starts(&world);
+        let applied = world.apply("production", &[("web", ServiceSpec { scale, ..releasing("hello:1", "ok") })]);
+        assert_eq!((applied[0].change, applied[0].release.as_ref()), (Change::AtResume, None));
+        let of_release = applied[0].warnings.iter().filter(|warning| warning.contains("release command"));
+        assert_eq!(of_release.count(), runs, "{:?}", applied[0].warnings);
+        world.run(Command::Resume { which: which() }).unwrap();
+        world.settle();
+        assert_eq!((world.running().len(), starts(&world) - before), (scale as usize, runs as u32));
+    }
+}
+
+#[test]
 fn a_release_command_that_fails_leaves_the_old_jobs_untouched_and_says_why() {
     let mut world = deployed(2, "ok");
     let before = world.running();
@@ -228,7 +272,7 @@ fn a_pause_ends_the_release_command_and_a_resume_runs_it_for_what_was_applied() 
     let mut world = deployed(1, "ok");
     world.apply("production", &[("web", releasing("hello:2", "hang"))]);
     until_released(&mut world);
-    let which = || crate::cluster::command::Which::Service(service());
+    let which = || Which::Service(service());
     world.run(Command::Pause { which: which(), reason: None }).unwrap();
     world.settle();
     assert!(world.running().is_empty() && world.cluster.all::<OneOff>().all(|one| !one.is_under_way()));
@@ -367,7 +411,7 @@ fn an_apply_that_only_changes_the_number_of_jobs_runs_no_release_command_again()
 #[test]
 fn a_change_of_scale_runs_no_release_command_of_a_redeploy_that_a_pause_has_ended() {
     let mut world = deployed(1, "ok");
-    let which = || crate::cluster::command::Which::Service(service());
+    let which = || Which::Service(service());
     world.run(Command::Redeploy { service: service() }).unwrap();
     world.run(Command::Pause { which: which(), reason: None }).unwrap();
     world.settle();

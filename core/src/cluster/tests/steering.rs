@@ -512,6 +512,25 @@ fn what_goes_back_waits_until_a_node_without_a_ledger_has_said_what_it_has() {
 }
 
 #[test]
+fn what_goes_back_waits_for_a_node_that_a_restarted_controller_has_not_heard_yet() {
+    let mut world = showing();
+    let shown: Vec<Slot> = world.cluster.slots_on(NodeId(2)).cloned().collect();
+    world.cut(2);
+    world.restart_controller();
+    steer(&mut world, Steer::Cancel).unwrap();
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Reverting);
+    for slot in &shown {
+        let now = world.cluster.get::<Slot>(&slot.id).unwrap();
+        assert_eq!(now.job, slot.job, "it may have lost its ledger, and run what it had");
+    }
+    world.connect(2);
+    world.settle();
+    assert_eq!(world.last_deployment(WEB).phase, DeploymentPhase::Cancelled);
+    assert_eq!(world.running(), ALL_OLD);
+}
+
+#[test]
 fn what_goes_back_says_what_keeps_a_node_from_telling_what_it_has_and_does_not_wait_for_one_container_only() {
     let mut world = showing();
     let untold = world.cluster.slots_on(NodeId(2)).next().unwrap().clone();

@@ -283,6 +283,24 @@ fn of_a_lost_node_whose_slot_is_not_wanted_any_more_it_is_not_said_that_its_jobs
 }
 
 #[test]
+fn a_job_that_a_deployment_will_end_still_starts_elsewhere_while_that_deployment_has_no_place() {
+    let mut world = World::with_zones();
+    let replace_after = Millis::secs(60);
+    world.apply("production", &[("web", ServiceSpec { replace_after, ..web("hello:1", 2) })]);
+    world.settle();
+    world.apply("production", &[("web", ServiceSpec { replace_after, ..bound_to(&["zone == c"], "hello:2", 1) })]);
+    world.settle();
+    assert_eq!(world.last_deployment("shop/production/web").phase, DeploymentPhase::Placing);
+    world.cut(2);
+    world.wait(Millis::secs(10));
+    let why = world.why("shop/production/web");
+    let moves = "web.2 waits: node-2 has been silent for 7 s; unless it comes back, its jobs start elsewhere in 60 s";
+    assert!(why.iter().any(|said| said.ends_with(moves)), "{why:?}");
+    world.wait(Millis::secs(60));
+    assert_eq!(world.cluster.slots_on(NodeId(1)).count(), 2, "and so they do");
+}
+
+#[test]
 fn wrong_labels_are_refused_all_at_once_and_none_is_set() {
     let mut world = World::with_nodes(1);
     let command = label(
