@@ -42,10 +42,20 @@ pub struct AssignmentSet {
     pub assignments: Vec<Assignment>,
     /// The values that these assignments name, each once.
     pub values: BTreeMap<ValueId, GivenValue>,
-    /// The images that stay on the node besides those of the assignments, by `BoundImage::pinned`: of the revisions that its
-    /// services may go back to. None from a controller that does not say it; then every image stays.
+    /// The images that stay on the node besides those of the assignments. None from a controller that does not say it; then every
+    /// image stays.
     #[serde(default)]
-    pub kept_images: Option<BTreeSet<String>>,
+    pub kept_images: Option<KeptImages>,
+}
+
+/// Images that stay on a node, by `BoundImage::pinned`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeptImages {
+    /// Of the revisions that its services may go back to.
+    pub all: BTreeSet<String>,
+    /// Those of them that are active: a paused service resumes with it, and a deployment that fails goes back to it. None from a
+    /// controller that does not say which they are.
+    pub active: BTreeSet<String>,
 }
 
 /// One slot and the job that shall fill it.

@@ -3,7 +3,7 @@
 use super::field::{self, Malformed, Why, id_bytes, list, required, rising};
 use crate::{limits, v1};
 use lapstrake_core::assignment::{
-    Assignment, AssignmentSet, BoundImage, Generation, Once, RunSpec, ServicePath, Traffic,
+    Assignment, AssignmentSet, BoundImage, Generation, KeptImages, Once, RunSpec, ServicePath, Traffic,
 };
 use lapstrake_core::ids::{ApplicationId, DeploymentId, EnvironmentId, EpochId, JobId, ServiceId, SlotId, ValueId};
 use lapstrake_core::time::Millis;
@@ -31,7 +31,10 @@ impl From<AssignmentSet> for v1::AssignmentSet {
             stop_absent: core.stop_absent,
             assignments: core.assignments.into_iter().map(Into::into).collect(),
             values: core.values.into_iter().map(Into::into).collect(),
-            kept_images: core.kept_images.map(|kept| v1::KeptImages { digests: kept.into_iter().collect() }),
+            kept_images: core.kept_images.map(|kept| v1::KeptImages {
+                digests: kept.all.into_iter().collect(),
+                active_digests: kept.active.into_iter().collect(),
+            }),
         }
     }
 }
@@ -48,16 +51,25 @@ impl TryFrom<v1::AssignmentSet> for AssignmentSet {
             stop_absent: wire.stop_absent,
             assignments,
             values: values.into_iter().collect(),
-            kept_images: wire.kept_images.map(|kept| kept_images(kept.digests)).transpose()?,
+            kept_images: wire.kept_images.map(TryInto::try_into).transpose()?,
         })
     }
 }
 
-fn kept_images(wire: Vec<String>) -> Result<BTreeSet<String>, Malformed> {
-    const FIELD: &str = "kept_images.digests";
-    field::length(FIELD, wire.len(), limits::KEPT_IMAGES)?;
-    rising(FIELD, &wire, String::clone)?;
-    wire.into_iter().map(|pinned| field::reference(FIELD, pinned)).collect()
+impl TryFrom<v1::KeptImages> for KeptImages {
+    type Error = Malformed;
+    fn try_from(wire: v1::KeptImages) -> Result<Self, Malformed> {
+        Ok(KeptImages {
+            all: names("kept_images.digests", wire.digests)?,
+            active: names("kept_images.active_digests", wire.active_digests)?,
+        })
+    }
+}
+
+fn names(field: &'static str, wire: Vec<String>) -> Result<BTreeSet<String>, Malformed> {
+    field::length(field, wire.len(), limits::KEPT_IMAGES)?;
+    rising(field, &wire, String::clone)?;
+    wire.into_iter().map(|pinned| field::reference(field, pinned)).collect()
 }
 
 impl From<Assignment> for v1::Assignment {

@@ -5,7 +5,7 @@ use lapstrake::convert::{
     ReturnWish, SignalKind, ToJob, TunnelEnd, TunnelEndReason,
 };
 use lapstrake_core::assignment::{
-    Assignment, AssignmentSet, BoundImage, Generation, Once, RunSpec, ServicePath, Traffic,
+    Assignment, AssignmentSet, BoundImage, Generation, KeptImages, Once, RunSpec, ServicePath, Traffic,
 };
 use lapstrake_core::ids::{
     ApplicationId, BootId, ClusterId, DeploymentId, EnvironmentId, EpochId, JobId, NodeId, RequestId, ServiceId,
@@ -216,7 +216,8 @@ pub fn assignment_set() -> impl Strategy<Value = AssignmentSet> {
     let once = of(once.prop_map(|(timeout, start_timeout, stop)| Once { timeout, start_timeout, stop }));
     let places = btree_map(slot(), (any::<[u128; 2]>(), run(), traffic, once), 0..4);
     let values = btree_map(any::<u128>().prop_map(ValueId), given_value(), 0..4);
-    let kept = of(btree_set(reference(), 0..4));
+    let kept = (btree_set(reference(), 0..4), btree_set(reference(), 0..4));
+    let kept = of(kept.prop_map(|(all, active)| KeptImages { all, active }));
     (generation(), any::<bool>(), places, values, kept).prop_map(
         |(generation, stop_absent, places, values, kept_images)| {
             let assignments = places.into_iter().map(|(slot, ([job, deployment], run, traffic, once))| Assignment {

@@ -1,25 +1,24 @@
 //! What follows from the records for one node.
 
-use crate::assignment::{Assignment, AssignmentSet, Generation, RunSpec};
+use crate::assignment::{Assignment, AssignmentSet, Generation, KeptImages, RunSpec};
 use crate::cluster::Cluster;
 use crate::cluster::state::*;
 use crate::ids::{NodeId, ValueId};
 use crate::message::Elsewhere;
 use crate::values::{Bound, GivenValue};
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// What a node was sent last in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     number: u64,
-    kept_images: BTreeSet<String>,
+    kept_images: KeptImages,
 }
 
 impl Cluster {
     /// The node's set, if it is another one than was sent last in its session. What it keeps may change while its number does
-    /// not: a service or a revision is gone, and none of the node's slots is another one. The agent takes that in all the same.
+    /// not: a service or a revision is gone, or another one is active, and none of the node's slots is another one. The agent takes that in all the same.
     pub fn newer_set(&self, node: NodeId, stop_absent: bool, sent: &mut Option<Sent>) -> Option<AssignmentSet> {
         let number = self.get::<Node>(&node)?.generation;
         let kept_images = self.kept_images(node);

@@ -1,11 +1,11 @@
 //! The images that stay on a node, so that the services there can go back without a registry.
 
+use crate::assignment::KeptImages;
 use crate::assignment::bytes::{KEPT_IMAGES_BYTES, of_kept_image};
 use crate::cluster::Cluster;
 use crate::cluster::state::*;
 use crate::ids::NodeId;
 use alloc::collections::BTreeSet;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Cluster {
@@ -13,26 +13,34 @@ impl Cluster {
     /// will have it again. Those that are the node's own are named by their ids: one of them may be what an agent has brought under
     /// another name.
     ///
-    /// Where their names would be too long for the set, those of the newest revisions are kept.
-    pub(crate) fn kept_images(&self, node: NodeId) -> BTreeSet<String> {
+    /// Where their names would be too long for the set, those of the active and then of the newest revisions are kept.
+    pub(crate) fn kept_images(&self, node: NodeId) -> KeptImages {
         let placed = self.slots_on(node).map(|slot| slot.id.service);
         let paused = self.all::<Service>().filter(|it| it.wanted.homes().iter().any(|(_, home)| *home == node));
         let services: BTreeSet<_> = placed.chain(paused.map(|service| service.id)).collect();
         let services = services.into_iter().filter_map(|id| self.get::<Service>(&id));
         let revisions = services.flat_map(|service| {
-            self.revisions_of(service.id).map(|it| (service.last_revision.saturating_sub(it.number), it))
+            let active = service.active.map(|active| active.revision);
+            let age = move |number| match active {
+                Some(active) if active == number => None,
+                Some(_) | None => Some(service.last_revision.saturating_sub(number)),
+            };
+            self.revisions_of(service.id).map(move |it| (age(it.number), it.image.pinned()))
         });
-        let mut by_age: Vec<(u32, &str)> = revisions.map(|(age, revision)| (age, revision.image.pinned())).collect();
+        // What is active comes before all ages.
+        let mut by_age: Vec<(Option<u32>, &str)> = revisions.collect();
         by_age.sort_unstable();
         let mut left = KEPT_IMAGES_BYTES;
-        let mut kept = BTreeSet::new();
-        for (_, pinned) in by_age {
-            if kept.contains(pinned) {
+        let mut kept = KeptImages::default();
+        for (age, pinned) in by_age {
+            if kept.all.contains(pinned) {
                 continue;
             }
-            let Some(rest) = left.checked_sub(of_kept_image(pinned)) else { break };
+            let named = if age.is_none() { 2 } else { 1 };
+            let Some(rest) = left.checked_sub(named * of_kept_image(pinned)) else { break };
             left = rest;
-            kept.insert(String::from(pinned));
+            kept.all.insert(pinned.into());
+            kept.active.extend(age.is_none().then(|| pinned.into()));
         }
         kept
     }

@@ -1,6 +1,6 @@
 //! A newer word of the controller comes into the ledger.
 
-use crate::assignment::AssignmentSet;
+use crate::assignment::{AssignmentSet, KeptImages};
 use crate::ids::{BootId, ClusterId, NodeId, ValueId};
 use crate::message::Elsewhere;
 use crate::node::ledger::{LEDGER_FORMAT, Ledger, NotAccepted, Replacement};
@@ -26,6 +26,7 @@ impl Ledger {
             current: BTreeMap::new(),
             values: BTreeMap::new(),
             kept_images: None,
+            active_images: BTreeSet::new(),
             brought: BTreeMap::new(),
             replacements: BTreeMap::new(),
             subnets: BTreeMap::new(),
@@ -54,7 +55,7 @@ impl Ledger {
         }
         self.generation = Some(set.generation);
         self.stop_absent = set.stop_absent;
-        self.kept_images = set.kept_images;
+        (self.kept_images, self.active_images) = kept_and_active(set.kept_images);
         self.take_values(set.values);
         // A job that waited is given something else: what it needs for that counts from now.
         for one in &set.assignments {
@@ -76,10 +77,11 @@ impl Ledger {
     }
 
     /// Takes in what the same set keeps. Says whether that is something else than before.
-    fn take_kept_images(&mut self, kept: Option<BTreeSet<String>>) -> bool {
-        let changed = kept.is_some() && self.kept_images != kept;
+    fn take_kept_images(&mut self, said: Option<KeptImages>) -> bool {
+        let (kept, active) = kept_and_active(said);
+        let changed = kept.is_some() && (self.kept_images != kept || self.active_images != active);
         if changed {
-            self.kept_images = kept;
+            (self.kept_images, self.active_images) = (kept, active);
         }
         changed
     }
@@ -123,4 +125,9 @@ impl Ledger {
         self.elsewhere = elsewhere;
         changed
     }
+}
+
+/// What a set says of images, as the ledger holds it.
+fn kept_and_active(said: Option<KeptImages>) -> (Option<BTreeSet<String>>, BTreeSet<String>) {
+    said.map_or((None, BTreeSet::new()), |kept| (Some(kept.all), kept.active))
 }

@@ -4,7 +4,8 @@
 //! that was there before, that somebody has tagged or that any container uses is not ours to judge. What a later
 //! deployment may go back to (`Ledger::kept_images`) stays, so that a rollback needs no registry where the revision has run. A disk
 //! above its critical mark keeps the node from every new job, which is worse than a rollback that asks a registry: where nothing
-//! else can go, the oldest of those goes then, one for each look at the disk.
+//! else can go, the oldest of those goes then, one for each look at the disk. Not one that is active (`Ledger::active_images`), which
+//! a paused service or a deployment that fails goes on with.
 
 use crate::assignment::BoundImage;
 use crate::node::disk::Fullness;
@@ -183,13 +184,15 @@ fn needed_by_jobs(ledger: &Ledger) -> BTreeSet<&str> {
 }
 
 /// The images that stay for rollbacks alone and that a registry has. None where nobody has said what is kept: everything stays
-/// there, for another reason. One that is kept by its id is the node's own, and nobody would have it again.
+/// there, for another reason. One that is kept by its id is the node's own, and nobody would have it again. What is active does not
+/// stay for rollbacks alone.
 fn spare(ledger: &Ledger) -> impl Iterator<Item = (&String, &Brought)> {
     let kept = needed(ledger).and(ledger.kept_images.as_ref());
-    let by_jobs = needed_by_jobs(ledger);
+    let mut in_use = needed_by_jobs(ledger);
+    in_use.extend(ledger.active_images.iter().map(|pinned| digest(pinned)));
     let is_spare = move |(pinned, one): &(&String, &Brought)| {
         let has_a_registry = kept.is_some_and(|kept| !kept.contains(&one.id));
-        has_a_registry && one.unneeded_since.is_none() && !names(&by_jobs, pinned, one)
+        has_a_registry && one.unneeded_since.is_none() && !names(&in_use, pinned, one)
     };
     ledger.brought.iter().filter(is_spare)
 }
@@ -290,7 +293,9 @@ fn held_back(seen: &Seen, one: &Brought, is_ours: impl Fn(&String) -> bool) -> O
 /// Those that may be given up though a rollback may want them: none while the disk has room, and none that would stay anyway.
 fn can_be_given_up<'a>(ledger: &'a Ledger, seen: &Seen) -> Vec<(&'a String, &'a Brought)> {
     let spare: Vec<_> = if is_critical(seen) { spare(ledger).collect() } else { Vec::new() };
-    let is_ours = |name: &String| spare.iter().any(|(_, one)| one.name == *name);
+    // Neither another one of them nor garbage of ours is anybody's claim.
+    let garbage = || ledger.brought.values().filter(|one| one.unneeded_since.is_some());
+    let is_ours = |name: &String| spare.iter().map(|(_, one)| *one).chain(garbage()).any(|one| one.name == *name);
     spare.iter().copied().filter(|(_, one)| held_back(seen, one, is_ours).is_none()).collect()
 }
 

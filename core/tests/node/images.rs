@@ -1,13 +1,16 @@
 //! What becomes of the images that the agent brought, as sentences about the product.
 
 use crate::world::*;
+use lapstrake_core::assignment::{AssignmentSet, KeptImages};
 use lapstrake_core::node::action::Action;
 use lapstrake_core::node::disk::{Disk, Fullness};
+use lapstrake_core::node::images::Brought;
+use lapstrake_core::node::ledger::NotAccepted;
 use lapstrake_core::node::plan;
 use lapstrake_core::node::seen::{Image, Seen};
 use lapstrake_core::report::ReplacementPhase as Phase;
 use lapstrake_core::time::{Millis, Tick};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A slot whose job 1 (`good`) was replaced by job 2 (`stubborn`).
 fn replaced() -> World {
@@ -23,8 +26,8 @@ fn replace(world: &mut World) {
     world.until("job 2 runs alone", |world| world.phase(&slot(1, 1)) == Some(Phase::Done) && !world.is_up(1));
 }
 
-fn kept(names: &[&str]) -> Option<BTreeSet<String>> {
-    Some(names.iter().map(|name| (*name).to_owned()).collect())
+fn kept(names: &[&str]) -> Option<KeptImages> {
+    Some(KeptImages { all: names.iter().map(|name| (*name).to_owned()).collect(), active: BTreeSet::new() })
 }
 
 fn held(world: &World) -> Vec<&str> {
@@ -214,6 +217,56 @@ fn above_the_critical_mark_images_that_stay_for_rollbacks_go_the_oldest_first_on
     world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good)]);
     world.pass(10_000);
     assert!(world.routed().is_empty(), "the way back waits for the registry");
+}
+
+#[test]
+fn above_the_critical_mark_what_is_active_stays_though_no_job_here_runs_it_and_a_paused_service_resumes_without_a_registry()
+ {
+    let mut world = with_a_past(&["good", "stubborn"]);
+    // The same set says it, as when a deployment has completed on another node.
+    let said = KeptImages { active: BTreeSet::from(["good".into()]), ..kept(&["good", "stubborn"]).unwrap() };
+    let set = AssignmentSet {
+        generation: world.ledger.generation.unwrap(),
+        stop_absent: true,
+        assignments: Vec::new(),
+        values: BTreeMap::new(),
+        kept_images: Some(said.clone()),
+    };
+    assert_eq!(world.ledger.accept(set.clone(), world.instant()), Ok(()));
+    assert_eq!(world.ledger.accept(set, world.instant()), Err(NotAccepted::Older), "it has it");
+    for _look in 0..3 {
+        fill(&mut world, Fullness::Critical);
+        world.pass(60_000);
+    }
+    assert_eq!(held(&world), ["good"], "the older one, and the one that is active");
+    assert!(!is_told(&world, "rollback"), "nothing is left to be given up");
+    fill(&mut world, Fullness::Roomy);
+    world.registry_is_up = false;
+    world.kept_images = Some(said);
+    world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good)]);
+    world.until("it is resumed", |world| world.routed() == [3]);
+}
+
+#[test]
+fn above_the_critical_mark_a_second_name_of_ours_that_nothing_needs_keeps_no_image() {
+    let mut world = with_a_past(&["good"]);
+    let good = world.ledger.brought["good"].clone();
+    world.images.insert("good".into(), Some("mirror/good".into()));
+    let second = Brought { name: "mirror/good".into(), unneeded_since: Some(Tick(world.now)), ..good };
+    world.ledger.brought.insert("mirror/good".into(), second);
+    world.pass(200);
+    let next = |world: &World| {
+        let plan = plan(&world.ledger, &world.seen, &world.config, world.instant());
+        plan.actions.into_iter().find_map(|action| match action {
+            Action::RemoveImage { pinned, .. } => Some(pinned),
+            _ => None,
+        })
+    };
+    world.ledger.brought.remove("stubborn");
+    fill(&mut world, Fullness::High);
+    assert_eq!(next(&world), None, "the other name stays for a rollback");
+    fill(&mut world, Fullness::Critical);
+    assert_eq!(next(&world).as_deref(), Some("good"));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //! The world carries out what the agent plans, at once, and after every step asks for the invariants of `check::node`
 //! and for promises that only an onlooker can judge: the times between a switch, a stop signal and a kill.
 
-use lapstrake_core::assignment::{Assignment, AssignmentSet, BoundImage, Generation, RunSpec, ServicePath, Traffic};
+use lapstrake_core::assignment::{
+    Assignment, AssignmentSet, BoundImage, Generation, KeptImages, RunSpec, ServicePath, Traffic,
+};
 use lapstrake_core::check::node::{check_ledger, check_plan, check_settled};
 use lapstrake_core::ids::*;
 use lapstrake_core::node::action::{Action, Plan, Subnet};
@@ -108,7 +110,7 @@ pub struct World {
     pub disk_is_full: bool,
     pub set_number: u64,
     /// What the controller keeps besides what is wanted.
-    pub kept_images: Option<BTreeSet<String>>,
+    pub kept_images: Option<KeptImages>,
     /// What was done, for stories.
     pub done: Vec<(u64, &'static str, Option<JobId>)>,
     pub last_plan: Option<Plan>,
@@ -236,7 +238,7 @@ impl World {
             unlabelled: BTreeSet::new(),
             disk_is_full: false,
             set_number: 0,
-            kept_images: Some(BTreeSet::new()),
+            kept_images: Some(KeptImages::default()),
             done: Vec::new(),
             last_plan: None,
             file: None,

@@ -1,19 +1,22 @@
 //! What nodes keep for the way back, and what a full disk keeps them from.
 
 use super::world::*;
+use crate::assignment::KeptImages;
 use crate::cluster::command::*;
+use crate::cluster::state::DeploymentPhase;
 use crate::ids::NodeId;
 use crate::policy::REVISIONS_KEPT;
 use crate::report::FullDisk;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 const WEB: &str = "shop/production/web";
 
 fn kept(world: &World, node: u128) -> Vec<String> {
     let set = world.cluster.assignments(NodeId(node), true).unwrap();
-    set.kept_images.expect("this controller says it").into_iter().collect()
+    set.kept_images.expect("this controller says it").all.into_iter().collect()
 }
 
 fn deploy(world: &mut World, number: u32) {
@@ -65,13 +68,13 @@ fn a_node_hears_that_it_keeps_less_though_none_of_its_slots_has_changed() {
     world.settle();
     let mut sent = None;
     let first = world.cluster.newer_set(NodeId(1), true, &mut sent).expect("the session's first");
-    assert_eq!(first.kept_images.map(|kept| kept.len()), Some(1));
+    assert_eq!(first.kept_images.map(|kept| kept.all.len()), Some(1));
     assert_eq!(world.cluster.newer_set(NodeId(1), true, &mut sent), None, "it has it");
     world.run(Command::RemoveService { service: path(WEB) }).unwrap();
     world.settle();
     let second = world.cluster.newer_set(NodeId(1), true, &mut sent).expect("it keeps less");
     assert_eq!(second.generation, first.generation, "nothing else has changed");
-    assert_eq!(second.kept_images, Some([].into()));
+    assert_eq!(second.kept_images, Some(KeptImages::default()));
     assert_eq!(world.cluster.newer_set(NodeId(1), true, &mut sent), None);
 }
 
@@ -88,6 +91,35 @@ fn an_image_of_the_nodes_own_is_kept_by_its_id_because_the_agent_may_have_brough
 }
 
 #[test]
+fn a_node_hears_which_image_is_active_also_when_that_changes_elsewhere() {
+    let mut world = World::with_nodes(2);
+    world.apply("production", &[("web", web("hello:1", 2))]);
+    world.settle();
+    let active = |world: &World, node: u128| -> Vec<String> {
+        world.cluster.assignments(NodeId(node), true).unwrap().kept_images.unwrap().active.into_iter().collect()
+    };
+    world.run(Command::Deploy { service: path(WEB), image: "hello:2".into() }).unwrap();
+    let mut sent = None;
+    while world.last_deployment(WEB).phase != DeploymentPhase::Complete {
+        assert_eq!(
+            (active(&world, 1), active(&world, 2)),
+            (vec!["hello@sha256:1".into()], vec!["hello@sha256:1".into()])
+        );
+        world.cluster.newer_set(NodeId(1), true, &mut sent);
+        assert!(world.turn());
+    }
+    let set = world.cluster.newer_set(NodeId(1), true, &mut sent).expect("node-1 got nothing else at the end");
+    assert_eq!(set.kept_images.unwrap().active.into_iter().collect::<Vec<_>>(), ["hello@sha256:2"]);
+    world.broken.insert("hello@sha256:3".into());
+    world.run(Command::Deploy { service: path(WEB), image: "hello:3".into() }).unwrap();
+    world.settle();
+    assert_eq!(active(&world, 1), ["hello@sha256:2"], "a deployment that failed changes nothing");
+    world.run(Command::Pause { which: Which::Service(path(WEB)), reason: None }).unwrap();
+    world.settle();
+    assert_eq!((world.running().len(), active(&world, 2)), (0, vec!["hello@sha256:2".into()]));
+}
+
+#[test]
 fn names_that_do_not_fit_into_a_set_are_those_of_the_oldest_revisions() {
     let mut world = World::with_nodes(1);
     let long = |number: u32| format!("{}@sha256:{number:02}", "r".repeat(400_000));
@@ -101,7 +133,7 @@ fn names_that_do_not_fit_into_a_set_are_those_of_the_oldest_revisions() {
         world.cluster.put(crate::cluster::state::Revision { number, image, ..first });
     }
     world.cluster.edit::<crate::cluster::state::Service>(&service, |service| service.last_revision = 4);
-    assert_eq!(kept(&world, 1), [long(3), long(4)]);
+    assert_eq!(kept(&world, 1), ["hello@sha256:00".into(), long(3), long(4)], "and the one that is active");
 }
 
 #[test]
