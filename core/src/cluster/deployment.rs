@@ -264,7 +264,7 @@ impl Cluster {
             self.wait_for_slot(live, service, slot, cx, follow);
         }
         let (unheard, unbegun): (Vec<&Slot>, Vec<&Slot>) =
-            stay.iter().filter(|slot| !begun(slot)).partition(|slot| live.forgotten.contains(&slot.id));
+            stay.iter().filter(|slot| !begun(slot)).partition(|slot| live.is_untold(slot));
         for slot in &unheard {
             self.wait_for_slot(live, service, slot, cx, follow);
         }

@@ -1,5 +1,6 @@
 //! What the controller knows and does not store: possibly old, possibly unknown. The agents will say it again.
 
+use crate::cluster::state::Slot;
 use crate::ids::{JobId, NodeId, RequestId, ServiceId, SessionId, SlotId, ValueId};
 use crate::liveness::{AWAY_AFTER, Liveness, Pulse};
 use crate::message::{Credentials, ResolvedImage};
@@ -36,7 +37,7 @@ pub struct Live {
     pub(crate) one_offs_ended: BTreeMap<(ServiceId, u32), Tick>,
     /// Slots of nodes that came without a ledger and have not said since what they have of them. Until they do, another job
     /// would be started while theirs still runs and nobody knows it.
-    pub(crate) forgotten: BTreeSet<SlotId>,
+    pub(crate) forgotten: BTreeSet<(NodeId, SlotId)>,
     /// Nodes that came back without a ledger, or before their engine had told anything, and have not said since what runs there.
     pub(crate) unclear: BTreeMap<NodeId, Unclear>,
     /// The store was restored, and nobody has accepted that nodes stop what it does not name.
@@ -151,6 +152,11 @@ impl Live {
     /// The open registration of a node.
     pub fn session(&self, node: NodeId) -> Option<SessionId> {
         self.nodes.get(&node).and_then(|live| live.session)
+    }
+
+    /// Whether a slot's node came without a ledger and has not said since what it has of it.
+    pub(crate) fn is_untold(&self, slot: &Slot) -> bool {
+        self.forgotten.contains(&(slot.node, slot.id.clone()))
     }
 
     /// Whether a node says that it has something of a slot.

@@ -365,7 +365,7 @@ impl Cluster {
                 let troubles = report.map(NodeReport::troubles_with_sets).unwrap_or_default();
                 Reason::NotAcknowledged { node, troubles }
             }
-            (None, Some(_)) if live.forgotten.contains(&slot.id) => {
+            (None, Some(_)) if live.is_untold(slot) => {
                 let troubles = report.map(NodeReport::troubles_with_engine).unwrap_or_default();
                 Reason::Untold { node, troubles }
             }

@@ -45,7 +45,7 @@ impl Cluster {
             let back = match self.back(live, service, deployment, slot, &kept) {
                 // What a node without a ledger may have of the slot would run beside what it is given now. Of one that a restarted
                 // controller has not heard yet nobody knows whether it is such a node.
-                Back::Old(_) | Back::Fresh if live.forgotten.contains(&slot.id) => Back::Wait,
+                Back::Old(_) | Back::Fresh if live.is_untold(slot) => Back::Wait,
                 Back::Old(_) | Back::Fresh if live.is_awaited(slot.node, cx.tick) => Back::Wait,
                 back => back,
             };

@@ -60,7 +60,7 @@ impl Cluster {
             }
         });
         let asking = live.drop_asks(node.id);
-        live.forgotten.retain(|slot| self.get::<Slot>(slot).is_some_and(|slot| slot.node != node.id));
+        live.forgotten.retain(|(of, _)| *of != node.id);
         if hello.report.generation.is_none() {
             self.lead_back(live, node.id);
         } else {

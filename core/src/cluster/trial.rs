@@ -126,7 +126,7 @@ impl Cluster {
             if let Some(old) = self.beside(live, &slot).filter(|_| waits) {
                 self.give_back(&slot, Some(old));
             }
-            live.forgotten.insert(slot.id);
+            live.forgotten.insert((node, slot.id));
         }
     }
 
@@ -137,7 +137,7 @@ impl Cluster {
             report.jobs.iter().any(|it| it.slot == *slot) || report.replacements.iter().any(|it| it.slot == *slot)
         };
         let untold = self.slots_on(node).filter(|slot| slot.job.is_some() && !is_told(&slot.id));
-        live.forgotten.extend(untold.map(|slot| slot.id.clone()));
+        live.forgotten.extend(untold.map(|slot| (node, slot.id.clone())));
     }
 
     /// What a node says of its slots it knows. So it does of those that it holds back because it has failed beside them: an agent
@@ -163,11 +163,14 @@ impl Cluster {
             let is_there = slot.job.is_some_and(|job| report.cannot_tell_of(&slot.id, job.job));
             is_there && self.is_acknowledged(live, slot)
         };
-        let is_known =
-            |slot: &Slot| slot.node == node && (told.contains(&slot.id) || is_held_back(slot) || is_left(slot));
-        let known = live.forgotten.iter().filter(|id| self.get::<Slot>(id).is_some_and(is_known));
-        let known: BTreeSet<SlotId> = known.cloned().collect();
-        live.forgotten.retain(|id| !known.contains(id));
+        let is_known = |slot: &Slot| told.contains(&slot.id) || is_held_back(slot) || is_left(slot);
+        // Of a slot that has left its node nothing is waited for there any more.
+        let is_untold = |(of, id): &(NodeId, SlotId)| {
+            let slot = self.get::<Slot>(id).filter(|slot| slot.node == *of);
+            slot.is_some_and(|slot| *of != node || !is_known(slot))
+        };
+        let untold = live.forgotten.iter().filter(|it| is_untold(it)).cloned().collect();
+        live.forgotten = untold;
     }
 
     /// What an earlier deployment had shown and this one does not want goes at once: its slots get back the jobs that it was
@@ -221,11 +224,11 @@ impl Cluster {
         }
         let (mut changed, mut waits) = (false, false);
         for (node, (begun, mut rest)) in per_node {
-            rest.sort_by_key(|slot| live.forgotten.contains(&slot.id));
+            rest.sort_by_key(|slot| live.is_untold(slot));
             let all = begun + rest.len() as u32;
             let due = step.map_or(all, |step| slots_at(step.weight, all)).saturating_sub(begun);
             for slot in rest.into_iter().take(due as usize) {
-                if live.is_reachable(node, cx.tick) && !live.forgotten.contains(&slot.id) {
+                if live.is_reachable(node, cx.tick) && !live.is_untold(slot) {
                     let job = fresh_job(revision, deployment, cx);
                     self.give(&slot.id, node, Some(job));
                     changed = true;

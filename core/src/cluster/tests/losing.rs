@@ -267,3 +267,22 @@ fn a_job_that_was_given_up_without_a_deployment_is_tried_again_a_minute_later() 
     assert!(world.running().contains(&"node-2: web.1=r1".into()));
     assert_eq!(world.status(WEB).state, ServiceState::Healthy);
 }
+
+#[test]
+fn of_a_slot_that_moved_away_it_is_not_said_that_its_next_node_has_forgotten_it() {
+    let mut world = on_two_nodes();
+    let slot = world.cluster.slots_on(NodeId(2)).next().unwrap().id.clone();
+    world.live.forgotten.insert((NodeId(2), slot.clone()));
+    world.cut(2);
+    world.wait(Millis::secs(7));
+    while world.cluster.get::<Slot>(&slot).unwrap().node == NodeId(2) {
+        world.tick = world.tick + Millis::secs(1);
+        world.look(slot.service);
+    }
+    world.report(NodeId(1));
+    world.look(slot.service);
+    let why = world.why(WEB);
+    assert!(why.iter().any(|said| said.contains("web.2 waits: its job on node-1 is accepted")), "{why:?}");
+    assert!(!why.iter().any(|said| said.contains("has forgotten")), "{why:?}");
+    assert!(world.live.forgotten.is_empty(), "nobody waits for what node-2 has of it");
+}
