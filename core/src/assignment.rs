@@ -53,8 +53,9 @@ pub struct AssignmentSet {
 pub struct KeptImages {
     /// Of the revisions that its services may go back to.
     pub all: BTreeSet<String>,
-    /// Those of them that are active: a paused service resumes with it, and a deployment that fails goes back to it. None from a
-    /// controller that does not say which they are.
+    /// Those of them that are active, or that a deployment under way brings: a paused service resumes with it, a deployment that fails
+    /// goes back to it, and one that goes on comes to nodes that have it from before. Empty also from a controller that does not say
+    /// which they are.
     pub active: BTreeSet<String>,
 }
 

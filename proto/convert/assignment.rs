@@ -59,10 +59,11 @@ impl TryFrom<v1::AssignmentSet> for AssignmentSet {
 impl TryFrom<v1::KeptImages> for KeptImages {
     type Error = Malformed;
     fn try_from(wire: v1::KeptImages) -> Result<Self, Malformed> {
-        Ok(KeptImages {
-            all: names("kept_images.digests", wire.digests)?,
-            active: names("kept_images.active_digests", wire.active_digests)?,
-        })
+        let all = names("kept_images.digests", wire.digests)?;
+        let mut active = names("kept_images.active_digests", wire.active_digests)?;
+        // Nothing is kept by being called active.
+        active.retain(|pinned| all.contains(pinned));
+        Ok(KeptImages { all, active })
     }
 }
 

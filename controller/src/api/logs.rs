@@ -165,6 +165,8 @@ struct Place {
     told: Option<String>,
     /// Whether it had ended when it was asked last: only then is all of it read.
     had_ended: bool,
+    /// Whether it had ended then and its slot had another job: that its container is gone is no news to whoever did not ask for it.
+    was_replaced: bool,
     next: Next,
 }
 
@@ -242,14 +244,23 @@ impl Collector {
         self.places.retain(|source, place| matches!(place.next, Next::Ends) || present.contains_key(source));
         let now = Instant::now();
         for (source, has_ended) in present {
-            let fresh =
-                || Place { tail: first.flatten(), last: None, told: None, had_ended: false, next: Next::At(now) };
+            let fresh = || Place {
+                tail: first.flatten(),
+                last: None,
+                told: None,
+                had_ended: false,
+                was_replaced: false,
+                next: Next::At(now),
+            };
             let known = self.places.contains_key(source);
             if known || self.wish.follow || first.is_some() {
                 let place = self.places.entry(source.clone()).or_insert_with(fresh);
                 if matches!(place.next, Next::At(at) if at <= now) {
                     let place = std::mem::replace(place, Place { next: Next::Ends, ..fresh() });
-                    let place = Place { had_ended: *has_ended, ..place };
+                    let is_its_successor =
+                        |other: &Source| other.slot == source.slot && present.get(other) == Some(&false);
+                    let was_replaced = *has_ended && present.keys().any(is_its_successor);
+                    let place = Place { had_ended: *has_ended, was_replaced, ..place };
                     let reading =
                         read(self.office.clone(), source.clone(), place, self.wish.clone(), self.lines.clone());
                     self.readers.spawn(reading);
@@ -342,7 +353,7 @@ impl Place {
         let is_worth_a_word = match end.reason {
             LogsEndReason::Complete => false,
             // Whoever follows waits for it.
-            LogsEndReason::UnknownJob => !follow,
+            LogsEndReason::UnknownJob => !follow && !self.was_replaced,
             LogsEndReason::CannotRead => true,
         };
         is_worth_a_word.then_some(end.said)
@@ -440,9 +451,22 @@ mod tests {
         }
     }
 
+    fn place() -> Place {
+        Place { tail: None, last: None, told: None, had_ended: false, was_replaced: false, next: Next::Ends }
+    }
+
+    #[test]
+    fn that_a_container_is_gone_is_told_unless_another_job_has_its_slot() {
+        let told = |was_replaced| {
+            let end = LogsEnd { reason: LogsEndReason::UnknownJob, said: "it is gone".into() };
+            Place { had_ended: true, was_replaced, ..place() }.end(end, Wall(1), false)
+        };
+        assert_eq!((told(false).as_deref(), told(true)), (Some("it is gone"), None));
+    }
+
     #[test]
     fn output_that_is_asked_for_again_goes_on_after_the_last_line() {
-        let mut place = Place { tail: None, last: None, told: None, next: Next::Ends, had_ended: false };
+        let mut place = place();
         [1, 2, 2].into_iter().for_each(|at| place.note(Wall(at)));
         let mut passed = place.last;
         let again = [1, 2, 2, 2, 3, 3].map(|at| was_passed(&mut passed, Wall(at)));

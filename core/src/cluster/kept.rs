@@ -20,27 +20,26 @@ impl Cluster {
         let services: BTreeSet<_> = placed.chain(paused.map(|service| service.id)).collect();
         let services = services.into_iter().filter_map(|id| self.get::<Service>(&id));
         let revisions = services.flat_map(|service| {
-            let active = service.active.map(|active| active.revision);
-            let age = move |number| match active {
-                Some(active) if active == number => None,
-                Some(_) | None => Some(service.last_revision.saturating_sub(number)),
-            };
-            self.revisions_of(service.id).map(move |it| (age(it.number), it.image.pinned()))
+            let brought = self.unfinished(service).and_then(|deployment| deployment.revision);
+            let active = [service.active.map(|active| active.revision), brought];
+            let newest = service.last_revision;
+            self.revisions_of(service.id).map(move |it| {
+                (!active.contains(&Some(it.number)), newest.saturating_sub(it.number), it.image.pinned())
+            })
         });
-        // What is active comes before all ages.
-        let mut by_age: Vec<(Option<u32>, &str)> = revisions.collect();
-        by_age.sort_unstable();
+        let mut by_need: Vec<(bool, u32, &str)> = revisions.collect();
+        by_need.sort_unstable();
         let mut left = KEPT_IMAGES_BYTES;
         let mut kept = KeptImages::default();
-        for (age, pinned) in by_age {
+        for (can_wait, _, pinned) in by_need {
             if kept.all.contains(pinned) {
                 continue;
             }
-            let named = if age.is_none() { 2 } else { 1 };
-            let Some(rest) = left.checked_sub(named * of_kept_image(pinned)) else { break };
+            let times = if can_wait { 1 } else { 2 };
+            let Some(rest) = left.checked_sub(times * of_kept_image(pinned)) else { break };
             left = rest;
             kept.all.insert(pinned.into());
-            kept.active.extend(age.is_none().then(|| pinned.into()));
+            kept.active.extend((!can_wait).then(|| pinned.into()));
         }
         kept
     }

@@ -35,9 +35,9 @@ pub struct Live {
     pub(crate) one_offs_begun: BTreeMap<(ServiceId, u32), Tick>,
     /// One-off jobs that have ended, and when this controller noticed.
     pub(crate) one_offs_ended: BTreeMap<(ServiceId, u32), Tick>,
-    /// Slots of nodes that came without a ledger and have not said since what they have of them. Until they do, another job
-    /// would be started while theirs still runs and nobody knows it.
-    pub(crate) forgotten: BTreeSet<(NodeId, SlotId)>,
+    /// Slots of which their nodes have not said, since their sessions began, what they have: they lost their ledgers, or have not seen
+    /// their containers yet. Until they do, another job would be started while theirs still runs and nobody knows it.
+    pub(crate) untold: BTreeSet<(NodeId, SlotId)>,
     /// Nodes that came back without a ledger, or before their engine had told anything, and have not said since what runs there.
     pub(crate) unclear: BTreeMap<NodeId, Unclear>,
     /// The store was restored, and nobody has accepted that nodes stop what it does not name.
@@ -105,7 +105,7 @@ impl Live {
             steps: BTreeMap::new(),
             one_offs_begun: BTreeMap::new(),
             one_offs_ended: BTreeMap::new(),
-            forgotten: BTreeSet::new(),
+            untold: BTreeSet::new(),
             unclear: BTreeMap::new(),
             restored: false,
             unreadable: BTreeMap::new(),
@@ -154,9 +154,9 @@ impl Live {
         self.nodes.get(&node).and_then(|live| live.session)
     }
 
-    /// Whether a slot's node came without a ledger and has not said since what it has of it.
+    /// Whether a slot's node has not said yet what it has of it.
     pub(crate) fn is_untold(&self, slot: &Slot) -> bool {
-        self.forgotten.contains(&(slot.node, slot.id.clone()))
+        self.untold.contains(&(slot.node, slot.id.clone()))
     }
 
     /// Whether a node says that it has something of a slot.

@@ -60,7 +60,7 @@ impl Cluster {
             }
         });
         let asking = live.drop_asks(node.id);
-        live.forgotten.retain(|(of, _)| *of != node.id);
+        live.untold.retain(|(of, _)| *of != node.id);
         if hello.report.generation.is_none() {
             self.lead_back(live, node.id);
         } else {

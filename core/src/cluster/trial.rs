@@ -126,7 +126,7 @@ impl Cluster {
             if let Some(old) = self.beside(live, &slot).filter(|_| waits) {
                 self.give_back(&slot, Some(old));
             }
-            live.forgotten.insert((node, slot.id));
+            live.untold.insert((node, slot.id));
         }
     }
 
@@ -137,16 +137,16 @@ impl Cluster {
             report.jobs.iter().any(|it| it.slot == *slot) || report.replacements.iter().any(|it| it.slot == *slot)
         };
         let untold = self.slots_on(node).filter(|slot| slot.job.is_some() && !is_told(&slot.id));
-        live.forgotten.extend(untold.map(|slot| (node, slot.id.clone())));
+        live.untold.extend(untold.map(|slot| (node, slot.id.clone())));
     }
 
     /// What a node says of its slots it knows. So it does of those that it holds back because it has failed beside them: an agent
     /// looks for what it has of them before it begins with any. And of those whose job it names as a container that it has, by a set
     /// that wants the job: had its engine told how that container is, it would have taken it over. Nobody knows how long the engine
     /// keeps silent about one, so that is not waited for; the agent ends it when it can, and starts nothing beside it that is to be
-    /// alone.
+    /// alone. Of a slot that has left its node, whichever that was, nothing is waited for there any more.
     pub(crate) fn unmark_told(&self, live: &mut Live, node: NodeId, report: &NodeReport) {
-        if live.forgotten.is_empty() {
+        if live.untold.is_empty() {
             return;
         }
         let told = report.jobs.iter().map(|it| &it.slot).chain(report.replacements.iter().map(|it| &it.slot));
@@ -164,13 +164,11 @@ impl Cluster {
             is_there && self.is_acknowledged(live, slot)
         };
         let is_known = |slot: &Slot| told.contains(&slot.id) || is_held_back(slot) || is_left(slot);
-        // Of a slot that has left its node nothing is waited for there any more.
         let is_untold = |(of, id): &(NodeId, SlotId)| {
             let slot = self.get::<Slot>(id).filter(|slot| slot.node == *of);
             slot.is_some_and(|slot| *of != node || !is_known(slot))
         };
-        let untold = live.forgotten.iter().filter(|it| is_untold(it)).cloned().collect();
-        live.forgotten = untold;
+        live.untold = live.untold.iter().filter(|it| is_untold(it)).cloned().collect();
     }
 
     /// What an earlier deployment had shown and this one does not want goes at once: its slots get back the jobs that it was

@@ -4,8 +4,8 @@
 //! that was there before, that somebody has tagged or that any container uses is not ours to judge. What a later
 //! deployment may go back to (`Ledger::kept_images`) stays, so that a rollback needs no registry where the revision has run. A disk
 //! above its critical mark keeps the node from every new job, which is worse than a rollback that asks a registry: where nothing
-//! else can go, the oldest of those goes then, one for each look at the disk. Not one that is active (`Ledger::active_images`), which
-//! a paused service or a deployment that fails goes on with.
+//! else can go, the oldest of those goes then, one for each look at the disk. Not one that is active or on its
+//! way (`Ledger::active_images`): with those a paused service or a deployment goes on.
 
 use crate::assignment::BoundImage;
 use crate::node::disk::Fullness;
@@ -184,17 +184,21 @@ fn needed_by_jobs(ledger: &Ledger) -> BTreeSet<&str> {
 }
 
 /// The images that stay for rollbacks alone and that a registry has. None where nobody has said what is kept: everything stays
-/// there, for another reason. One that is kept by its id is the node's own, and nobody would have it again. What is active does not
-/// stay for rollbacks alone.
+/// there, for another reason. One that is kept by its id is the node's own, and nobody would have it again. What is active does
+/// not stay for rollbacks alone.
 fn spare(ledger: &Ledger) -> impl Iterator<Item = (&String, &Brought)> {
     let kept = needed(ledger).and(ledger.kept_images.as_ref());
-    let mut in_use = needed_by_jobs(ledger);
-    in_use.extend(ledger.active_images.iter().map(|pinned| digest(pinned)));
+    let mut needed_now = needed_by_jobs(ledger);
+    needed_now.extend(active(ledger));
     let is_spare = move |(pinned, one): &(&String, &Brought)| {
         let has_a_registry = kept.is_some_and(|kept| !kept.contains(&one.id));
-        has_a_registry && one.unneeded_since.is_none() && !names(&in_use, pinned, one)
+        has_a_registry && one.unneeded_since.is_none() && !names(&needed_now, pinned, one)
     };
     ledger.brought.iter().filter(is_spare)
+}
+
+fn active(ledger: &Ledger) -> impl Iterator<Item = &str> {
+    ledger.active_images.iter().map(|pinned| digest(pinned))
 }
 
 /// Whether the disk that holds the images keeps the node from beginning jobs.
@@ -202,15 +206,28 @@ fn is_critical(seen: &Seen) -> bool {
     seen.disks.iter().flatten().any(|disk| disk.holds_images && disk.fullness == Fullness::Critical)
 }
 
-/// What a person is told where images that stay for rollbacks alone are given up.
-pub(super) fn trouble(ledger: &Ledger, seen: &Seen) -> Option<String> {
-    let left = can_be_given_up(ledger, seen).len();
-    (left > 0).then(|| {
-        alloc::format!(
-            "images that no job here uses and that stay for rollbacks: {left}; until there is room the oldest goes next, and a \
-             rollback to one that is gone asks its registry"
-        )
-    })
+/// What a person is told of the images that no job of a full node uses: those that are given up, and those that are not.
+pub(super) fn troubles(ledger: &Ledger, seen: &Seen) -> Vec<String> {
+    let (left, stay) = (can_be_given_up(ledger, seen).len(), stay_though_full(ledger, seen));
+    let given_up = alloc::format!(
+        "images that no job here uses and that stay for rollbacks: {left}; until there is room the oldest goes next, and a rollback \
+         to one that is gone asks its registry"
+    );
+    let kept = alloc::format!(
+        "images that no job here uses and that stay because a paused service or a deployment goes on with them: {stay}"
+    );
+    [(left, given_up), (stay, kept)].into_iter().filter(|(count, _)| *count > 0).map(|(_, said)| said).collect()
+}
+
+/// How many images stay on a full disk only because they are active or on their way, and nothing else keeps them.
+fn stay_though_full(ledger: &Ledger, seen: &Seen) -> usize {
+    let (active, by_jobs) = (active(ledger).collect(), needed_by_jobs(ledger));
+    let is_spare = |pinned: &str, one: &Brought| names(&active, pinned, one) && !names(&by_jobs, pinned, one);
+    let stays = ledger
+        .brought
+        .iter()
+        .filter(|(pinned, one)| is_spare(pinned, one) && held_back(seen, one, |name| *name == one.name).is_none());
+    if is_critical(seen) { stays.count() } else { 0 }
 }
 
 /// Whether a job runs, or may be started again: one that has ended is only remembered, unless it is the one to go back to.
@@ -331,6 +348,10 @@ pub(super) fn wake(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Tick)
 
 /// Whether an image of this name must stay, for the invariants.
 pub(crate) fn is_needed(ledger: &Ledger, seen: &Seen, pinned: &str) -> bool {
+    let active: BTreeSet<&str> = active(ledger).collect();
+    if ledger.brought.get(pinned).is_some_and(|one| names(&active, pinned, one)) {
+        return true;
+    }
     let is_given_up = is_critical(seen) && spare(ledger).any(|(one, _)| one == pinned);
     !is_given_up
         && needed(ledger).is_none_or(|needed| {

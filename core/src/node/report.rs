@@ -92,7 +92,7 @@ fn troubles(ledger: &Ledger, seen: &Seen) -> Vec<String> {
     troubles.extend(unclear.map(|(attempt, said)| alloc::format!("{}: {said}", trouble_with_container(attempt.job))));
     troubles.extend(seen.troubles.iter().cloned());
     troubles.extend(seen.disks.iter().flatten().filter_map(Disk::trouble));
-    troubles.extend(images::trouble(ledger, seen));
+    troubles.extend(images::troubles(ledger, seen));
     troubles.extend(all_bad(ledger, seen));
     troubles
 }

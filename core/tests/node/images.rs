@@ -220,8 +220,7 @@ fn above_the_critical_mark_images_that_stay_for_rollbacks_go_the_oldest_first_on
 }
 
 #[test]
-fn above_the_critical_mark_what_is_active_stays_though_no_job_here_runs_it_and_a_paused_service_resumes_without_a_registry()
- {
+fn above_the_critical_mark_what_is_active_stays_though_no_job_here_runs_it_and_that_is_told() {
     let mut world = with_a_past(&["good", "stubborn"]);
     // The same set says it, as when a deployment has completed on another node.
     let said = KeptImages { active: BTreeSet::from(["good".into()]), ..kept(&["good", "stubborn"]).unwrap() };
@@ -234,17 +233,33 @@ fn above_the_critical_mark_what_is_active_stays_though_no_job_here_runs_it_and_a
     };
     assert_eq!(world.ledger.accept(set.clone(), world.instant()), Ok(()));
     assert_eq!(world.ledger.accept(set, world.instant()), Err(NotAccepted::Older), "it has it");
-    for _look in 0..3 {
-        fill(&mut world, Fullness::Critical);
-        world.pass(60_000);
-    }
+    let looks = |world: &mut World| {
+        for _look in 0..3 {
+            fill(world, Fullness::Critical);
+            world.pass(60_000);
+        }
+    };
+    looks(&mut world);
     assert_eq!(held(&world), ["good"], "the older one, and the one that is active");
     assert!(!is_told(&world, "rollback"), "nothing is left to be given up");
+    assert!(is_told(&world, "stay because a paused service or a deployment goes on with them: 1"));
+    // A newer set says the same.
+    world.kept_images = Some(said);
+    world.accept(Vec::new());
+    looks(&mut world);
+    assert_eq!(held(&world), ["good"]);
     fill(&mut world, Fullness::Roomy);
     world.registry_is_up = false;
-    world.kept_images = Some(said);
     world.accept(vec![assignment(slot(1, 1), 3, 3, Behaviour::Good)]);
     world.until("it is resumed", |world| world.routed() == [3]);
+    assert!(!is_told(&world, "stay because"), "a job runs it");
+    world.accept(Vec::new());
+    world.until("it is paused", |world| world.processes.is_empty());
+    // A set of a controller that does not say it.
+    world.kept_images = kept(&["good", "stubborn"]);
+    world.accept(Vec::new());
+    looks(&mut world);
+    assert_eq!(held(&world), [""; 0]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::assignment::KeptImages;
 use crate::cluster::command::*;
-use crate::cluster::state::DeploymentPhase;
+use crate::cluster::state::{DeploymentPhase, Revision, Service};
 use crate::ids::NodeId;
 use crate::policy::REVISIONS_KEPT;
 use crate::report::FullDisk;
@@ -90,21 +90,24 @@ fn an_image_of_the_nodes_own_is_kept_by_its_id_because_the_agent_may_have_brough
     assert_eq!(kept(&world, 1), ["sha256:aa"]);
 }
 
+fn active(world: &World, node: u128) -> Vec<String> {
+    let set = world.cluster.assignments(NodeId(node), true).unwrap();
+    set.kept_images.expect("this controller says it").active.into_iter().collect()
+}
+
 #[test]
-fn a_node_hears_which_image_is_active_also_when_that_changes_elsewhere() {
+fn a_node_hears_which_images_are_active_and_on_their_way_also_when_that_changes_elsewhere() {
     let mut world = World::with_nodes(2);
     world.apply("production", &[("web", web("hello:1", 2))]);
     world.settle();
-    let active = |world: &World, node: u128| -> Vec<String> {
-        world.cluster.assignments(NodeId(node), true).unwrap().kept_images.unwrap().active.into_iter().collect()
-    };
     world.run(Command::Deploy { service: path(WEB), image: "hello:2".into() }).unwrap();
+    while world.last_deployment(WEB).phase != DeploymentPhase::Rolling {
+        assert!(world.turn());
+    }
     let mut sent = None;
     while world.last_deployment(WEB).phase != DeploymentPhase::Complete {
-        assert_eq!(
-            (active(&world, 1), active(&world, 2)),
-            (vec!["hello@sha256:1".into()], vec!["hello@sha256:1".into()])
-        );
+        assert_eq!(active(&world, 1), ["hello@sha256:1", "hello@sha256:2"]);
+        assert_eq!(active(&world, 2), active(&world, 1), "whichever has got its job already");
         world.cluster.newer_set(NodeId(1), true, &mut sent);
         assert!(world.turn());
     }
@@ -128,12 +131,14 @@ fn names_that_do_not_fit_into_a_set_are_those_of_the_oldest_revisions() {
     world.settle();
     let service = world.service(WEB).id;
     for number in 2..=4 {
-        let first = world.cluster.get::<crate::cluster::state::Revision>(&(service, 1)).unwrap().clone();
+        let first = world.cluster.get::<Revision>(&(service, 1)).unwrap().clone();
         let image = crate::assignment::BoundImage::Digest { reference: "hello".into(), pinned: long(number) };
-        world.cluster.put(crate::cluster::state::Revision { number, image, ..first });
+        world.cluster.put(Revision { number, image, ..first });
     }
-    world.cluster.edit::<crate::cluster::state::Service>(&service, |service| service.last_revision = 4);
+    world.cluster.edit::<Service>(&service, |service| service.last_revision = 4);
     assert_eq!(kept(&world, 1), ["hello@sha256:00".into(), long(3), long(4)], "and the one that is active");
+    world.cluster.edit::<Service>(&service, |service| service.active.as_mut().unwrap().revision = 2);
+    assert_eq!((kept(&world, 1), active(&world, 1)), (vec![long(2)], vec![long(2)]), "it is named twice");
 }
 
 #[test]

@@ -272,7 +272,7 @@ fn a_job_that_was_given_up_without_a_deployment_is_tried_again_a_minute_later() 
 fn of_a_slot_that_moved_away_it_is_not_said_that_its_next_node_has_forgotten_it() {
     let mut world = on_two_nodes();
     let slot = world.cluster.slots_on(NodeId(2)).next().unwrap().id.clone();
-    world.live.forgotten.insert((NodeId(2), slot.clone()));
+    world.live.untold.insert((NodeId(2), slot.clone()));
     world.cut(2);
     world.wait(Millis::secs(7));
     while world.cluster.get::<Slot>(&slot).unwrap().node == NodeId(2) {
@@ -284,5 +284,7 @@ fn of_a_slot_that_moved_away_it_is_not_said_that_its_next_node_has_forgotten_it(
     let why = world.why(WEB);
     assert!(why.iter().any(|said| said.contains("web.2 waits: its job on node-1 is accepted")), "{why:?}");
     assert!(!why.iter().any(|said| said.contains("has forgotten")), "{why:?}");
-    assert!(world.live.forgotten.is_empty(), "nobody waits for what node-2 has of it");
+    assert!(world.live.untold.is_empty(), "nobody waits for what node-2 has of it");
+    world.live.untold.insert((NodeId(2), slot.clone()));
+    assert!(!world.live.is_untold(world.cluster.get::<Slot>(&slot).unwrap()), "what node-2 does not say, node-1 may");
 }

@@ -1,6 +1,6 @@
 //! Release commands: once, before anything else, and fatal for the deployment when they fail.
 
-use crate::cluster::command::{Change, Command, Which};
+use crate::cluster::command::{Applied, Change, Command, Which};
 use crate::cluster::standing::StandingCommand;
 use crate::cluster::state::*;
 use crate::cluster::tests::world::*;
@@ -141,6 +141,11 @@ fn a_plan_says_that_a_release_command_runs_if_the_tag_of_what_is_active_means_an
     assert_eq!((phase(&world), starts(&world)), (DeploymentPhase::Complete, 3));
 }
 
+/// How many warnings of a release command a plan has.
+fn of_release(planned: &Applied) -> usize {
+    planned.warnings.iter().filter(|warning| warning.contains("release command")).count()
+}
+
 #[test]
 fn a_plan_says_of_an_image_that_is_always_the_same_one_that_no_release_command_runs() {
     let warned = |image: ImageSource| {
@@ -155,7 +160,7 @@ fn a_plan_says_of_an_image_that_is_always_the_same_one_that_no_release_command_r
         }
         assert_eq!(phase(&world), DeploymentPhase::Failed);
         let file = file("production", &[("web", spec("ok"))]);
-        world.cluster.plan(&ada(), &file, world.wall()).unwrap()[0].warnings.len()
+        of_release(&world.cluster.plan(&ada(), &file, world.wall()).unwrap()[0])
     };
     let (registry, local) = (Pull::Registry, Pull::Local);
     let of = |reference: &str, pull| ImageSource { reference: reference.into(), pull };
@@ -177,8 +182,7 @@ fn a_plan_of_a_paused_service_warns_of_a_release_command_only_where_its_end_depl
         let before = starts(&world);
         let applied = world.apply("production", &[("web", ServiceSpec { scale, ..releasing("hello:1", "ok") })]);
         assert_eq!((applied[0].change, applied[0].release.as_ref()), (Change::AtResume, None));
-        let of_release = applied[0].warnings.iter().filter(|warning| warning.contains("release command"));
-        assert_eq!(of_release.count(), runs, "{:?}", applied[0].warnings);
+        assert_eq!(of_release(&applied[0]), runs, "{:?}", applied[0].warnings);
         world.run(Command::Resume { which: which() }).unwrap();
         world.settle();
         assert_eq!((world.running().len(), starts(&world) - before), (scale as usize, runs as u32));

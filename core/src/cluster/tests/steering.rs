@@ -494,7 +494,7 @@ fn nothing_is_announced_to_go_down_of_a_service_that_is_paused() {
 fn what_goes_back_waits_until_a_node_without_a_ledger_has_said_what_it_has() {
     let mut world = showing();
     let untold = world.cluster.slots_on(NodeId(2)).next().unwrap().clone();
-    world.live.forgotten.insert((untold.node, untold.id.clone()));
+    world.live.untold.insert((untold.node, untold.id.clone()));
     steer(&mut world, Steer::Cancel).unwrap();
     world.look(untold.id.service);
     assert_eq!(world.cluster.get::<Slot>(&untold.id).unwrap().job, untold.job);
@@ -534,7 +534,7 @@ fn what_goes_back_waits_for_a_node_that_a_restarted_controller_has_not_heard_yet
 fn what_goes_back_says_what_keeps_a_node_from_telling_what_it_has_and_does_not_wait_for_one_container_only() {
     let mut world = showing();
     let untold = world.cluster.slots_on(NodeId(2)).next().unwrap().clone();
-    world.live.forgotten.insert((untold.node, untold.id.clone()));
+    world.live.untold.insert((untold.node, untold.id.clone()));
     let agent = world.agents.get_mut(&NodeId(2)).unwrap();
     agent.connected = false;
     let (session, mut told) = (agent.session, agent.report());
@@ -565,7 +565,7 @@ fn what_goes_back_says_what_keeps_a_node_from_telling_what_it_has_and_does_not_w
 fn a_node_without_a_ledger_has_nothing_of_a_slot_that_it_holds_back_because_another_failed() {
     let mut world = running(Strategy::Rolling);
     let slots: Vec<Slot> = world.cluster.slots_on(NodeId(1)).cloned().collect();
-    world.live.forgotten.extend(slots.iter().map(|slot| (slot.node, slot.id.clone())));
+    world.live.untold.extend(slots.iter().map(|slot| (slot.node, slot.id.clone())));
     let agent = &world.agents[&NodeId(1)];
     let (session, mut told) = (agent.session, agent.report());
     let (held_back, failed) = (slots[0].clone(), slots[1].clone());
