@@ -41,6 +41,14 @@ pub struct Version {
     pub organization: String,
 }
 
+/// `GET /v1/controller`: the controller itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Controller {
+    /// Why the store did not take the last change, as `database or disk is full`; none if it did.
+    pub not_stored: Option<String>,
+}
+
 /// An answer that is an error, as RFC 9457 shapes it (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -59,6 +59,8 @@ pub struct Look<'a> {
     pub now: Tick,
     /// What each service waited for when it was last reconciled, as sentences.
     pub waits: &'a BTreeMap<ServiceId, Vec<String>>,
+    /// Why the store did not take the last batch; none if it did.
+    pub not_stored: Option<&'a str>,
 }
 
 /// Versions of values that cannot be opened, and why.

@@ -259,7 +259,7 @@ impl fmt::Display for Failure {
                            say that the others are ready too, or they were not"
                 )
             }
-            Failure::Superseded => f.write_str("a newer deployment replaced it"),
+            Failure::Superseded => f.write_str("something else was asked for meanwhile"),
             Failure::TimedOut { timeout, last_lines } => {
                 write!(f, "it did not end within {timeout} and was stopped")?;
                 match last_lines.last() {

@@ -42,6 +42,7 @@ const EXPECTED: &[(&str, &str, &str, Let)] = &[
     ("GET", "/openapi.json", "", Anyone),
     ("GET", "/problems/{problem}", "", Anyone),
     ("GET", "/v1/whoami", "", Holders),
+    ("GET", "/v1/controller", "", Holders),
     ("GET", "/v1/tokens", "", Anywhere("admin")),
     ("POST", "/v1/tokens", r#"{"name":"Not A Name","role":"viewer","scope":"shop/production"}"#, InProductionByBody("admin")),
     ("DELETE", "/v1/tokens/{token}", "", OfTarget("admin")),

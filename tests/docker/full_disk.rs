@@ -1,8 +1,9 @@
 //! Real small disks that are really full, under the controller's store and under the agent's ledger, while clients ask.
 
 use crate::asker::{Asker, ask};
-use crate::bench::until;
+use crate::bench::{Client, until};
 use crate::machine::{HELLO, HOST, Machine, image};
+use lapstrake_api::view;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,11 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Why the controller's store did not take the last change, as `lap doctor` asks.
+async fn not_stored(client: &Client) -> Option<String> {
+    client.get("/v1/controller").await.json::<view::Controller>().not_stored
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_whose_disk_is_full_refuses_in_words_serves_on_and_recovers_without_a_restart() {
     let disk = SmallDisk::new(64);
@@ -63,6 +69,7 @@ async fn a_controller_whose_disk_is_full_refuses_in_words_serves_on_and_recovers
     let first = machine.serve(&image("lapt-v1", &[]), "local").await;
     let v2 = image("lapt-v2", &[]);
     let asker = Asker::start(machine.proxy, HOST);
+    assert_eq!(not_stored(client).await, None);
 
     disk.fill();
     let ask_for = json!({ "image": v2 }).to_string();
@@ -77,6 +84,8 @@ async fn a_controller_whose_disk_is_full_refuses_in_words_serves_on_and_recovers
             refused.detail
         );
         client.post("/v1/apps", r#"{"name":"bank"}"#).await.problem(503);
+        let told = not_stored(client).await;
+        assert!(told.as_ref().is_some_and(|why| why.contains("full")), "whoever asks is told: {told:?}");
         let seen = client.service(HELLO).await;
         assert_eq!((seen.state.as_str(), &seen.jobs[0].id), ("healthy", &first.jobs[0].id), "questions are answered");
         assert_eq!(client.node("n1").await.liveness, "ready", "and its agent stays connected");
@@ -87,6 +96,7 @@ async fn a_controller_whose_disk_is_full_refuses_in_words_serves_on_and_recovers
     let done = machine.deploy(&v2).await;
     assert_eq!(done.phase, "complete", "{done:#?}");
     assert_eq!(client.post("/v1/apps", r#"{"name":"bank"}"#).await.status, 201);
+    assert_eq!(not_stored(client).await, None);
     asker.saw_only(&["lapt-v1", "lapt-v2"]).await;
 }
 
@@ -155,7 +165,7 @@ async fn a_node_whose_disk_is_nearly_full_begins_no_job_says_so_everywhere_and_b
     assert_eq!(ask(machine.proxy, HOST).await.as_deref(), Ok("lapt-v1"), "what runs serves on");
 
     disk.empty();
-    let two = |service: &lapstrake_api::view::Service| service.healthy == 2;
+    let two = |service: &view::Service| service.healthy == 2;
     client.until_service("the second job has its place", HELLO, two).await;
     until("the trouble is over", || async { client.node("n1").await.troubles.is_empty().then_some(()) }).await;
     let done = machine.deploy(&v2).await;

@@ -243,7 +243,7 @@ pub struct Which {
     /// The job in the slot of this number
     #[arg(long, value_name = "NUMBER", conflicts_with = "job")]
     pub slot: Option<u32>,
-    /// The job of this id, as `lap ps` shows it
+    /// The job of this id, as `lap ps -o json` names it
     #[arg(long, value_name = "ID", value_parser = job)]
     pub job: Option<String>,
 }

@@ -40,6 +40,12 @@ async fn look_around(session: &mut Session, findings: &mut Vec<Finding>) -> Resu
     let version = read::<view::Version>(session, "version", "/v1/version", findings).await?;
     findings.extend(version.as_ref().map(|version| finding::version(&version.version)));
     let controller = version.map(|version| version.version);
+    // A controller of the version before does not say it.
+    match session.client.get("/v1/controller").await {
+        Ok(answer) => findings.push(finding::store(&answer.read()?)),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => findings.push(finding::unread("store", &error)),
+    }
     if let Some(authority) = read::<view::Authority>(session, "certificates", "/v1/authority", findings).await? {
         findings.extend(finding::authority(&authority, now_ms()));
     }

@@ -3,7 +3,7 @@
 use super::amount::{ahead, count};
 use crate::client::ClientError;
 use crate::output::{Style, Surface, printable};
-use lapstrake_api::view::{Authority, Identity, Node, Service};
+use lapstrake_api::view::{Authority, Controller, Identity, Node, Service};
 use serde::Serialize;
 
 const DAY_MS: u64 = 86_400_000;
@@ -115,6 +115,19 @@ pub fn version(controller: &str) -> Finding {
     }
     let said = format!("lap is {own}, the controller {controller}");
     Finding::bad("versions", Verdict::Warn, said, "version N talks to N-1; install the same of both")
+}
+
+/// Whether the controller's store takes changes.
+pub fn store(controller: &Controller) -> Finding {
+    match &controller.not_stored {
+        None => Finding::ok("store", "the controller's store takes changes".into()),
+        Some(why) => Finding::bad(
+            "store",
+            Verdict::Fail,
+            format!("the controller's store did not take the last change: {why}"),
+            "look at the disk of the controller's state_dir; what runs goes on meanwhile, and nothing has to be restarted",
+        ),
+    }
 }
 
 /// When the authority's roots end, and whether a rotation waits.
@@ -242,6 +255,15 @@ mod tests {
         let skewed = nodes(&[node("a", "ready")], "2");
         assert_eq!(skewed[0].said, "the agent of a is 1, the controller 2");
         assert_eq!(nodes(&[], "1")[0].verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn a_store_that_takes_no_change_fails_and_says_why() {
+        let of = |why: Option<&str>| store(&Controller { not_stored: why.map(String::from) });
+        assert_eq!(of(None).verdict, Verdict::Ok);
+        let full = of(Some("database or disk is full"));
+        assert_eq!(full.verdict, Verdict::Fail);
+        assert!(full.said.ends_with("did not take the last change: database or disk is full"), "{}", full.said);
     }
 
     #[test]

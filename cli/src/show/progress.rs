@@ -15,10 +15,31 @@ const WAY: [&str; 8] = ["accepted", "pulling", "starting", "ready", "switched", 
 /// Below so many columns there is no room for the bar.
 const BAR_NEEDS: usize = 60;
 
+/// How long ago each deployment was asked for. Whoever begins to watch one later knows by what it has reached how long that must
+/// have been; the clock here and those of the controller and its nodes need not agree.
+#[derive(Debug, Default)]
+struct Ages {
+    /// By service: so much longer, in milliseconds, than it is watched.
+    ahead: BTreeMap<String, u64>,
+}
+
+impl Ages {
+    /// Now, in milliseconds; not before anything that it has reached.
+    fn of(&mut self, view: &Deployment, watched: Duration) -> u64 {
+        let watched_ms = watched.as_millis().try_into().unwrap_or(u64::MAX);
+        let moments = view.reached.iter().chain(view.slots.iter().flat_map(|slot| &slot.reached));
+        let newest = moments.map(|moment| moment.at_ms.saturating_sub(view.created_ms)).max().unwrap_or(0);
+        let ahead = self.ahead.entry(view.service.clone()).or_default();
+        *ahead = (*ahead).max(newest.saturating_sub(watched_ms));
+        watched_ms.saturating_add(*ahead)
+    }
+}
+
 /// Lines at the bottom of a terminal, drawn again and again.
 pub struct Live {
     surface: Surface,
     drawn: usize,
+    ages: Ages,
     /// When each slot was first seen in the phase that it is in.
     since: BTreeMap<(String, String), (String, Instant)>,
 }
@@ -26,11 +47,11 @@ pub struct Live {
 impl Live {
     /// Nothing is drawn yet.
     pub fn new(surface: Surface) -> Live {
-        Live { surface, drawn: 0, since: BTreeMap::new() }
+        Live { surface, drawn: 0, ages: Ages::default(), since: BTreeMap::new() }
     }
 
-    /// Draws over what was drawn before.
-    pub fn draw(&mut self, views: &[&Deployment], elapsed: Duration) {
+    /// Draws over what was drawn before. So long they are watched.
+    pub fn draw(&mut self, views: &[&Deployment], watched: Duration) {
         let (width, height) = terminal_size().unwrap_or((self.surface.width.unwrap_or(80), 24));
         let now = Instant::now();
         let mut lines = Vec::new();
@@ -46,7 +67,8 @@ impl Live {
                 let since = self.since.get(&(view.service.clone(), slot.to_owned()));
                 since.map_or(Duration::ZERO, |(_, since)| now.duration_since(*since))
             };
-            lines.extend(lines_of(view, elapsed, &in_phase, Surface { width: Some(width), ..self.surface }));
+            let age = Duration::from_millis(self.ages.of(view, watched));
+            lines.extend(lines_of(view, age, &in_phase, Surface { width: Some(width), ..self.surface }));
         }
         // What has scrolled away cannot be drawn over.
         let room = height.saturating_sub(1).max(1);
@@ -74,12 +96,7 @@ impl Live {
 }
 
 /// A deployment's line, and one for each of its slots. None is wider than the terminal.
-fn lines_of(
-    view: &Deployment,
-    elapsed: Duration,
-    in_phase: &dyn Fn(&str) -> Duration,
-    surface: Surface,
-) -> Vec<String> {
+fn lines_of(view: &Deployment, age: Duration, in_phase: &dyn Fn(&str) -> Duration, surface: Surface) -> Vec<String> {
     // In the last column some terminals wrap.
     let width = surface.width.map_or(usize::MAX, |width| width.saturating_sub(1));
     let waits = waits_for(view).map(|message| format!(": {message}")).unwrap_or_default();
@@ -88,7 +105,7 @@ fn lines_of(
         printable(&view.service),
         view.number,
         printable(&view.phase),
-        span_of(elapsed)
+        span_of(age)
     );
     let mut lines = vec![Style::Strong.paint(&cut(&head, width), surface.colour)];
     let names = view.slots.iter().map(|slot| name_of(slot).width()).max().unwrap_or(0);
@@ -143,22 +160,23 @@ fn bar(slot: &SlotTimeline) -> String {
 pub struct Plain {
     /// By service and slot (empty for the deployment itself): how many phases were told, and the last message.
     told: BTreeMap<(String, String), (usize, String)>,
+    ages: Ages,
 }
 
 impl Plain {
-    /// Tells what is new.
-    pub fn tell(&mut self, views: &[&Deployment], elapsed: Duration) {
+    /// Tells what is new. So long they are watched.
+    pub fn tell(&mut self, views: &[&Deployment], watched: Duration) {
         let mut stderr = io::stderr().lock();
-        for line in views.iter().flat_map(|view| self.news(view, elapsed)) {
+        for line in views.iter().flat_map(|view| self.news(view, watched)) {
             let _ = writeln!(stderr, "{}", harmless(&line));
         }
     }
 
-    fn news(&mut self, view: &Deployment, elapsed: Duration) -> Vec<String> {
+    fn news(&mut self, view: &Deployment, watched: Duration) -> Vec<String> {
         let service = printable(&view.service);
         let mut news: Vec<(u64, String)> = Vec::new();
         let since = |at_ms: u64| at_ms.saturating_sub(view.created_ms);
-        let elapsed_ms = elapsed.as_millis().try_into().unwrap_or(u64::MAX);
+        let age = self.ages.of(view, watched);
 
         let (told, last) = self.told.entry((view.service.clone(), String::new())).or_default();
         for moment in view.reached.iter().skip(*told) {
@@ -167,7 +185,7 @@ impl Plain {
         }
         *told = view.reached.len();
         if let Some(message) = changed(last, waits_for(view).as_ref()) {
-            news.push((elapsed_ms, format!("{service}: {message}")));
+            news.push((age, format!("{service}: {message}")));
         }
         for slot in &view.slots {
             let name = name_of(slot);
@@ -179,7 +197,7 @@ impl Plain {
             }
             *told = slot.reached.len();
             if let Some(message) = changed(last, slot.message.as_ref()) {
-                news.push((elapsed_ms, format!("{service}: {name}: {message}")));
+                news.push((age, format!("{service}: {name}: {message}")));
             }
         }
         news.sort_by_key(|(at, _)| *at);
@@ -269,6 +287,19 @@ mod tests {
             plain.news(&later, Duration::from_secs(8)),
             ["    7.6 s  shop/production/web: web.1 on node-a is draining"]
         );
+    }
+
+    #[test]
+    fn whoever_watches_late_is_told_times_since_the_deployment_was_asked_for_all_the_same() {
+        let mut plain = Plain::default();
+        let mut view = under_way();
+        view.reached.truncate(3);
+        let told = plain.news(&view, Duration::ZERO);
+        let newest = told.last().expect("something").clone();
+        view.slots[0].message = Some("overlap: 4 s left".into());
+        let told = plain.news(&view, Duration::from_millis(1_000));
+        assert!(newest.starts_with("    2.6 s  "), "{newest}");
+        assert_eq!(told, ["    3.6 s  shop/production/web: web.1 on node-a: overlap: 4 s left"]);
     }
 
     #[test]

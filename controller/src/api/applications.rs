@@ -26,6 +26,12 @@ pub async fn version(State(office): State<Arc<Office>>) -> Json<view::Version> {
     })
 }
 
+/// `GET /v1/controller`.
+pub async fn controller(_: Caller, State(office): State<Arc<Office>>) -> Result<Json<view::Controller>, ApiError> {
+    let not_stored = office.engine.look(|look| look.not_stored.map(String::from)).await?;
+    Ok(Json(view::Controller { not_stored }))
+}
+
 /// `GET /v1/apps`.
 pub async fn list(
     caller: Caller,

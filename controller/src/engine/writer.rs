@@ -77,6 +77,8 @@ pub(super) struct Writer {
     replies: Vec<(oneshot::Sender<Decided>, Decided)>,
     /// Sessions that wait for the commit.
     greetings: Vec<Greeting>,
+    /// Why the store did not take the last batch.
+    not_stored: Option<String>,
     watchers: Watchers,
     pulse: Pulse,
     metrics: Arc<Metrics>,
@@ -119,6 +121,7 @@ impl Writer {
             refused: Vec::new(),
             replies: Vec::new(),
             greetings: Vec::new(),
+            not_stored: None,
             watchers,
             pulse,
             metrics,
@@ -155,7 +158,13 @@ impl Writer {
             self.pass_time();
             let settled = self.settle();
             // Also after a failed commit, when memory is what the store says: who only asks is not held up by a full disk.
-            let view = Look { cluster: &self.cluster, live: &self.live, now: clock::tick(), waits: &self.waits };
+            let view = Look {
+                cluster: &self.cluster,
+                live: &self.live,
+                now: clock::tick(),
+                waits: &self.waits,
+                not_stored: self.not_stored.as_deref(),
+            };
             for look in looks.drain(..) {
                 look(&view);
             }
@@ -310,6 +319,7 @@ impl Writer {
             self.metrics.commits.observe(begun.elapsed());
             match committed {
                 Ok(last) => {
+                    self.not_stored = None;
                     self.metrics.changes.add(batch.changes.len() as u64);
                     lapstrake_crash::point("store.after-commit");
                     if let Some(last) = last {
@@ -408,6 +418,7 @@ impl Writer {
     /// the store says, and every service is looked at again.
     fn reload(&mut self, why: &str) -> bool {
         self.metrics.failed_commits.add(1);
+        self.not_stored = Some(why.into());
         tracing::error!(why, "the store did not take a batch; nothing of it counts");
         for (reply, _) in self.replies.drain(..) {
             let _ = reply.send(Err(CommandError::NotStored(why.into())));
