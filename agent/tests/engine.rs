@@ -327,7 +327,7 @@ async fn an_image_that_the_agent_brought_and_nothing_needs_is_removed_and_one_th
     // Somebody has it before the agent asks for it.
     fake.pull(&image("here"), None).await.expect("pulled");
     let agent = start(&node, &fake);
-    let kept = || Some(KeptImages { all: ["kept@sha256:kept".to_owned()].into(), active: [].into() });
+    let kept = || Some(KeptImages { all: ["kept@sha256:kept".to_owned()].into(), firm: [].into() });
     for (number, name) in [(1, "here"), (2, "kept"), (3, "gone"), (4, "now")] {
         let job = JobId(u128::from(number));
         let one = assignment(ENVIRONMENT, job, u128::from(number), image(name), &[]);

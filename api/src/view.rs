@@ -45,7 +45,8 @@ pub struct Version {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Controller {
-    /// Why the store did not take the last change, as `database or disk is full`; none if it did.
+    /// Why the store did not take the last change, as `the store cannot take a change: database or disk is full`; none if it did, or if
+    /// it takes changes again.
     pub not_stored: Option<String>,
 }
 

@@ -8,6 +8,7 @@ use crate::output::{Output, Style, printable};
 use crate::show::amount::span_of;
 use crate::show::progress::{Live, Plain};
 use crate::show::timeline;
+use jiff::fmt::rfc2822::DateTimeParser;
 use lapstrake_api::view::{Deployment, Service};
 use std::time::{Duration, Instant};
 
@@ -98,7 +99,7 @@ pub async fn wait_for_end(
             }
             looked => looked,
         };
-        progress.show(&seen, begun.elapsed(), looked.is_err());
+        progress.show(&seen, looked.is_err());
         looked?;
         if all_ended(&seen, watched) {
             break;
@@ -120,6 +121,31 @@ pub struct Seen {
     /// As it is, for people.
     pub view: Deployment,
     answer: Answer,
+    first: First,
+}
+
+/// When a deployment was looked at first.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    at: Instant,
+    /// So long it had been asked for by then, by the controller's clock, which tells whole seconds.
+    age: Duration,
+}
+
+impl First {
+    fn look(view: &Deployment, date: Option<&str>) -> First {
+        let there = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok());
+        let there_ms = there.and_then(|there| u64::try_from(there.as_millisecond()).ok()).unwrap_or(0);
+        First { at: Instant::now(), age: Duration::from_millis(there_ms.saturating_sub(view.created_ms)) }
+    }
+
+    /// How long ago a deployment was asked for, or, of one that has ended, how long it took. What it has reached came before now.
+    /// Only its own phases count: those of its slots are of the nodes' clocks.
+    fn age(&self, view: &Deployment, now: Instant) -> Duration {
+        let newest = view.reached.iter().map(|moment| moment.at_ms.saturating_sub(view.created_ms)).max();
+        let newest = Duration::from_millis(newest.unwrap_or(0));
+        if view.ended { newest } else { newest.max(self.age + now.duration_since(self.at)) }
+    }
 }
 
 /// Looks once at each deployment that has not ended.
@@ -147,7 +173,9 @@ async fn look(
                 return Ok(());
             }
         };
-        let fresh = Seen { view: answer.read()?, answer };
+        let view = answer.read()?;
+        let first = seen.get(index).map_or_else(|| First::look(&view, answer.date.as_deref()), |known| known.first);
+        let fresh = Seen { view, answer, first };
         match seen.get_mut(index) {
             Some(known) => *known = fresh,
             None => seen.push(fresh),
@@ -189,7 +217,7 @@ fn not_ended(seen: &[Seen], watched: &[Watched], waited: Duration) -> String {
 fn conclude(session: &Session, seen: &[Seen], end: &str) -> Result<(), LapError> {
     let output = &session.output;
     let mut failures = Vec::new();
-    for Seen { view, answer } in seen {
+    for Seen { view, answer, .. } in seen {
         if output.is_json() {
             output.json(answer)?;
         } else {
@@ -256,11 +284,12 @@ impl Progress {
         if can_redraw { Progress::Live(Live::new(output.stderr)) } else { Progress::Plain(Plain::default()) }
     }
 
-    fn show(&mut self, seen: &[Seen], elapsed: Duration, is_last: bool) {
-        let views: Vec<&Deployment> = seen.iter().map(|seen| &seen.view).collect();
+    fn show(&mut self, seen: &[Seen], is_last: bool) {
+        let now = Instant::now();
+        let views: Vec<_> = seen.iter().map(|seen| (&seen.view, seen.first.age(&seen.view, now))).collect();
         match self {
-            Progress::Live(live) => live.draw(&views, elapsed),
-            Progress::Plain(plain) => plain.tell(&views, elapsed),
+            Progress::Live(live) => live.draw(&views),
+            Progress::Plain(plain) => plain.tell(&views),
         }
         if is_last {
             self.leave();
@@ -272,5 +301,29 @@ impl Progress {
         if let Progress::Live(live) = self {
             live.leave();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::timeline::tests::rolled;
+    use lapstrake_api::view::Moment;
+
+    #[test]
+    fn whoever_watches_late_is_told_the_time_since_the_deployment_was_asked_for_whatever_the_clocks_say() {
+        let mut view = rolled();
+        (view.ended, view.created_ms) = (false, 1_800_000_000_300);
+        view.reached = vec![Moment { phase: "rolling".into(), at_ms: view.created_ms + 2_000 }];
+        // A node whose clock is a day ahead.
+        view.slots[0].reached.push(Moment { phase: "draining".into(), at_ms: view.created_ms + 86_400_000 });
+        let first = First::look(&view, Some("Fri, 15 Jan 2027 11:00:00 GMT"));
+        let later = |seconds| first.at + Duration::from_secs(seconds);
+        let held_for = Duration::from_millis(3 * 3_600_000 - 300);
+        assert_eq!(first.age(&view, later(5)), held_for + Duration::from_secs(5));
+        let fresh = First::look(&view, Some("Fri, 15 Jan 2027 08:00:00 GMT"));
+        assert_eq!(fresh.age(&view, fresh.at), Duration::from_secs(2), "not before what it has reached");
+        view.ended = true;
+        assert_eq!(first.age(&view, later(5)), Duration::from_secs(2), "so long it took");
     }
 }

@@ -53,10 +53,10 @@ pub struct AssignmentSet {
 pub struct KeptImages {
     /// Of the revisions that its services may go back to.
     pub all: BTreeSet<String>,
-    /// Those of them that are active, or that a deployment under way brings: a paused service resumes with it, a deployment that fails
-    /// goes back to it, and one that goes on comes to nodes that have it from before. Empty also from a controller that does not say
-    /// which they are.
-    pub active: BTreeSet<String>,
+    /// Those of them that a full disk does not take either: a paused service resumes with them, a deployment that fails goes back to
+    /// them, and one that goes on comes to nodes that have them from before. Empty also from a controller that does not say which they
+    /// are.
+    pub firm: BTreeSet<String>,
 }
 
 /// One slot and the job that shall fill it.

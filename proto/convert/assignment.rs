@@ -33,7 +33,7 @@ impl From<AssignmentSet> for v1::AssignmentSet {
             values: core.values.into_iter().map(Into::into).collect(),
             kept_images: core.kept_images.map(|kept| v1::KeptImages {
                 digests: kept.all.into_iter().collect(),
-                active_digests: kept.active.into_iter().collect(),
+                firm_digests: kept.firm.into_iter().collect(),
             }),
         }
     }
@@ -59,11 +59,10 @@ impl TryFrom<v1::AssignmentSet> for AssignmentSet {
 impl TryFrom<v1::KeptImages> for KeptImages {
     type Error = Malformed;
     fn try_from(wire: v1::KeptImages) -> Result<Self, Malformed> {
-        let all = names("kept_images.digests", wire.digests)?;
-        let mut active = names("kept_images.active_digests", wire.active_digests)?;
-        // Nothing is kept by being called active.
-        active.retain(|pinned| all.contains(pinned));
-        Ok(KeptImages { all, active })
+        Ok(KeptImages {
+            all: names("kept_images.digests", wire.digests)?,
+            firm: names("kept_images.firm_digests", wire.firm_digests)?,
+        })
     }
 }
 

@@ -216,10 +216,8 @@ pub fn assignment_set() -> impl Strategy<Value = AssignmentSet> {
     let once = of(once.prop_map(|(timeout, start_timeout, stop)| Once { timeout, start_timeout, stop }));
     let places = btree_map(slot(), (any::<[u128; 2]>(), run(), traffic, once), 0..4);
     let values = btree_map(any::<u128>().prop_map(ValueId), given_value(), 0..4);
-    let kept = of((btree_set(reference(), 0..4), 0..4usize).prop_map(|(all, active)| {
-        let active = all.iter().take(active).cloned().collect();
-        KeptImages { all, active }
-    }));
+    let kept = (btree_set(reference(), 0..4), btree_set(reference(), 0..4));
+    let kept = of(kept.prop_map(|(all, firm)| KeptImages { all, firm }));
     (generation(), any::<bool>(), places, values, kept).prop_map(
         |(generation, stop_absent, places, values, kept_images)| {
             let assignments = places.into_iter().map(|(slot, ([job, deployment], run, traffic, once))| Assignment {

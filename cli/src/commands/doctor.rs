@@ -40,12 +40,8 @@ async fn look_around(session: &mut Session, findings: &mut Vec<Finding>) -> Resu
     let version = read::<view::Version>(session, "version", "/v1/version", findings).await?;
     findings.extend(version.as_ref().map(|version| finding::version(&version.version)));
     let controller = version.map(|version| version.version);
-    // A controller of the version before does not say it.
-    match session.client.get("/v1/controller").await {
-        Ok(answer) => findings.push(finding::store(&answer.read()?)),
-        Err(error) if error.is_not_found() => {}
-        Err(error) => findings.push(finding::unread("store", &error)),
-    }
+    let itself = read::<view::Controller>(session, "store", "/v1/controller", findings).await?;
+    findings.extend(itself.as_ref().map(finding::store));
     if let Some(authority) = read::<view::Authority>(session, "certificates", "/v1/authority", findings).await? {
         findings.extend(finding::authority(&authority, now_ms()));
     }
@@ -66,6 +62,8 @@ async fn read<T: DeserializeOwned>(
 ) -> Result<Option<T>, LapError> {
     match session.client.get(path).await {
         Ok(answer) => Ok(Some(answer.read()?)),
+        // A controller of the version before does not say it.
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => {
             findings.push(finding::unread(check, &error));
             Ok(None)

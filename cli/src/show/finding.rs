@@ -117,15 +117,15 @@ pub fn version(controller: &str) -> Finding {
     Finding::bad("versions", Verdict::Warn, said, "version N talks to N-1; install the same of both")
 }
 
-/// Whether the controller's store takes changes.
+/// Whether the controller's store took the last change.
 pub fn store(controller: &Controller) -> Finding {
     match &controller.not_stored {
-        None => Finding::ok("store", "the controller's store takes changes".into()),
+        None => Finding::ok("store", "the controller's store took the last change".into()),
         Some(why) => Finding::bad(
             "store",
             Verdict::Fail,
-            format!("the controller's store did not take the last change: {why}"),
-            "look at the disk of the controller's state_dir; what runs goes on meanwhile, and nothing has to be restarted",
+            format!("the last change was refused: {why}"),
+            "look at the controller's state_dir, its disk, and its log; what runs goes on meanwhile, and nothing has to be restarted",
         ),
     }
 }
@@ -261,9 +261,9 @@ mod tests {
     fn a_store_that_takes_no_change_fails_and_says_why() {
         let of = |why: Option<&str>| store(&Controller { not_stored: why.map(String::from) });
         assert_eq!(of(None).verdict, Verdict::Ok);
-        let full = of(Some("database or disk is full"));
+        let full = of(Some("the store cannot take a change: database or disk is full"));
         assert_eq!(full.verdict, Verdict::Fail);
-        assert!(full.said.ends_with("did not take the last change: database or disk is full"), "{}", full.said);
+        assert_eq!(full.said, "the last change was refused: the store cannot take a change: database or disk is full");
     }
 
     #[test]

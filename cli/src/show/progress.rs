@@ -15,31 +15,10 @@ const WAY: [&str; 8] = ["accepted", "pulling", "starting", "ready", "switched", 
 /// Below so many columns there is no room for the bar.
 const BAR_NEEDS: usize = 60;
 
-/// How long ago each deployment was asked for. Whoever begins to watch one later knows by what it has reached how long that must
-/// have been; the clock here and those of the controller and its nodes need not agree.
-#[derive(Debug, Default)]
-struct Ages {
-    /// By service: so much longer, in milliseconds, than it is watched.
-    ahead: BTreeMap<String, u64>,
-}
-
-impl Ages {
-    /// Now, in milliseconds; not before anything that it has reached.
-    fn of(&mut self, view: &Deployment, watched: Duration) -> u64 {
-        let watched_ms = watched.as_millis().try_into().unwrap_or(u64::MAX);
-        let moments = view.reached.iter().chain(view.slots.iter().flat_map(|slot| &slot.reached));
-        let newest = moments.map(|moment| moment.at_ms.saturating_sub(view.created_ms)).max().unwrap_or(0);
-        let ahead = self.ahead.entry(view.service.clone()).or_default();
-        *ahead = (*ahead).max(newest.saturating_sub(watched_ms));
-        watched_ms.saturating_add(*ahead)
-    }
-}
-
 /// Lines at the bottom of a terminal, drawn again and again.
 pub struct Live {
     surface: Surface,
     drawn: usize,
-    ages: Ages,
     /// When each slot was first seen in the phase that it is in.
     since: BTreeMap<(String, String), (String, Instant)>,
 }
@@ -47,15 +26,15 @@ pub struct Live {
 impl Live {
     /// Nothing is drawn yet.
     pub fn new(surface: Surface) -> Live {
-        Live { surface, drawn: 0, ages: Ages::default(), since: BTreeMap::new() }
+        Live { surface, drawn: 0, since: BTreeMap::new() }
     }
 
-    /// Draws over what was drawn before. So long they are watched.
-    pub fn draw(&mut self, views: &[&Deployment], watched: Duration) {
+    /// Draws over what was drawn before: each deployment with the time since it was asked for.
+    pub fn draw(&mut self, views: &[(&Deployment, Duration)]) {
         let (width, height) = terminal_size().unwrap_or((self.surface.width.unwrap_or(80), 24));
         let now = Instant::now();
         let mut lines = Vec::new();
-        for view in views {
+        for (view, age) in views {
             for slot in &view.slots {
                 let since = self.since.entry((view.service.clone(), slot.slot.clone()));
                 let since = since.or_insert_with(|| (slot.phase.clone(), now));
@@ -67,8 +46,7 @@ impl Live {
                 let since = self.since.get(&(view.service.clone(), slot.to_owned()));
                 since.map_or(Duration::ZERO, |(_, since)| now.duration_since(*since))
             };
-            let age = Duration::from_millis(self.ages.of(view, watched));
-            lines.extend(lines_of(view, age, &in_phase, Surface { width: Some(width), ..self.surface }));
+            lines.extend(lines_of(view, *age, &in_phase, Surface { width: Some(width), ..self.surface }));
         }
         // What has scrolled away cannot be drawn over.
         let room = height.saturating_sub(1).max(1);
@@ -160,23 +138,22 @@ fn bar(slot: &SlotTimeline) -> String {
 pub struct Plain {
     /// By service and slot (empty for the deployment itself): how many phases were told, and the last message.
     told: BTreeMap<(String, String), (usize, String)>,
-    ages: Ages,
 }
 
 impl Plain {
-    /// Tells what is new. So long they are watched.
-    pub fn tell(&mut self, views: &[&Deployment], watched: Duration) {
+    /// Tells what is new of each deployment, with the time since it was asked for.
+    pub fn tell(&mut self, views: &[(&Deployment, Duration)]) {
         let mut stderr = io::stderr().lock();
-        for line in views.iter().flat_map(|view| self.news(view, watched)) {
+        for line in views.iter().flat_map(|(view, age)| self.news(view, *age)) {
             let _ = writeln!(stderr, "{}", harmless(&line));
         }
     }
 
-    fn news(&mut self, view: &Deployment, watched: Duration) -> Vec<String> {
+    fn news(&mut self, view: &Deployment, age: Duration) -> Vec<String> {
         let service = printable(&view.service);
         let mut news: Vec<(u64, String)> = Vec::new();
         let since = |at_ms: u64| at_ms.saturating_sub(view.created_ms);
-        let age = self.ages.of(view, watched);
+        let age = age.as_millis().try_into().unwrap_or(u64::MAX);
 
         let (told, last) = self.told.entry((view.service.clone(), String::new())).or_default();
         for moment in view.reached.iter().skip(*told) {
@@ -287,19 +264,6 @@ mod tests {
             plain.news(&later, Duration::from_secs(8)),
             ["    7.6 s  shop/production/web: web.1 on node-a is draining"]
         );
-    }
-
-    #[test]
-    fn whoever_watches_late_is_told_times_since_the_deployment_was_asked_for_all_the_same() {
-        let mut plain = Plain::default();
-        let mut view = under_way();
-        view.reached.truncate(3);
-        let told = plain.news(&view, Duration::ZERO);
-        let newest = told.last().expect("something").clone();
-        view.slots[0].message = Some("overlap: 4 s left".into());
-        let told = plain.news(&view, Duration::from_millis(1_000));
-        assert!(newest.starts_with("    2.6 s  "), "{newest}");
-        assert_eq!(told, ["    3.6 s  shop/production/web: web.1 on node-a: overlap: 4 s left"]);
     }
 
     #[test]

@@ -60,8 +60,14 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(get.clone(), "/problems/{problem}", Open, "What a problem means.", problem::page).gives_text(),
         endpoint(get.clone(), "/v1/version", Open, "Version, cluster and organization.", applications::version)
             .gives::<view::Version>(200),
-        endpoint(get.clone(), "/v1/controller", Own, "Whether the controller takes changes.", applications::controller)
-            .gives::<view::Controller>(200),
+        endpoint(
+            get.clone(),
+            "/v1/controller",
+            Own,
+            "Whether the store took the last change.",
+            applications::controller,
+        )
+        .gives::<view::Controller>(200),
         endpoint(get.clone(), "/v1/whoami", Own, "Whose token this is, and what it gives.", tokens::whoami)
             .gives::<view::Identity>(200),
         endpoint(

@@ -17,6 +17,7 @@ use lapstrake_core::cluster::paths::slot_word;
 use lapstrake_core::ids::{JobId, NodeId};
 use lapstrake_core::message::LogRange;
 use lapstrake_core::quote::{is_acting, quoted};
+use lapstrake_core::report::JobPhase;
 use lapstrake_core::time::Wall;
 use lapstrake_pki::mint;
 use schemars::JsonSchema;
@@ -86,7 +87,7 @@ pub async fn stream(
     let first = sources(&office, path.clone(), &wish).await?;
     // A slot may get a job later; a job that is not there does not come.
     if first.is_empty() && (wish.job.is_some() || (!follow && wish.slot.is_some())) {
-        return Err(ApiError::not_found(format!("{path} has no such job; `lap ps {path}` lists them")));
+        return Err(ApiError::not_found(format!("{path} has no such job; `lap ps {path} -o json` names them")));
     }
     let (lines, received) = mpsc::channel(LINES);
     let ends = caller.ends(office.clone());
@@ -125,8 +126,36 @@ struct Source {
     job: JobId,
 }
 
-/// Every job of the service, and whether it has ended for good.
-type Sources = BTreeMap<Source, bool>;
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It goes on.
+    GoesOn,
+    /// It was told to end, and has.
+    Stopped,
+    /// It has ended otherwise.
+    Ended,
+}
+
+/// Every job of the service.
+type Sources = BTreeMap<Source, Course>;
+
+impl Course {
+    fn of(phase: JobPhase) -> Course {
+        match phase {
+            JobPhase::Stopped => Course::Stopped,
+            phase if phase.is_final() => Course::Ended,
+            _ => Course::GoesOn,
+        }
+    }
+}
+
+/// Whether a job was told to end and another one has its slot: that its container is gone is no news to whoever did not ask for
+/// this very job.
+fn was_replaced(source: &Source, present: &Sources) -> bool {
+    let is_next = |(other, course): (&Source, &Course)| other.slot == source.slot && *course == Course::GoesOn;
+    present.get(source) == Some(&Course::Stopped) && present.iter().any(is_next)
+}
 
 async fn sources(office: &Office, path: ServicePath, wish: &Wish) -> Result<Sources, ApiError> {
     let (wanted_slot, wanted_job) = (wish.slot, wish.job);
@@ -139,7 +168,7 @@ async fn sources(office: &Office, path: ServicePath, wish: &Wish) -> Result<Sour
             let jobs = slot.jobs.into_iter().filter(move |job| wanted_job.is_none_or(|wanted| job.job == wanted));
             jobs.map(move |job| {
                 let source = Source { slot: name.clone(), node_name: node_name.clone(), node: slot.node, job: job.job };
-                (source, job.phase.is_final())
+                (source, Course::of(job.phase))
             })
         });
         let mut jobs: Sources = jobs.collect();
@@ -148,7 +177,7 @@ async fn sources(office: &Office, path: ServicePath, wish: &Wish) -> Result<Sour
         jobs.extend(one_offs.map(|one| {
             let node_name = look.cluster.node_name(one.node);
             let source = Source { slot: slot_word(&one.slot()), node_name, node: one.node, job: one.job };
-            (source, one.end.is_some())
+            (source, if one.end.is_some() { Course::Ended } else { Course::GoesOn })
         }));
         jobs
     };
@@ -165,7 +194,7 @@ struct Place {
     told: Option<String>,
     /// Whether it had ended when it was asked last: only then is all of it read.
     had_ended: bool,
-    /// Whether it had ended then and its slot had another job: that its container is gone is no news to whoever did not ask for it.
+    /// Whether it had been replaced when it was asked last.
     was_replaced: bool,
     next: Next,
 }
@@ -243,7 +272,7 @@ impl Collector {
         // What is gone and read to its end is forgotten, so that a reader may stay for months.
         self.places.retain(|source, place| matches!(place.next, Next::Ends) || present.contains_key(source));
         let now = Instant::now();
-        for (source, has_ended) in present {
+        for (source, course) in present {
             let fresh = || Place {
                 tail: first.flatten(),
                 last: None,
@@ -257,10 +286,8 @@ impl Collector {
                 let place = self.places.entry(source.clone()).or_insert_with(fresh);
                 if matches!(place.next, Next::At(at) if at <= now) {
                     let place = std::mem::replace(place, Place { next: Next::Ends, ..fresh() });
-                    let is_its_successor =
-                        |other: &Source| other.slot == source.slot && present.get(other) == Some(&false);
-                    let was_replaced = *has_ended && present.keys().any(is_its_successor);
-                    let place = Place { had_ended: *has_ended, was_replaced, ..place };
+                    let had_ended = *course != Course::GoesOn;
+                    let place = Place { had_ended, was_replaced: was_replaced(source, present), ..place };
                     let reading =
                         read(self.office.clone(), source.clone(), place, self.wish.clone(), self.lines.clone());
                     self.readers.spawn(reading);
@@ -453,6 +480,21 @@ mod tests {
 
     fn place() -> Place {
         Place { tail: None, last: None, told: None, had_ended: false, was_replaced: false, next: Next::Ends }
+    }
+
+    #[test]
+    fn a_job_is_replaced_when_it_was_told_to_end_and_another_one_has_its_slot() {
+        let source =
+            |slot: &str, job| Source { slot: slot.into(), node_name: "a".into(), node: NodeId(1), job: JobId(job) };
+        let (first, second, other) = (source("web.1", 1), source("web.1", 2), source("web.2", 3));
+        let replaced = |course, next| {
+            let present = [(first.clone(), course), (second.clone(), next), (other.clone(), Course::GoesOn)];
+            was_replaced(&first, &present.into())
+        };
+        assert!(replaced(Course::Stopped, Course::GoesOn));
+        assert!(!replaced(Course::Ended, Course::GoesOn), "it failed, and the one before it goes on");
+        assert!(!replaced(Course::Stopped, Course::Stopped), "the service is paused");
+        assert!(!was_replaced(&first, &[(first.clone(), Course::Stopped), (other.clone(), Course::GoesOn)].into()));
     }
 
     #[test]

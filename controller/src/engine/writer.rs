@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::store::{BATCH_CHANGES, Batch, Change, NewEvent, Store};
 use lapstrake_core::access::Author;
 use lapstrake_core::audit::Entry;
-use lapstrake_core::cluster::event::Event;
+use lapstrake_core::cluster::event::{Event, EventKind, ORGANIZATION};
 use lapstrake_core::cluster::live::Live;
 use lapstrake_core::cluster::request::Carried;
 use lapstrake_core::cluster::standing::HelloRefused;
@@ -56,6 +56,13 @@ struct Greeting {
     decided: Result<(), HelloRefused>,
 }
 
+/// The store did not take the last batch.
+struct NotStored {
+    why: String,
+    /// When it is tried again though nothing waits, so that whoever asks is not told of a disk that was full an hour ago.
+    again: Tick,
+}
+
 pub(super) struct Writer {
     store: Store,
     cluster: Cluster,
@@ -77,8 +84,7 @@ pub(super) struct Writer {
     replies: Vec<(oneshot::Sender<Decided>, Decided)>,
     /// Sessions that wait for the commit.
     greetings: Vec<Greeting>,
-    /// Why the store did not take the last batch.
-    not_stored: Option<String>,
+    not_stored: Option<NotStored>,
     watchers: Watchers,
     pulse: Pulse,
     metrics: Arc<Metrics>,
@@ -163,7 +169,7 @@ impl Writer {
                 live: &self.live,
                 now: clock::tick(),
                 waits: &self.waits,
-                not_stored: self.not_stored.as_deref(),
+                not_stored: self.not_stored.as_ref().map(|not_stored| not_stored.why.as_str()),
             };
             for look in looks.drain(..) {
                 look(&view);
@@ -328,12 +334,42 @@ impl Writer {
                 }
                 Err(error) => return self.reload(&chain(&error)),
             }
+        } else {
+            self.try_again();
         }
         self.know_nodes(&batch.changes);
         self.know_credentials(&batch.changes);
         self.answer();
         self.send(!batch.changes.is_empty());
         true
+    }
+
+    fn note_not_stored(&mut self, why: &str) {
+        self.not_stored = Some(NotStored { why: why.into(), again: clock::tick() + LONGEST_NAP });
+    }
+
+    /// Nothing waits to be stored, and the store did not take what came last: whether it would now, it says by taking an event.
+    fn try_again(&mut self) {
+        if self.not_stored.as_ref().is_none_or(|not_stored| clock::tick() < not_stored.again) {
+            return;
+        }
+        let event = Event {
+            kind: EventKind::Store,
+            path: ORGANIZATION.into(),
+            sentence: "the store takes changes again".into(),
+            wall: mint::wall(),
+            by: None,
+        };
+        let batch = Batch { changes: Vec::new(), events: vec![new_event(event)], audit: Vec::new() };
+        match self.store.commit(&batch) {
+            Ok(last) => {
+                self.not_stored = None;
+                self.watchers
+                    .events
+                    .send_if_modified(|newest| last.is_some_and(|last| std::mem::replace(newest, last) != last));
+            }
+            Err(error) => self.note_not_stored(&chain(&error)),
+        }
     }
 
     /// Tells who is admitted now, and what the authority is; the session of a node that is admitted no more is cut.
@@ -418,7 +454,7 @@ impl Writer {
     /// the store says, and every service is looked at again.
     fn reload(&mut self, why: &str) -> bool {
         self.metrics.failed_commits.add(1);
-        self.not_stored = Some(why.into());
+        self.note_not_stored(why);
         tracing::error!(why, "the store did not take a batch; nothing of it counts");
         for (reply, _) in self.replies.drain(..) {
             let _ = reply.send(Err(CommandError::NotStored(why.into())));

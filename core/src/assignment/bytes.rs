@@ -29,7 +29,7 @@ const LOGIN: u64 = 4 << 10;
 /// job is placed: longer credentials for registries, names that grow with a version, and `KEPT_IMAGES_BYTES`.
 pub const SET_BYTES: u64 = 12 << 20;
 
-/// All that the names of kept images may come to in a set: some 7000 of 150 bytes, of which an active one counts twice. Of more,
+/// All that the names of kept images may come to in a set: some 7000 of 150 bytes, of which a firm one counts twice. Of more,
 /// the images of older revisions are not kept.
 pub const KEPT_IMAGES_BYTES: u64 = 1 << 20;
 
@@ -127,7 +127,7 @@ pub fn of_set(set: &AssignmentSet) -> u64 {
         let places = run.values.iter().map(|binding| of_place(&binding.place)).sum();
         of_job(&run.path, &run.image, &run.spec, &run.hosts, places)
     });
-    let kept = set.kept_images.iter().flat_map(|kept| kept.all.iter().chain(&kept.active));
+    let kept = set.kept_images.iter().flat_map(|kept| kept.all.iter().chain(&kept.firm));
     let kept = kept.map(|pinned| text(pinned)).sum::<u64>();
     HEAD + ID + 2 * NUMBER + values.sum::<u64>() + jobs.sum::<u64>() + HEAD + kept
 }

@@ -18,7 +18,7 @@ pub struct Sent {
 
 impl Cluster {
     /// The node's set, if it is another one than was sent last in its session. What it keeps may change while its number does
-    /// not: a service or a revision is gone, or another one is active, and none of the node's slots is another one. The agent takes
+    /// not: a service or a revision is gone, or another one is firm, and none of the node's slots is another one. The agent takes
     /// that in all the same.
     pub fn newer_set(&self, node: NodeId, stop_absent: bool, sent: &mut Option<Sent>) -> Option<AssignmentSet> {
         let number = self.get::<Node>(&node)?.generation;

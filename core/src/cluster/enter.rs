@@ -183,9 +183,8 @@ impl Cluster {
                 let refusal = Refusal::not_found(format!("{path} has no slot {number}"));
                 if numbers.is_empty() { refusal } else { refusal.hint(format!("it has {}", numbers.join(", "))) }
             }
-            Which::Job(job) => {
-                Refusal::not_found(format!("no job {job} of {path} runs")).hint(format!("`lap ps {path}` lists them"))
-            }
+            Which::Job(job) => Refusal::not_found(format!("no job {job} of {path} runs"))
+                .hint(format!("`lap ps {path} -o json` names them")),
         }
     }
 

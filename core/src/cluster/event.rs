@@ -61,6 +61,8 @@ pub enum EventKind {
     OperatorTokenCreated,
     /// An operator's token was removed.
     OperatorTokenRemoved,
+    /// The store takes changes again that it did not take.
+    Store,
 }
 
 /// The path of what is about the organization.
@@ -82,7 +84,8 @@ impl EventKind {
             | EventKind::NodeLabels
             | EventKind::JoinTokenCreated
             | EventKind::OperatorTokenCreated
-            | EventKind::OperatorTokenRemoved => Scope::Organization,
+            | EventKind::OperatorTokenRemoved
+            | EventKind::Store => Scope::Organization,
             EventKind::Value if path == ORGANIZATION => Scope::Organization,
             EventKind::ApplicationCreated
             | EventKind::EnvironmentCreated

@@ -13,7 +13,7 @@ impl Cluster {
     /// will have it again. Those that are the node's own are named by their ids: one of them may be what an agent has brought under
     /// another name.
     ///
-    /// Where their names would be too long for the set, those of the active and then of the newest revisions are kept.
+    /// Where their names would be too long for the set, those of firm images and then those of the newest revisions are kept.
     pub(crate) fn kept_images(&self, node: NodeId) -> KeptImages {
         let placed = self.slots_on(node).map(|slot| slot.id.service);
         let paused = self.all::<Service>().filter(|it| it.wanted.homes().iter().any(|(_, home)| *home == node));
@@ -21,25 +21,24 @@ impl Cluster {
         let services = services.into_iter().filter_map(|id| self.get::<Service>(&id));
         let revisions = services.flat_map(|service| {
             let brought = self.unfinished(service).and_then(|deployment| deployment.revision);
-            let active = [service.active.map(|active| active.revision), brought];
+            let firm = [service.active.map(|active| active.revision), brought];
             let newest = service.last_revision;
-            self.revisions_of(service.id).map(move |it| {
-                (!active.contains(&Some(it.number)), newest.saturating_sub(it.number), it.image.pinned())
-            })
+            self.revisions_of(service.id)
+                .map(move |it| (!firm.contains(&Some(it.number)), newest.saturating_sub(it.number), it.image.pinned()))
         });
         let mut by_need: Vec<(bool, u32, &str)> = revisions.collect();
         by_need.sort_unstable();
         let mut left = KEPT_IMAGES_BYTES;
         let mut kept = KeptImages::default();
-        for (can_wait, _, pinned) in by_need {
+        for (can_go, _, pinned) in by_need {
             if kept.all.contains(pinned) {
                 continue;
             }
-            let times = if can_wait { 1 } else { 2 };
+            let times = if can_go { 1 } else { 2 };
             let Some(rest) = left.checked_sub(times * of_kept_image(pinned)) else { break };
             left = rest;
             kept.all.insert(pinned.into());
-            kept.active.extend((!can_wait).then(|| pinned.into()));
+            kept.firm.extend((!can_go).then(|| pinned.into()));
         }
         kept
     }

@@ -26,7 +26,7 @@ impl Ledger {
             current: BTreeMap::new(),
             values: BTreeMap::new(),
             kept_images: None,
-            active_images: BTreeSet::new(),
+            firm_images: BTreeSet::new(),
             brought: BTreeMap::new(),
             replacements: BTreeMap::new(),
             subnets: BTreeMap::new(),
@@ -55,7 +55,7 @@ impl Ledger {
         }
         self.generation = Some(set.generation);
         self.stop_absent = set.stop_absent;
-        (self.kept_images, self.active_images) = kept_and_active(set.kept_images);
+        (self.kept_images, self.firm_images) = kept_and_firm(set.kept_images);
         self.take_values(set.values);
         // A job that waited is given something else: what it needs for that counts from now.
         for one in &set.assignments {
@@ -78,10 +78,10 @@ impl Ledger {
 
     /// Takes in what the same set keeps. Says whether that is something else than before.
     fn take_kept_images(&mut self, said: Option<KeptImages>) -> bool {
-        let (kept, active) = kept_and_active(said);
-        let changed = kept.is_some() && (self.kept_images != kept || self.active_images != active);
+        let (kept, firm) = kept_and_firm(said);
+        let changed = kept.is_some() && (self.kept_images != kept || self.firm_images != firm);
         if changed {
-            (self.kept_images, self.active_images) = (kept, active);
+            (self.kept_images, self.firm_images) = (kept, firm);
         }
         changed
     }
@@ -127,7 +127,10 @@ impl Ledger {
     }
 }
 
-/// What a set says of images, as the ledger holds it.
-fn kept_and_active(said: Option<KeptImages>) -> (Option<BTreeSet<String>>, BTreeSet<String>) {
-    said.map_or((None, BTreeSet::new()), |kept| (Some(kept.all), kept.active))
+/// What a set says of images, as the ledger holds it. Nothing is kept by being called firm.
+fn kept_and_firm(said: Option<KeptImages>) -> (Option<BTreeSet<String>>, BTreeSet<String>) {
+    said.map_or((None, BTreeSet::new()), |mut kept| {
+        kept.firm.retain(|pinned| kept.all.contains(pinned));
+        (Some(kept.all), kept.firm)
+    })
 }

@@ -4,8 +4,8 @@
 //! that was there before, that somebody has tagged or that any container uses is not ours to judge. What a later
 //! deployment may go back to (`Ledger::kept_images`) stays, so that a rollback needs no registry where the revision has run. A disk
 //! above its critical mark keeps the node from every new job, which is worse than a rollback that asks a registry: where nothing
-//! else can go, the oldest of those goes then, one for each look at the disk. Not one that is active or on its
-//! way (`Ledger::active_images`): with those a paused service or a deployment goes on.
+//! else can go, the oldest of those goes then, one for each look at the disk. Not a firm one
+//! (`Ledger::firm_images`): with those a paused service or a deployment goes on.
 
 use crate::assignment::BoundImage;
 use crate::node::disk::Fullness;
@@ -184,12 +184,12 @@ fn needed_by_jobs(ledger: &Ledger) -> BTreeSet<&str> {
 }
 
 /// The images that stay for rollbacks alone and that a registry has. None where nobody has said what is kept: everything stays
-/// there, for another reason. One that is kept by its id is the node's own, and nobody would have it again. What is active does
-/// not stay for rollbacks alone.
+/// there, for another reason. One that is kept by its id is the node's own, and nobody would have it again. What is firm does not
+/// stay for rollbacks alone.
 fn spare(ledger: &Ledger) -> impl Iterator<Item = (&String, &Brought)> {
     let kept = needed(ledger).and(ledger.kept_images.as_ref());
     let mut needed_now = needed_by_jobs(ledger);
-    needed_now.extend(active(ledger));
+    needed_now.extend(firm(ledger));
     let is_spare = move |(pinned, one): &(&String, &Brought)| {
         let has_a_registry = kept.is_some_and(|kept| !kept.contains(&one.id));
         has_a_registry && one.unneeded_since.is_none() && !names(&needed_now, pinned, one)
@@ -197,8 +197,9 @@ fn spare(ledger: &Ledger) -> impl Iterator<Item = (&String, &Brought)> {
     ledger.brought.iter().filter(is_spare)
 }
 
-fn active(ledger: &Ledger) -> impl Iterator<Item = &str> {
-    ledger.active_images.iter().map(|pinned| digest(pinned))
+/// The images that a full disk does not take, by digest or id.
+fn firm(ledger: &Ledger) -> impl Iterator<Item = &str> {
+    ledger.firm_images.iter().map(|pinned| digest(pinned))
 }
 
 /// Whether the disk that holds the images keeps the node from beginning jobs.
@@ -219,15 +220,17 @@ pub(super) fn troubles(ledger: &Ledger, seen: &Seen) -> Vec<String> {
     [(left, given_up), (stay, kept)].into_iter().filter(|(count, _)| *count > 0).map(|(_, said)| said).collect()
 }
 
-/// How many images stay on a full disk only because they are active or on their way, and nothing else keeps them.
+/// How many images stay on a full disk only because they are firm, and nothing else keeps them.
 fn stay_though_full(ledger: &Ledger, seen: &Seen) -> usize {
-    let (active, by_jobs) = (active(ledger).collect(), needed_by_jobs(ledger));
-    let is_spare = |pinned: &str, one: &Brought| names(&active, pinned, one) && !names(&by_jobs, pinned, one);
-    let stays = ledger
-        .brought
-        .iter()
-        .filter(|(pinned, one)| is_spare(pinned, one) && held_back(seen, one, |name| *name == one.name).is_none());
-    if is_critical(seen) { stays.count() } else { 0 }
+    if !is_critical(seen) || needed(ledger).is_none() {
+        return 0;
+    }
+    let (firm, by_jobs) = (firm(ledger).collect(), needed_by_jobs(ledger));
+    let is_only_firm = |pinned: &str, one: &Brought| names(&firm, pinned, one) && !names(&by_jobs, pinned, one);
+    let is_ours = |name: &String| ledger.brought.values().any(|one| one.name == *name);
+    let stay = ledger.brought.iter().filter(|(pinned, one)| is_only_firm(pinned, one));
+    let stay = stay.filter(|(_, one)| held_back(seen, one, is_ours).is_none());
+    stay.map(|(_, one)| &one.id).collect::<BTreeSet<_>>().len()
 }
 
 /// Whether a job runs, or may be started again: one that has ended is only remembered, unless it is the one to go back to.
@@ -348,8 +351,9 @@ pub(super) fn wake(ledger: &Ledger, seen: &Seen, config: &NodeConfig, now: Tick)
 
 /// Whether an image of this name must stay, for the invariants.
 pub(crate) fn is_needed(ledger: &Ledger, seen: &Seen, pinned: &str) -> bool {
-    let active: BTreeSet<&str> = active(ledger).collect();
-    if ledger.brought.get(pinned).is_some_and(|one| names(&active, pinned, one)) {
+    let mut always = needed_by_jobs(ledger);
+    always.extend(firm(ledger));
+    if ledger.brought.get(pinned).is_some_and(|one| names(&always, pinned, one)) {
         return true;
     }
     let is_given_up = is_critical(seen) && spare(ledger).any(|(one, _)| one == pinned);

@@ -50,9 +50,9 @@ pub struct Ledger {
     /// The images that the newest set keeps here besides, by `BoundImage::pinned`; none while nobody has said it.
     #[serde(default)]
     pub kept_images: Option<BTreeSet<String>>,
-    /// Those of them that are active or on their way, as far as the set says it.
+    /// Those of them that a full disk does not take either.
     #[serde(default)]
-    pub active_images: BTreeSet<String>,
+    pub firm_images: BTreeSet<String>,
     /// The images that this agent has brought here, by `BoundImage::pinned`. It removes no others.
     #[serde(default)]
     pub brought: BTreeMap<String, Brought>,

@@ -27,7 +27,7 @@ fn replace(world: &mut World) {
 }
 
 fn kept(names: &[&str]) -> Option<KeptImages> {
-    Some(KeptImages { all: names.iter().map(|name| (*name).to_owned()).collect(), active: BTreeSet::new() })
+    Some(KeptImages { all: names.iter().map(|name| (*name).to_owned()).collect(), firm: BTreeSet::new() })
 }
 
 fn held(world: &World) -> Vec<&str> {
@@ -220,10 +220,13 @@ fn above_the_critical_mark_images_that_stay_for_rollbacks_go_the_oldest_first_on
 }
 
 #[test]
-fn above_the_critical_mark_what_is_active_stays_though_no_job_here_runs_it_and_that_is_told() {
+fn above_the_critical_mark_what_is_firm_stays_though_no_job_here_runs_it_and_that_is_told() {
     let mut world = with_a_past(&["good", "stubborn"]);
     // The same set says it, as when a deployment has completed on another node.
-    let said = KeptImages { active: BTreeSet::from(["good".into()]), ..kept(&["good", "stubborn"]).unwrap() };
+    let said = KeptImages {
+        firm: BTreeSet::from(["good".into(), "never-kept".into()]),
+        ..kept(&["good", "stubborn"]).unwrap()
+    };
     let set = AssignmentSet {
         generation: world.ledger.generation.unwrap(),
         stop_absent: true,
@@ -233,6 +236,7 @@ fn above_the_critical_mark_what_is_active_stays_though_no_job_here_runs_it_and_t
     };
     assert_eq!(world.ledger.accept(set.clone(), world.instant()), Ok(()));
     assert_eq!(world.ledger.accept(set, world.instant()), Err(NotAccepted::Older), "it has it");
+    assert_eq!(world.ledger.firm_images, BTreeSet::from(["good".into()]), "nothing is kept by being called firm");
     let looks = |world: &mut World| {
         for _look in 0..3 {
             fill(world, Fullness::Critical);
@@ -240,9 +244,21 @@ fn above_the_critical_mark_what_is_active_stays_though_no_job_here_runs_it_and_t
         }
     };
     looks(&mut world);
-    assert_eq!(held(&world), ["good"], "the older one, and the one that is active");
+    assert_eq!(held(&world), ["good"], "the older one, and the one that is firm");
     assert!(!is_told(&world, "rollback"), "nothing is left to be given up");
     assert!(is_told(&world, "stay because a paused service or a deployment goes on with them: 1"));
+    // A second name of ours makes it no other image; a store that may have forgotten keeps everything, for another reason.
+    let second = Brought { name: "mirror/good".into(), ..world.ledger.brought["good"].clone() };
+    world.ledger.brought.insert("mirror/good".into(), second);
+    world.images.insert("good".into(), Some("mirror/good".into()));
+    world.pass(1_000);
+    assert!(is_told(&world, "stay because a paused service or a deployment goes on with them: 1"));
+    world.ledger.stop_absent = false;
+    world.pass(1_000);
+    assert!(!is_told(&world, "stay because"));
+    world.ledger.stop_absent = true;
+    world.images.insert("good".into(), None);
+    world.pass(1_000);
     // A newer set says the same.
     world.kept_images = Some(said);
     world.accept(Vec::new());

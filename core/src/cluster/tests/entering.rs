@@ -70,7 +70,10 @@ fn where_there_is_nothing_to_enter_it_is_said_why() {
         (RefusalKind::NotFound, "shop/production/web has no slot 9 (it has 1, 2)".into())
     );
     let (kind, said) = refused(&mut world, Which::Job(JobId(9)), exec(&["sh"]));
-    assert!(kind == RefusalKind::NotFound && said.contains("`lap ps shop/production/web` lists them"), "{said}");
+    assert!(
+        kind == RefusalKind::NotFound && said.contains("`lap ps shop/production/web -o json` names them"),
+        "{said}"
+    );
     let other = enter(&mut world, Which::Slot(2), exec(&["sh"])).unwrap().node;
     world.cut(other.0);
     let (kind, said) = refused(&mut world, Which::Slot(2), exec(&["sh"]));

@@ -90,13 +90,13 @@ fn an_image_of_the_nodes_own_is_kept_by_its_id_because_the_agent_may_have_brough
     assert_eq!(kept(&world, 1), ["sha256:aa"]);
 }
 
-fn active(world: &World, node: u128) -> Vec<String> {
+fn firm(world: &World, node: u128) -> Vec<String> {
     let set = world.cluster.assignments(NodeId(node), true).unwrap();
-    set.kept_images.expect("this controller says it").active.into_iter().collect()
+    set.kept_images.expect("this controller says it").firm.into_iter().collect()
 }
 
 #[test]
-fn a_node_hears_which_images_are_active_and_on_their_way_also_when_that_changes_elsewhere() {
+fn a_node_hears_which_images_are_firm_also_when_that_changes_elsewhere() {
     let mut world = World::with_nodes(2);
     world.apply("production", &[("web", web("hello:1", 2))]);
     world.settle();
@@ -106,20 +106,20 @@ fn a_node_hears_which_images_are_active_and_on_their_way_also_when_that_changes_
     }
     let mut sent = None;
     while world.last_deployment(WEB).phase != DeploymentPhase::Complete {
-        assert_eq!(active(&world, 1), ["hello@sha256:1", "hello@sha256:2"]);
-        assert_eq!(active(&world, 2), active(&world, 1), "whichever has got its job already");
+        assert_eq!(firm(&world, 1), ["hello@sha256:1", "hello@sha256:2"]);
+        assert_eq!(firm(&world, 2), firm(&world, 1), "whichever has got its job already");
         world.cluster.newer_set(NodeId(1), true, &mut sent);
         assert!(world.turn());
     }
     let set = world.cluster.newer_set(NodeId(1), true, &mut sent).expect("node-1 got nothing else at the end");
-    assert_eq!(set.kept_images.unwrap().active.into_iter().collect::<Vec<_>>(), ["hello@sha256:2"]);
+    assert_eq!(set.kept_images.unwrap().firm.into_iter().collect::<Vec<_>>(), ["hello@sha256:2"]);
     world.broken.insert("hello@sha256:3".into());
     world.run(Command::Deploy { service: path(WEB), image: "hello:3".into() }).unwrap();
     world.settle();
-    assert_eq!(active(&world, 1), ["hello@sha256:2"], "a deployment that failed changes nothing");
+    assert_eq!(firm(&world, 1), ["hello@sha256:2"], "a deployment that failed changes nothing");
     world.run(Command::Pause { which: Which::Service(path(WEB)), reason: None }).unwrap();
     world.settle();
-    assert_eq!((world.running().len(), active(&world, 2)), (0, vec!["hello@sha256:2".into()]));
+    assert_eq!((world.running().len(), firm(&world, 2)), (0, vec!["hello@sha256:2".into()]));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn names_that_do_not_fit_into_a_set_are_those_of_the_oldest_revisions() {
     world.cluster.edit::<Service>(&service, |service| service.last_revision = 4);
     assert_eq!(kept(&world, 1), ["hello@sha256:00".into(), long(3), long(4)], "and the one that is active");
     world.cluster.edit::<Service>(&service, |service| service.active.as_mut().unwrap().revision = 2);
-    assert_eq!((kept(&world, 1), active(&world, 1)), (vec![long(2)], vec![long(2)]), "it is named twice");
+    assert_eq!((kept(&world, 1), firm(&world, 1)), (vec![long(2)], vec![long(2)]), "it is named twice");
 }
 
 #[test]
