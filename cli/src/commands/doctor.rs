@@ -3,7 +3,7 @@
 //! It asks what every operator may ask and changes nothing. What a token does not show is left out with a word.
 
 use super::Session;
-use crate::client::ClientError;
+use crate::client::{Answer, ClientError};
 use crate::error::LapError;
 use crate::show::amount::now_ms;
 use crate::show::finding::{self, Finding, Verdict};
@@ -40,8 +40,14 @@ async fn look_around(session: &mut Session, findings: &mut Vec<Finding>) -> Resu
     let version = read::<view::Version>(session, "version", "/v1/version", findings).await?;
     findings.extend(version.as_ref().map(|version| finding::version(&version.version)));
     let controller = version.map(|version| version.version);
-    let itself = read::<view::Controller>(session, "store", "/v1/controller", findings).await?;
-    findings.extend(itself.as_ref().map(finding::store));
+    match session.client.get("/v1/controller").await {
+        // A controller of the version before does not say it.
+        Err(error) if error.is_not_found() => {}
+        answer => {
+            let itself = taken::<view::Controller>("store", answer, findings)?;
+            findings.extend(itself.as_ref().map(finding::store));
+        }
+    }
     if let Some(authority) = read::<view::Authority>(session, "certificates", "/v1/authority", findings).await? {
         findings.extend(finding::authority(&authority, now_ms()));
     }
@@ -60,15 +66,7 @@ async fn read<T: DeserializeOwned>(
     path: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<T>, LapError> {
-    match session.client.get(path).await {
-        Ok(answer) => Ok(Some(answer.read()?)),
-        // A controller of the version before does not say it.
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => {
-            findings.push(finding::unread(check, &error));
-            Ok(None)
-        }
-    }
+    taken(check, session.client.get(path).await, findings)
 }
 
 async fn list<T: DeserializeOwned>(
@@ -77,7 +75,16 @@ async fn list<T: DeserializeOwned>(
     path: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Vec<T>>, LapError> {
-    match session.client.list(path).await {
+    taken(check, session.client.list(path).await, findings)
+}
+
+/// What an answer says; without one, that is a finding.
+fn taken<T: DeserializeOwned>(
+    check: &'static str,
+    answer: Result<Answer, ClientError>,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<T>, LapError> {
+    match answer {
         Ok(answer) => Ok(Some(answer.read()?)),
         Err(error) => {
             findings.push(finding::unread(check, &error));

@@ -4,7 +4,7 @@ use super::{CommandError, Credentials, Input, Look, LookAt, chain, changes_of, c
 use crate::clock;
 use crate::control::{HelloRefusal, Outbox, SessionOver};
 use crate::metrics::Metrics;
-use crate::store::{BATCH_CHANGES, Batch, Change, NewEvent, Store};
+use crate::store::{BATCH_CHANGES, Batch, Change, NewEvent, Store, StoreError};
 use lapstrake_core::access::Author;
 use lapstrake_core::audit::Entry;
 use lapstrake_core::cluster::event::{Event, EventKind, ORGANIZATION};
@@ -319,20 +319,8 @@ impl Writer {
         let events = self.cluster.take_events().into_iter().map(new_event).collect();
         let batch = Batch { changes, events, audit: std::mem::take(&mut self.audit) };
         if !batch.is_empty() {
-            lapstrake_crash::point("store.before-commit");
-            let begun = Instant::now();
-            let committed = self.store.commit(&batch);
-            self.metrics.commits.observe(begun.elapsed());
-            match committed {
-                Ok(last) => {
-                    self.not_stored = None;
-                    self.metrics.changes.add(batch.changes.len() as u64);
-                    lapstrake_crash::point("store.after-commit");
-                    if let Some(last) = last {
-                        self.watchers.events.send_replace(last);
-                    }
-                }
-                Err(error) => return self.reload(&chain(&error)),
+            if let Err(error) = self.store(&batch) {
+                return self.reload(&chain(&error));
             }
         } else {
             self.try_again();
@@ -344,7 +332,24 @@ impl Writer {
         true
     }
 
+    /// Gives the store a batch, and tells whoever waits for events.
+    fn store(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        lapstrake_crash::point("store.before-commit");
+        let begun = Instant::now();
+        let committed = self.store.commit(batch);
+        self.metrics.commits.observe(begun.elapsed());
+        let last = committed?;
+        self.not_stored = None;
+        self.metrics.changes.add(batch.changes.len() as u64);
+        lapstrake_crash::point("store.after-commit");
+        if let Some(last) = last {
+            self.watchers.events.send_replace(last);
+        }
+        Ok(())
+    }
+
     fn note_not_stored(&mut self, why: &str) {
+        self.metrics.failed_commits.add(1);
         self.not_stored = Some(NotStored { why: why.into(), again: clock::tick() + LONGEST_NAP });
     }
 
@@ -361,14 +366,8 @@ impl Writer {
             by: None,
         };
         let batch = Batch { changes: Vec::new(), events: vec![new_event(event)], audit: Vec::new() };
-        match self.store.commit(&batch) {
-            Ok(last) => {
-                self.not_stored = None;
-                self.watchers
-                    .events
-                    .send_if_modified(|newest| last.is_some_and(|last| std::mem::replace(newest, last) != last));
-            }
-            Err(error) => self.note_not_stored(&chain(&error)),
+        if let Err(error) = self.store(&batch) {
+            self.note_not_stored(&chain(&error));
         }
     }
 
@@ -453,7 +452,6 @@ impl Writer {
     /// The store did not take the batch: what memory holds was never true. Everybody who waits is told so, memory is what
     /// the store says, and every service is looked at again.
     fn reload(&mut self, why: &str) -> bool {
-        self.metrics.failed_commits.add(1);
         self.note_not_stored(why);
         tracing::error!(why, "the store did not take a batch; nothing of it counts");
         for (reply, _) in self.replies.drain(..) {

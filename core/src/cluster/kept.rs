@@ -20,8 +20,8 @@ impl Cluster {
         let services: BTreeSet<_> = placed.chain(paused.map(|service| service.id)).collect();
         let services = services.into_iter().filter_map(|id| self.get::<Service>(&id));
         let revisions = services.flat_map(|service| {
-            let brought = self.unfinished(service).and_then(|deployment| deployment.revision);
-            let firm = [service.active.map(|active| active.revision), brought];
+            let on_its_way = self.unfinished(service).and_then(|deployment| deployment.revision);
+            let firm = [service.active.map(|active| active.revision), on_its_way];
             let newest = service.last_revision;
             self.revisions_of(service.id)
                 .map(move |it| (!firm.contains(&Some(it.number)), newest.saturating_sub(it.number), it.image.pinned()))
